@@ -1,0 +1,1 @@
+"""One actor per connection, and the directory that wakes and rests them."""

@@ -1,0 +1,60 @@
+"""What may be asked of a connection, in the imperative."""
+
+from uuid import UUID
+
+import msgspec
+
+from domain.connection import ConnectionStatus
+from domain.credentials import Credentials, Unsealed
+
+
+class Connect(msgspec.Struct, frozen=True, kw_only=True):
+    """Create a connection, or give a stored one that is not ACTIVE new credentials."""
+
+    connection_id: UUID
+    user_id: UUID
+    provider_id: UUID
+    provider_slug: str
+    credentials: Credentials | Unsealed | None
+    """None when the caller gave none that can be used (null, empty, of an unknown type)."""
+    alias: str | None = None
+    params: dict[str, str] | None = None
+    pending: bool = False
+    """Create it PENDING, without credentials; for a new id only."""
+
+
+class Refresh(msgspec.Struct, frozen=True, kw_only=True):
+    """Replace the credentials of an ACTIVE connection (seed: RefreshProviderTokens)."""
+
+    connection_id: UUID
+    credentials: Credentials | Unsealed | None
+
+
+class ChangeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Set a connection EXPIRED, REVOKED or FAILED, for a reason."""
+
+    connection_id: UUID
+    to_status: ConnectionStatus
+    reason: str | None = None
+
+
+class MarkSynced(msgspec.Struct, frozen=True, kw_only=True):
+    """Note that the provider's data were just read through an ACTIVE connection."""
+
+    connection_id: UUID
+
+
+class Disconnect(msgspec.Struct, frozen=True, kw_only=True):
+    """End a connection for good, by its owner."""
+
+    connection_id: UUID
+    user_id: UUID
+
+
+class Get(msgspec.Struct, frozen=True, kw_only=True):
+    """Read a connection; credentials are never part of the answer."""
+
+    connection_id: UUID
+
+
+Command = Connect | Refresh | ChangeStatus | MarkSynced | Disconnect | Get

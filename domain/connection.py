@@ -1,0 +1,175 @@
+r"""The provider connection: its fields, its state machine, its invariants.
+
+The machine (seed, and DESIGN.md section 2)::
+
+                       fail
+      (nothing) --> PENDING -----> FAILED
+          |            |             |
+          | connect    | connect     | connect
+          v            v             |
+        ACTIVE <---------------------+
+        |    ^ \\
+        |    |  +--- refresh, synced (stay ACTIVE)
+        |    | connect
+        v    |
+      EXPIRED, REVOKED            any --disconnect--> DISCONNECTED (terminal)
+
+A transition is a method that returns a new connection or the refusal's text; who may ask
+and what is published is decided in ``domain.decision``.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from domain.credentials import Credentials
+
+SLUG_PATTERN = r"\A[a-z0-9_-]{1,50}\Z"
+ALIAS_LENGTH_MAX = 100
+UNKNOWN_SLUG = "unknown"
+"""The slug in the events of a connection that is not stored."""
+
+
+class ConnectionStatus(StrEnum):
+    """Where a connection stands; the values are the wire's words."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    FAILED = "failed"
+    DISCONNECTED = "disconnected"
+
+
+CONNECTABLE = frozenset(
+    {
+        ConnectionStatus.PENDING,
+        ConnectionStatus.EXPIRED,
+        ConnectionStatus.REVOKED,
+        ConnectionStatus.FAILED,
+    }
+)
+"""The states from which new credentials make a stored connection ACTIVE."""
+
+STATUS_CHANGES = {
+    ConnectionStatus.EXPIRED: ConnectionStatus.ACTIVE,
+    ConnectionStatus.REVOKED: ConnectionStatus.ACTIVE,
+    ConnectionStatus.FAILED: ConnectionStatus.PENDING,
+}
+"""For each status that a command can set: the one status that it may be set from."""
+
+
+class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
+    """One user's connection to one provider; every change is a new value."""
+
+    id: UUID
+    user_id: UUID
+    provider_id: UUID
+    provider_slug: str
+    status: ConnectionStatus
+    created_at: datetime
+    updated_at: datetime
+    generation: int = 0
+    """How many credentials were ever stored; it only grows."""
+    credentials: Credentials | None = None
+    alias: str | None = None
+    params: dict[str, str] | None = None
+    """Values for the templates of the provider's profile."""
+    connected_at: datetime | None = None
+    last_sync_at: datetime | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether credentials may be used and replaced."""
+        return self.status is ConnectionStatus.ACTIVE
+
+    def touched_at(self, now: datetime) -> datetime:
+        """Return the ``updated_at`` of a change made now: it never goes back."""
+        return max(now, self.updated_at)
+
+    def connected(
+        self,
+        credentials: Credentials,
+        *,
+        alias: str | None,
+        params: dict[str, str] | None,
+        now: datetime,
+    ) -> "ProviderConnection":
+        """Return this connection ACTIVE with new credentials.
+
+        ``connected_at`` keeps its first value; alias and params only change when given.
+        """
+        assert self.status in CONNECTABLE
+        at = self.touched_at(now)
+        return msgspec.structs.replace(
+            self,
+            status=ConnectionStatus.ACTIVE,
+            credentials=credentials,
+            generation=self.generation + 1,
+            alias=self.alias if alias is None else alias,
+            params=self.params if params is None else params,
+            connected_at=at if self.connected_at is None else self.connected_at,
+            updated_at=at,
+        )
+
+    def refreshed(self, credentials: Credentials, *, now: datetime) -> "ProviderConnection":
+        """Return this connection with its credentials replaced, one generation on."""
+        assert self.is_active
+        return msgspec.structs.replace(
+            self,
+            credentials=credentials,
+            generation=self.generation + 1,
+            updated_at=self.touched_at(now),
+        )
+
+    def moved_to(self, status: ConnectionStatus, *, now: datetime) -> "ProviderConnection":
+        """Return this connection EXPIRED, REVOKED or FAILED; credentials are kept for audit."""
+        assert self.status is STATUS_CHANGES[status]
+        return msgspec.structs.replace(self, status=status, updated_at=self.touched_at(now))
+
+    def synced(self, *, now: datetime) -> "ProviderConnection":
+        """Return this connection with ``last_sync_at`` set to now."""
+        assert self.is_active
+        at = self.touched_at(now)
+        return msgspec.structs.replace(self, last_sync_at=at, updated_at=at)
+
+    def disconnected(self, *, now: datetime) -> "ProviderConnection":
+        """Return this connection at its end: no credentials, and nothing leaves this state."""
+        if self.status is ConnectionStatus.DISCONNECTED:
+            return self
+        return msgspec.structs.replace(
+            self,
+            status=ConnectionStatus.DISCONNECTED,
+            credentials=None,
+            updated_at=self.touched_at(now),
+        )
+
+
+def broken_invariant(connection: ProviderConnection) -> str | None:
+    """Return which law of DESIGN.md section 2 ``connection`` breaks, or None.
+
+    Used by the store when it reads a record, and by the tests after every step.
+    """
+    has_credentials = connection.credentials is not None
+    if connection.is_active and not has_credentials:
+        return "ACTIVE implies credentials"
+    if connection.status is ConnectionStatus.DISCONNECTED and has_credentials:
+        return "DISCONNECTED implies no credentials"
+    if has_credentials and connection.generation < 1:
+        return "credentials imply a generation"
+    if connection.alias is not None and len(connection.alias) > ALIAS_LENGTH_MAX:
+        return f"alias is at most {ALIAS_LENGTH_MAX} characters"
+    times = (
+        connection.created_at,
+        connection.updated_at,
+        connection.connected_at,
+        connection.last_sync_at,
+        connection.credentials.expires_at if connection.credentials else None,
+    )
+    if any(time is not None and time.tzinfo is not UTC for time in times):
+        return "times are timezone-aware UTC"
+    if connection.updated_at < connection.created_at:
+        return "updated_at never goes back"
+    return None

@@ -1,0 +1,139 @@
+"""What has happened to a connection, in the past tense.
+
+Each workflow has three events: Attempted, then exactly one of Succeeded and Failed. The
+class name is the CloudEvents ``type``; workflow and outcome are two tokens of the subject
+(DESIGN.md section 4). No event has a field that could hold a credential.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+from uuid import UUID
+
+import msgspec
+
+from domain.connection import ConnectionStatus
+
+
+class Workflow(StrEnum):
+    """Which story an event belongs to."""
+
+    CONNECTION = "connection"
+    DISCONNECTION = "disconnection"
+    TOKEN_REFRESH = "token_refresh"  # noqa: S105 -- the name of a workflow
+    STATUS = "status"
+
+
+class Outcome(StrEnum):
+    """Which step of the story an event tells."""
+
+    ATTEMPTED = "attempted"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CHANGED = "changed"
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What all events say: which connection, whose, at which provider."""
+
+    workflow: ClassVar[Workflow]
+    outcome: ClassVar[Outcome]
+
+    id: UUID
+    """UUIDv7; also the ``Nats-Msg-Id``, so that a repeated publish is stored once."""
+    occurred_at: datetime
+    user_id: UUID
+    connection_id: UUID
+    provider_id: UUID
+    provider_slug: str
+
+
+class ProviderConnectionAttempted(_Event, frozen=True, kw_only=True):
+    """Somebody asked to connect."""
+
+    workflow = Workflow.CONNECTION
+    outcome = Outcome.ATTEMPTED
+
+
+class ProviderConnectionSucceeded(_Event, frozen=True, kw_only=True):
+    """The connection is stored."""
+
+    workflow = Workflow.CONNECTION
+    outcome = Outcome.SUCCEEDED
+
+
+class ProviderConnectionFailed(_Event, frozen=True, kw_only=True):
+    """The connection was refused, or could not be stored."""
+
+    workflow = Workflow.CONNECTION
+    outcome = Outcome.FAILED
+    reason: str
+
+
+class ProviderDisconnectionAttempted(_Event, frozen=True, kw_only=True):
+    """Somebody asked to disconnect."""
+
+    workflow = Workflow.DISCONNECTION
+    outcome = Outcome.ATTEMPTED
+
+
+class ProviderDisconnectionSucceeded(_Event, frozen=True, kw_only=True):
+    """The credentials are gone and the connection has ended."""
+
+    workflow = Workflow.DISCONNECTION
+    outcome = Outcome.SUCCEEDED
+
+
+class ProviderDisconnectionFailed(_Event, frozen=True, kw_only=True):
+    """The connection was not ended."""
+
+    workflow = Workflow.DISCONNECTION
+    outcome = Outcome.FAILED
+    reason: str
+
+
+class ProviderTokenRefreshAttempted(_Event, frozen=True, kw_only=True):
+    """Somebody brought new credentials."""
+
+    workflow = Workflow.TOKEN_REFRESH
+    outcome = Outcome.ATTEMPTED
+
+
+class ProviderTokenRefreshSucceeded(_Event, frozen=True, kw_only=True):
+    """The new credentials are stored."""
+
+    workflow = Workflow.TOKEN_REFRESH
+    outcome = Outcome.SUCCEEDED
+
+
+class ProviderTokenRefreshFailed(_Event, frozen=True, kw_only=True):
+    """The new credentials were not stored; the old ones, if any, stay."""
+
+    workflow = Workflow.TOKEN_REFRESH
+    outcome = Outcome.FAILED
+    reason: str
+    needs_user_action: bool
+
+
+class ProviderConnectionStatusChanged(_Event, frozen=True, kw_only=True):
+    """The status changed by a command that has no three-state events of its own."""
+
+    workflow = Workflow.STATUS
+    outcome = Outcome.CHANGED
+    from_status: ConnectionStatus
+    to_status: ConnectionStatus
+    reason: str | None = None
+
+
+Event = (
+    ProviderConnectionAttempted
+    | ProviderConnectionSucceeded
+    | ProviderConnectionFailed
+    | ProviderDisconnectionAttempted
+    | ProviderDisconnectionSucceeded
+    | ProviderDisconnectionFailed
+    | ProviderTokenRefreshAttempted
+    | ProviderTokenRefreshSucceeded
+    | ProviderTokenRefreshFailed
+    | ProviderConnectionStatusChanged
+)

@@ -1,0 +1,58 @@
+"""The stored form of a connection: MessagePack with a schema version.
+
+A record written by any version must decode for ever (tests keep a fixture of each). Readers
+ignore fields they do not know, and new fields get defaults; a change that an older reader
+would misread raises ``SCHEMA_VERSION``, and the older reader refuses the record.
+"""
+
+import msgspec
+
+from domain.connection import ProviderConnection, broken_invariant
+
+SCHEMA_VERSION = 1
+
+
+class RecordError(Exception):
+    """A stored value is not a record this version can trust. The text holds no stored data."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One write of one connection."""
+
+    v: int = SCHEMA_VERSION
+    op_id: bytes
+    """16 bytes drawn for this write; tells our own write from another's after a time-out."""
+    connection: ProviderConnection
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+_encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
+_decoder = msgspec.msgpack.Decoder(Record)
+_version_decoder = msgspec.msgpack.Decoder(_Version)
+
+
+def encode_record(record: Record) -> bytes:
+    """Return the bytes to store."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes) -> Record:
+    """Return the record in ``data``.
+
+    Raises:
+        RecordError: ``data`` is no record, is of a newer schema, or breaks an invariant.
+    """
+    try:
+        version = _version_decoder.decode(data).v
+        if version > SCHEMA_VERSION:
+            raise RecordError(f"record has schema {version}, this version reads {SCHEMA_VERSION}")
+        record = _decoder.decode(data)
+    except msgspec.MsgspecError:
+        raise RecordError("value is not a connection record") from None
+    broken = broken_invariant(record.connection)
+    if broken is not None:
+        raise RecordError(f"record breaks an invariant: {broken}")
+    return record

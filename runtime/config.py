@@ -1,0 +1,208 @@
+"""Configuration: flags over environment over file over defaults, and errors that name the path.
+
+The file is TOML; an environment variable ``REFRESHD_<SECTION>_<KEY>`` sets one key. An
+unknown key, in the file or in the environment, is an error. Secrets come by ``*_file`` keys.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from actors.connection_actor import Limits
+from runtime.connection_store import StoreLimits
+from runtime.event_log import EventLogLimits
+from runtime.nats_link import LinkLimits, Login
+from runtime.service import ServiceLimits
+from runtime.subjects import DEFAULT_PREFIX, is_prefix
+
+ENVIRONMENT_PREFIX = "REFRESHD_"
+_NOT_SECTIONS = frozenset({"REFRESHD_CONFIG", "REFRESHD_DATA_DIR"})
+_HOUR_S = 3600
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text names where and which key."""
+
+
+class NatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where NATS is."""
+
+    url: str | None = None
+    """None starts the embedded server."""
+    creds_file: Path | None = None
+    nkey_seed_file: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+    monitoring_url: str | None = None
+    """The external server's HTTP monitoring address, to check that it syncs each write."""
+    replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    server_bin: Path | None = None
+    """The embedded server's program; None looks beside Python and on the PATH."""
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """The embedded server's port; None keeps the last one, or takes a free one."""
+    link: LinkLimits = LinkLimits()
+
+
+class KeysConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the keyring is."""
+
+    file: Path | None = None
+    """None keeps it in the data folder."""
+
+
+class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How connections are stored."""
+
+    partitions: Annotated[int, Meta(ge=1, le=64)] | None = None
+    """Fixed by the first start (8); another value later is refused."""
+    limits: StoreLimits = StoreLimits()
+
+
+class EventsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long events are kept; applied when the stream is made."""
+
+    age_s_max: Annotated[int, Meta(ge=60)] = 30 * 24 * _HOUR_S
+    bytes_max: Annotated[int, Meta(ge=-1)] = -1
+    """-1 for no bound."""
+    duplicate_window_s: Annotated[int, Meta(ge=10)] = 600
+    limits: EventLogLimits = EventLogLimits()
+
+
+class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The endpoints."""
+
+    prefix: str = DEFAULT_PREFIX
+    drain_grace_s: Annotated[float, Meta(gt=0)] = 20.0
+    """How long SIGTERM waits for what is under way."""
+    limits: ServiceLimits = ServiceLimits()
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The daemon's log on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    nats: NatsConfig = NatsConfig()
+    keys: KeysConfig = KeysConfig()
+    state: StateConfig = StateConfig()
+    events: EventsConfig = EventsConfig()
+    service: ServiceConfig = ServiceConfig()
+    actors: Limits = Limits()
+    log: LogConfig = LogConfig()
+
+    def login(self) -> Login:
+        """Return how to reach the external server.
+
+        Raises:
+            ConfigError: A ``*_file`` cannot be read.
+        """
+        assert self.nats.url is not None
+        return Login(
+            url=self.nats.url,
+            user=self.nats.user,
+            password=_secret_of(self.nats.password_file, "nats.password_file"),
+            token=_secret_of(self.nats.token_file, "nats.token_file"),
+            creds_file=self.nats.creds_file,
+            nkey_seed_file=self.nats.nkey_seed_file,
+        )
+
+
+def default_data_dir(environment: Mapping[str, str]) -> Path:
+    """Return ``$REFRESHD_DATA_DIR``, else ``$XDG_STATE_HOME/refreshd``, else the usual place."""
+    if given := environment.get("REFRESHD_DATA_DIR"):
+        return Path(given)
+    state_home = environment.get("XDG_STATE_HOME")
+    home = Path(state_home) if state_home else Path.home() / ".local" / "state"
+    return home / "refreshd"
+
+
+def load_config(
+    file: Path | None, *, environment: Mapping[str, str] | None = None, nats_url: str | None = None
+) -> Config:
+    """Return the configuration.
+
+    Args:
+        file: None takes ``$REFRESHD_CONFIG``, or no file at all.
+        environment: None takes the process's.
+        nats_url: The flag ``--nats``; over all else.
+
+    Raises:
+        ConfigError: The file cannot be read, or something in it or in the environment is wrong.
+    """
+    environment = os.environ if environment is None else environment
+    if file is None and environment.get("REFRESHD_CONFIG"):
+        file = Path(environment["REFRESHD_CONFIG"])
+    settings = {} if file is None else _read_toml(file)
+    _convert(settings, Config, where=str(file))
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in _NOT_SECTIONS:
+            _apply_variable(settings, name, environment[name])
+    if nats_url is not None:
+        settings["nats"] = {**settings.get("nats", {}), "url": nats_url}
+    config: Config = _convert(settings, Config, where="configuration")
+    if not is_prefix(config.service.prefix):
+        raise ConfigError("service.prefix: plain tokens of letters, digits, - and _ are needed")
+    if config.events.limits.batch_events_max > 1000:  # noqa: PLR2004 -- ADR-50
+        raise ConfigError("events.limits.batch_events_max: a server takes at most 1000")
+    return config
+
+
+def _apply_variable(settings: dict[str, Any], name: str, value: str) -> None:
+    """Set one key from ``REFRESHD_<SECTION>_<KEY>``, or ``..._LIMITS_<KEY>`` one level deeper."""
+    words = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+    section, _, key = words.partition("_")
+    section_type = Config.__annotations__.get(section)
+    if section_type is None:
+        raise ConfigError(f"environment variable {name}: no such section")
+    target = settings.setdefault(section, {})
+    for nested in ("limits", "link"):
+        if key.startswith(f"{nested}_") and nested in section_type.__annotations__:
+            section_type, key = section_type.__annotations__[nested], key[len(nested) + 1 :]
+            target = target.setdefault(nested, {})
+    if key not in section_type.__annotations__:
+        raise ConfigError(f"environment variable {name}: no such key")
+    try:
+        target[key] = msgspec.convert(value, section_type.__annotations__[key], strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"environment variable {name}: {error}") from None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def _convert(settings: dict[str, Any], to: type[Config], *, where: str) -> Config:
+    """Check ``settings`` and return them typed; msgspec's message names the path."""
+    try:
+        return msgspec.convert(settings, to)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _secret_of(file: Path | None, key: str) -> str | None:
+    """Return the first line of a secret file."""
+    if file is None:
+        return None
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise ConfigError(f"{key}: {file}: {reason}") from None

@@ -1,0 +1,284 @@
+"""The composition root: it makes every part, starts them in order, and stops them in reverse."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import anyio
+
+from actors.connection_actor import World
+from actors.directory import Directory
+from runtime import VERSION
+from runtime.config import Config
+from runtime.connection_store import JetStreamConnectionStore
+from runtime.durability import warn_unless_durable
+from runtime.embedded_nats import EmbeddedNats
+from runtime.event_log import JetStreamEventLog
+from runtime.jetstream_api import stream_info
+from runtime.listing import Listing
+from runtime.logs import log
+from runtime.nats_link import Login, NatsLink, open_link
+from runtime.private_files import make_private_folder
+from runtime.responder import Responder
+from runtime.sealing import Keyring, KeyringError, open_keyring
+from runtime.service import CommandService
+from runtime.streams import Streams, StreamSettings, ensure_streams
+from runtime.subjects import bucket_stream
+from runtime.wire import body_bytes_max
+from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
+
+KEYRING_FILE = "keyring.json"
+_FLUSH_GRACE_S = 5.0
+
+
+class DaemonError(Exception):
+    """The daemon cannot start, or cannot go on; the text says why."""
+
+
+class Daemon:
+    """A running daemon, as ``run_daemon`` yields it."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        link: NatsLink,
+        streams: Streams,
+        keyring: Keyring,
+        daemon_id: str,
+        embedded: EmbeddedNats | None,
+        is_durable: bool,
+    ) -> None:
+        """Make every part; nothing is started."""
+        ids = Uuid7Ids()
+        prefix = config.service.prefix
+        self.config = config
+        self.link = link
+        self.daemon_id = daemon_id
+        self.embedded = embedded
+        self.connections_at_start = streams.connections
+        self._is_durable = is_durable
+        self._partitions = streams.partitions
+        self._started_s = time.monotonic()
+        self.journal = LoggingJournal()
+        self.event_log = JetStreamEventLog(
+            link,
+            prefix=prefix,
+            source=f"/refreshd/{daemon_id}",
+            ids=ids,
+            limits=config.events.limits,
+        )
+        world = World(
+            store=JetStreamConnectionStore(
+                link, partitions=streams.partitions, limits=config.state.limits
+            ),
+            event_log=self.event_log,
+            sealer=keyring,
+            clock=SystemClock(),
+            ids=ids,
+            journal=self.journal,
+        )
+        self.directory = Directory(world=world, limits=config.actors)
+        self.responder = Responder(link)
+        self.service = CommandService(
+            link=link,
+            directory=self.directory,
+            responder=self.responder,
+            ids=ids,
+            prefix=prefix,
+            limits=config.service.limits,
+            list_connections=Listing(link, partitions=streams.partitions).page,
+            report_status=self.status,
+        )
+
+    @property
+    def ready_line(self) -> str:
+        """The one line that says that commands can be taken."""
+        return (
+            f"ready nats={self.link.url} daemon={self.daemon_id} "
+            f"connections={self.connections_at_start} version={VERSION}"
+        )
+
+    async def status(self) -> dict[str, object]:
+        """Return what an operator asks first.
+
+        Raises:
+            LinkError: NATS does not answer.
+        """
+        infos = await asyncio.gather(
+            *(stream_info(self.link, bucket_stream(p)) for p in range(self._partitions))
+        )
+        return {
+            "daemon": self.daemon_id,
+            "version": VERSION,
+            "uptime_s": round(time.monotonic() - self._started_s, 1),
+            "nats": self.link.url,
+            "nats_mode": "embedded" if self.embedded else "external",
+            "sync_always": self._is_durable,
+            "partitions": self._partitions,
+            "connections": sum(info.state.messages for info in infos if info is not None),
+            "resident_actors": self.directory.resident_actors,
+            "busy_actors": self.directory.busy_actors,
+            "commands_in_flight": self.service.commands_in_flight,
+            "answers_dropped": self.responder.dropped,
+            "nats_reconnects": self.link.reconnects,
+            "bad_messages": self.link.bad_messages,
+            "troubles": dict(self.journal.counts),
+        }
+
+    async def start(self) -> None:
+        """Take commands."""
+        metadata = {
+            "daemon": self.daemon_id,
+            "prefix": self.config.service.prefix,
+            "partitions": str(self._partitions),
+        }
+        await self.service.start(version=VERSION, metadata=metadata)
+
+    async def drain(self) -> None:
+        """Take no new commands, and return when those taken are done and answered, or time is up."""
+        grace_s = self.config.service.drain_grace_s
+        with anyio.move_on_after(grace_s) as scope:
+            await self.service.stop_taking()
+            await self.directory.drain(grace_s)
+            await self.responder.drained()
+            await self.service.stop()
+        if scope.cancelled_caught:
+            log.error(
+                "drain_ran_out_of_time",
+                busy_actors=self.directory.busy_actors,
+                commands_in_flight=self.service.commands_in_flight,
+            )
+
+    async def watch(self) -> None:
+        """Return never; raise when the daemon cannot go on.
+
+        Raises:
+            DaemonError: The NATS connection was closed for good, or the embedded server ended.
+        """
+        closed = asyncio.create_task(self.link.closed.wait())
+        ended = asyncio.create_task(self.embedded.exited()) if self.embedded else None
+        tasks = {task for task in (closed, ended) if task is not None}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+        if ended is not None and ended.done():
+            raise DaemonError(f"the embedded nats-server ended with code {ended.result()}")
+        raise DaemonError("the connection to NATS was closed for good")
+
+
+@contextlib.asynccontextmanager
+async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
+    """Yield a daemon that takes commands; drain and stop it afterwards.
+
+    Raises:
+        DaemonError: Another daemon uses the data folder.
+        EmbeddedNatsError, LinkError, StreamsError, KeyringError, ConfigError: As they say.
+        OSError: The data folder cannot be used.
+    """
+    make_private_folder(data_dir)
+    daemon_id = f"d-{os.urandom(4).hex()}"
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_only_daemon_of(data_dir))
+        embedded: EmbeddedNats | None = None
+        if config.nats.url is None:
+            embedded = EmbeddedNats(
+                data_dir, server_bin=config.nats.server_bin, port=config.nats.port
+            )
+            stack.push_async_callback(embedded.stop)
+            login: Login = await embedded.start()
+            is_durable = True
+        else:
+            login = config.login()
+            is_durable = await warn_unless_durable(config.nats.monitoring_url)
+        link = await stack.enter_async_context(
+            open_link(login, name=f"refreshd {daemon_id}", limits=config.nats.link)
+        )
+        streams = await ensure_streams(link, _stream_settings(config))
+        keyring = _open_keyring(config, data_dir, connections=streams.connections)
+        daemon = Daemon(
+            config=config,
+            link=link,
+            streams=streams,
+            keyring=keyring,
+            daemon_id=daemon_id,
+            embedded=embedded,
+            is_durable=is_durable,
+        )
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        tasks.start_soon(daemon.event_log.run)
+        tasks.start_soon(daemon.responder.run)
+        await tasks.start(daemon.directory.run)
+        await daemon.start()
+        try:
+            yield daemon
+        finally:
+            with anyio.CancelScope(shield=True):
+                await daemon.drain()
+            tasks.cancel_scope.cancel()
+
+
+async def serve(
+    config: Config, data_dir: Path, *, announce: Callable[[str], None], stop: asyncio.Event
+) -> None:
+    """Run a daemon until ``stop`` is set.
+
+    Raises:
+        DaemonError: And the others of ``run_daemon``; also when NATS is gone for good.
+    """
+    async with run_daemon(config, data_dir) as daemon:
+        announce(daemon.ready_line)
+        watching = asyncio.create_task(daemon.watch())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            watching.cancel()
+        if watching.done() and not watching.cancelled():
+            watching.result()
+        log.info("draining")
+    log.info("stopped")
+
+
+def _stream_settings(config: Config) -> StreamSettings:
+    return StreamSettings(
+        prefix=config.service.prefix,
+        partitions=config.state.partitions,
+        replicas=config.nats.replicas,
+        record_bytes_max=2 * body_bytes_max(config.service.limits.credential_bytes_max),
+        event_age_s_max=config.events.age_s_max,
+        event_bytes_max=config.events.bytes_max,
+        event_duplicate_window_s=config.events.duplicate_window_s,
+    )
+
+
+def _open_keyring(config: Config, data_dir: Path, *, connections: int) -> Keyring:
+    """Open the keyring, or make one where nothing is stored that an older one has sealed."""
+    path = config.keys.file or data_dir / KEYRING_FILE
+    if connections and not path.exists():
+        raise KeyringError(
+            f"{path}: no such file, but {connections} connections are stored: restore the keyring "
+            "that sealed them, or name it in keys.file"
+        )
+    return open_keyring(path, create=config.keys.file is None)
+
+
+@contextlib.contextmanager
+def _only_daemon_of(data_dir: Path):  # noqa: ANN202
+    """Hold the data folder's lock, which ends with the process however it ends."""
+    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DaemonError(f"{data_dir}: another refreshd uses this data folder") from None
+        yield
+    finally:
+        os.close(descriptor)

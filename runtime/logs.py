@@ -1,0 +1,61 @@
+"""Structured logs on stderr: JSON lines, or readable ones on a terminal.
+
+Log calls name an event and give plain fields. Nothing logs a payload, a credential or an
+exception's text from outside; the processor below is the second net, not the first.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from domain.credentials import Opaque, Sealed, Secret, Unsealed
+
+_SECRET_KEYS = frozenset(
+    {"access_token", "refresh_token", "client_secret", "password", "secret", "token", "credentials"}
+    | {"encrypted_data", "authorization", "payload", "body", "ciphertext"}
+)
+
+log: Any = structlog.get_logger("refreshd")
+
+
+def configure_logs(*, level: str = "info", as_json: bool | None = None) -> None:
+    """Set up logging for the process.
+
+    Args:
+        level: ``debug``, ``info``, ``warning`` or ``error``.
+        as_json: None chooses readable lines on a terminal and JSON lines elsewhere.
+    """
+    if as_json is None:
+        as_json = not sys.stderr.isatty()
+    exceptions = structlog.processors.ExceptionRenderer(
+        structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    )
+    renderers = (
+        [exceptions, structlog.processors.JSONRenderer()]
+        if as_json
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            hide_secrets,
+            *renderers,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # nats-py logs through the standard library; its texts can quote what it received.
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+
+
+def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace the values of secret-sounding keys and of secret types by ``***``."""
+    for key, value in event.items():
+        if key.lower() in _SECRET_KEYS or isinstance(value, Secret | Unsealed | Sealed | Opaque):
+            event[key] = "***"
+    return event

@@ -1,0 +1,79 @@
+"""nats-py's client, mended where one hostile message would end the connection or misuse it.
+
+nats-py 2.16 runs every parser callback inside its read loop, and the loop ends at the first
+exception that it does not expect, while ``is_connected`` stays true:
+
+- a subject, reply or status line that is not UTF-8 raises in ``_build_message`` or
+  ``_process_headers``: anybody who may publish to us could silence the daemon;
+- a PONG for a ``flush`` that was cancelled or timed out raises InvalidStateError.
+
+And one danger is not nats-py's: the daemon may publish where its callers may not. A reply
+subject that names JetStream's API, a bucket or our own subjects would borrow that right (an
+answer published to ``$KV...`` overwrites a record), so such a request counts as having none.
+
+The overridden methods are private, so nats-py is pinned and ``tests/runtime/test_nats_link.py``
+shows each trap on the plain client and its absence here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from nats.aio.client import Client
+
+
+class ArmouredClient(Client):
+    """A client whose read loop survives any message."""
+
+    def __init__(self, on_bad_message: Callable[[], None]) -> None:
+        """Make an unconnected client.
+
+        Args:
+            on_bad_message: Called for each message that could not be read. Must not raise.
+        """
+        super().__init__()
+        self._on_bad_message = on_bad_message
+        self.forbidden_replies: tuple[bytes, ...] = (b"$",)
+        """How a reply subject in a request to us must not begin."""
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        """Hand a message to its subscription, or drop it when it cannot be read."""
+        if reply.startswith(self.forbidden_replies) and not self._is_inbox(sid):
+            self._on_bad_message()
+            reply = b""
+        try:
+            await super()._process_msg(sid, _as_utf8(subject), _as_utf8(reply), data, headers)
+        except Exception:  # noqa: BLE001 -- whatever the bytes did, the read loop must go on
+            self._on_bad_message()
+
+    def _is_inbox(self, sid: int) -> bool:
+        """Whether a subscription is for answers: JetStream's deliveries have ``$JS.ACK`` replies."""
+        subscription = self._subs.get(sid)
+        return subscription is not None and subscription.subject.startswith("_INBOX.")
+
+    async def _process_headers(self, headers: Any) -> dict[str, str] | None:  # noqa: ANN401
+        """Parse a header block; an unreadable one counts as none."""
+        try:
+            return await super()._process_headers(headers)
+        except Exception:  # noqa: BLE001 -- as above
+            self._on_bad_message()
+            return None
+
+    async def _process_pong(self) -> None:
+        """Take a PONG; the one that waited for it may have gone."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs.pop(0)
+            self._pongs_received += 1
+            self._pings_outstanding = 0
+            return
+        await super()._process_pong()
+
+
+def _as_utf8(text: bytes) -> bytes:
+    """Return ``text`` unchanged when it is UTF-8, else with its bad bytes replaced."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text.decode(errors="replace").encode()
+    return text

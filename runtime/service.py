@@ -1,0 +1,360 @@
+"""The NATS service: it takes requests off the wire, hands them to actors, and answers.
+
+nats-py's ``nats.micro`` gives discovery (ADR-32). Its endpoints run one handler at a time and
+publish an escaped exception's repr, so a handler here only decodes and hands over: it neither
+waits nor raises, and the answer goes out through the responder.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from nats.micro.request import Request
+from nats.micro.service import EndpointStats, Service, ServiceConfig, ServiceStats
+
+from actors.connection_actor import refused_as_overloaded
+from actors.directory import Directory
+from actors.mailbox import Envelope
+from actors.ports import Ids
+from domain.commands import Command
+from domain.decision import Reply
+from domain.result import Failure, FailureCode, Success
+from runtime.logs import log
+from runtime.nats_link import LinkError, NatsLink
+from runtime.responder import Responder
+from runtime.subjects import QUEUE_GROUP, SERVICE_NAME
+from runtime.wire import (
+    CONNECTION_VERBS,
+    TIMEOUT_HEADER,
+    ListQuery,
+    MalformedError,
+    failure_body,
+    failure_headers,
+    read_command,
+    read_connect,
+    read_connection_id,
+    read_list_query,
+    read_timeout_s,
+    reply_body,
+    value_body,
+)
+
+ListConnections = Callable[[ListQuery, float], Awaitable[Success[object] | Failure]]
+"""Answers ``connections.list`` within so many seconds; never raises but to be cancelled."""
+ReportStatus = Callable[[], Awaitable[dict[str, object]]]
+
+
+class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the endpoints hold at once; beyond it a request is answered ``OVERLOADED``."""
+
+    commands_max: int = 20_000
+    bytes_max: int = 256 * 1024 * 1024
+    """Bodies of the commands in flight, together."""
+    lists_max: int = 8
+    """Listings that run at once; four times as many wait."""
+    credential_bytes_max: int = 64 * 1024
+
+
+class _Counted:
+    """What one endpoint has done, for ``$SRV.STATS``."""
+
+    __slots__ = ("codes", "last_error", "processing_ns")
+
+    def __init__(self) -> None:
+        self.codes: Counter[str] = Counter()
+        self.last_error = ""
+        self.processing_ns = 0
+
+
+class DiscoverableService(Service):
+    """nats-py's service, with true numbers in STATS and a stop that drains.
+
+    The base class counts only what its handler raises and times only the handing over.
+    """
+
+    def __init__(self, client: Any, config: ServiceConfig) -> None:  # noqa: ANN401
+        """See ``nats.micro.add_service``."""
+        super().__init__(client, config)
+        self.counted: dict[str, _Counted] = {}
+
+    def stats(self) -> ServiceStats:
+        """Return the statistics, with failures answered and times until the answer."""
+        stats = super().stats()
+        for endpoint in stats.endpoints:
+            self._complete(endpoint)
+        return stats
+
+    def _complete(self, endpoint: EndpointStats) -> None:
+        counted = self.counted.get(endpoint.name)
+        if counted is None:
+            return
+        endpoint.num_errors = sum(counted.codes.values())
+        endpoint.last_error = counted.last_error
+        endpoint.processing_time = counted.processing_ns
+        endpoint.average_processing_time = counted.processing_ns // max(endpoint.num_requests, 1)
+        endpoint.data = {"errors": dict(counted.codes)}
+
+    async def drain_endpoints(self) -> None:
+        """Take no new requests, and return when those already received were handed over.
+
+        ``stop`` would drop them (ADR-32 asks for a drain; nats-py unsubscribes).
+        """
+        subscriptions = [
+            endpoint._subscription  # noqa: SLF001 -- nats.micro has no public way to drain
+            for endpoint in self._endpoints
+            if endpoint._subscription is not None  # noqa: SLF001
+        ]
+        await asyncio.gather(
+            *(subscription.drain() for subscription in subscriptions), return_exceptions=True
+        )
+
+
+class _InFlight:
+    """One request that was taken and is not answered yet."""
+
+    __slots__ = ("counted", "deadline_s", "reply_subject", "service", "size_bytes", "started_s")
+
+    def __init__(
+        self, service: "CommandService", counted: _Counted, reply_subject: str, size_bytes: int
+    ) -> None:
+        self.service = service
+        self.counted = counted
+        self.reply_subject = reply_subject
+        self.size_bytes = size_bytes
+        self.started_s = service.now_s()
+        self.deadline_s = self.started_s
+
+    def reply(self, reply: Reply) -> None:
+        """Answer with what an actor says; called once."""
+        match reply:
+            case Failure():
+                self.fail(reply)
+            case Success():
+                self._send(reply_body(reply), None)
+
+    def fail(self, failure: Failure) -> None:
+        """Answer with a failure; called instead of ``reply``."""
+        self.counted.codes[failure.code] += 1
+        self.counted.last_error = failure.code
+        self._send(failure_body(failure), failure_headers(failure))
+
+    def succeed(self, value: object) -> None:
+        """Answer with a value that no actor made; called instead of ``reply``."""
+        self._send(value_body(value), None)
+
+    def _send(self, body: bytes, headers: dict[str, str] | None) -> None:
+        now_s = self.service.now_s()
+        self.counted.processing_ns += int((now_s - self.started_s) * 1e9)
+        self.service.responder.answer(
+            self.reply_subject,
+            body,
+            headers=headers,
+            expires_s=max(self.deadline_s, now_s + 1.0),
+            sent=self._sent,
+        )
+
+    def _sent(self) -> None:
+        self.service.release(self.size_bytes)
+
+
+class CommandService:
+    """The endpoints of DESIGN.md section 3, in front of a directory of actors."""
+
+    def __init__(
+        self,
+        *,
+        link: NatsLink,
+        directory: Directory,
+        responder: Responder,
+        ids: Ids,
+        prefix: str,
+        limits: ServiceLimits,
+        list_connections: ListConnections,
+        report_status: ReportStatus,
+    ) -> None:
+        """Prepare the endpoints; ``start`` makes them known to NATS."""
+        self._link = link
+        self._directory = directory
+        self.responder = responder
+        self._ids = ids
+        self._prefix = prefix
+        self._limits = limits
+        self._list_connections = list_connections
+        self._report_status = report_status
+        self._commands = 0
+        self._bytes = 0
+        self._lists: set[asyncio.Task[None]] = set()
+        self._list_slots = asyncio.Semaphore(limits.lists_max)
+        self._service: DiscoverableService | None = None
+        self.now_s = asyncio.get_running_loop().time
+
+    @property
+    def commands_in_flight(self) -> int:
+        """How many requests are taken and not yet answered."""
+        return self._commands
+
+    def release(self, size_bytes: int) -> None:
+        """Count a request as answered."""
+        self._commands -= 1
+        self._bytes -= size_bytes
+
+    async def start(self, *, version: str, metadata: dict[str, str]) -> None:
+        """Make the endpoints known, and return when the server routes requests to them.
+
+        Raises:
+            LinkError: The server did not take the subscriptions.
+        """
+        client = self._link.client
+        client.forbidden_replies = (b"$", self._prefix.encode() + b".")
+        service = DiscoverableService(
+            client,
+            ServiceConfig(
+                name=SERVICE_NAME,
+                version=version,
+                description="Owns provider connections and refreshes their credentials",
+                metadata=metadata,
+                queue_group=QUEUE_GROUP,
+            ),
+        )
+        self._service = service
+        await service.start()
+        await self._add("connect", "connect", self._take_connect)
+        for verb in CONNECTION_VERBS:
+            take = partial(self._take_command, verb)
+            await self._add(f"connection-{verb}", f"connection.*.{verb}", take)
+        await self._add("connections-list", "connections.list", self._take_list)
+        await self._add("status", "status", self._take_status)
+        await self._link.flush()
+
+    async def stop_taking(self) -> None:
+        """Take no new requests; those already received are handed over first."""
+        if self._service is not None:
+            await self._service.drain_endpoints()
+
+    async def stop(self) -> None:
+        """Wait for listings, and leave discovery."""
+        if self._lists:
+            await asyncio.wait(self._lists, timeout=5.0)
+        if self._service is not None:
+            with contextlib.suppress(Exception):
+                await self._service.stop()
+
+    async def _add(
+        self, name: str, subject: str, take: Callable[[Request, _InFlight], None]
+    ) -> None:
+        """Add one endpoint."""
+        assert self._service is not None
+        counted = self._service.counted[name] = _Counted()
+        await self._service.add_endpoint(
+            name=name,
+            subject=f"{self._prefix}.{subject}",
+            handler=partial(self._handle, take, counted),
+        )
+
+    async def _handle(
+        self, take: Callable[[Request, _InFlight], None], counted: _Counted, request: Request
+    ) -> None:
+        """Take one request without waiting for its answer. Never raises."""
+        reply_subject: str = request._msg.reply  # noqa: SLF001 -- nats.micro does not show it
+        self._commands += 1
+        self._bytes += len(request.data)
+        in_flight = _InFlight(self, counted, reply_subject, len(request.data))
+        if self._commands > self._limits.commands_max or self._bytes > self._limits.bytes_max:
+            in_flight.fail(refused_as_overloaded("the daemon has too many commands in flight"))
+            return
+        try:
+            headers = request.headers or {}
+            in_flight.deadline_s += read_timeout_s(headers.get(TIMEOUT_HEADER))
+            take(request, in_flight)
+        except MalformedError as error:
+            in_flight.fail(Failure(code=error.code, message=str(error)))
+        except Exception as error:  # noqa: BLE001 -- the edge: a bug answers one caller
+            log.error("request_crashed", error=type(error).__name__)
+            in_flight.fail(_internal_error())
+
+    def _take_connect(self, request: Request, in_flight: _InFlight) -> None:
+        """Take a connect whose id, if any, is in the body."""
+        self._submit(
+            read_connect(
+                request.data,
+                new_id=next(self._ids),
+                credential_bytes_max=self._limits.credential_bytes_max,
+            ),
+            in_flight,
+        )
+
+    def _take_command(self, verb: str, request: Request, in_flight: _InFlight) -> None:
+        """Take a command whose id is in the subject."""
+        connection_id: UUID = read_connection_id(request.subject.split(".")[-2])
+        self._submit(
+            read_command(
+                verb,
+                connection_id,
+                request.data,
+                credential_bytes_max=self._limits.credential_bytes_max,
+            ),
+            in_flight,
+        )
+
+    def _submit(self, command: Command, in_flight: _InFlight) -> None:
+        """Hand a command to its actor, or answer why not."""
+        failure = self._directory.submit(Envelope(command, in_flight.deadline_s, in_flight.reply))
+        if failure is not None:
+            in_flight.fail(failure)
+
+    def _take_list(self, request: Request, in_flight: _InFlight) -> None:
+        """Take a listing, which reads the buckets and not the actors."""
+        query = read_list_query(request.data)
+        if len(self._lists) >= 5 * self._limits.lists_max:
+            in_flight.fail(refused_as_overloaded("too many listings at once"))
+            return
+        self._spawn(self._answer_list(query, in_flight))
+
+    def _take_status(self, _request: Request, in_flight: _InFlight) -> None:
+        """Take an operator's question."""
+        self._spawn(self._answer_status(in_flight))
+
+    def _spawn(self, work: Any) -> None:  # noqa: ANN401
+        task = asyncio.create_task(work)
+        self._lists.add(task)
+        task.add_done_callback(self._lists.discard)
+
+    async def _answer_list(self, query: ListQuery, in_flight: _InFlight) -> None:
+        """Answer one listing. Never raises."""
+        try:
+            async with self._list_slots:
+                left_s = in_flight.deadline_s - self.now_s()
+                result = await self._list_connections(query, left_s)
+        except Exception as error:  # noqa: BLE001 -- the edge
+            log.error("list_crashed", error=type(error).__name__)
+            in_flight.fail(_internal_error())
+            return
+        match result:
+            case Success(value):
+                in_flight.succeed(value)
+            case Failure():
+                in_flight.fail(result)
+
+    async def _answer_status(self, in_flight: _InFlight) -> None:
+        """Answer one status. Never raises."""
+        try:
+            in_flight.succeed(await self._report_status())
+        except LinkError as error:
+            message = f"Database error occurred: {error}"
+            in_flight.fail(Failure(code=FailureCode.DATABASE_ERROR, message=message))
+        except Exception as error:  # noqa: BLE001 -- the edge
+            log.error("status_crashed", error=type(error).__name__)
+            in_flight.fail(_internal_error())
+
+
+def _internal_error() -> Failure:
+    return Failure(
+        code=FailureCode.DATABASE_ERROR,
+        message="Database error occurred: internal error",
+        retry_after_s=1.0,
+    )

@@ -1,0 +1,57 @@
+"""Every subject, bucket and stream name, built in one place."""
+
+import re
+import zlib
+from uuid import UUID
+
+from domain.events import Event
+
+SERVICE_NAME = "refreshd"
+QUEUE_GROUP = "refreshd"
+DEFAULT_PREFIX = "refreshd.v1"
+EVENT_STREAM = "REFRESHD_EVENTS"
+
+_PREFIX_PATTERN = re.compile(r"\A[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
+
+
+def is_prefix(text: str) -> bool:
+    """Whether ``text`` can be the subject prefix: plain tokens, no wildcard, not ``$...``."""
+    return _PREFIX_PATTERN.match(text) is not None
+
+
+def partition_of(connection_id: UUID, partitions: int) -> int:
+    """Return the partition of a connection: CRC-32 of the canonical id text, modulo the count.
+
+    CRC-32 (ISO-HDLC, as in zlib) because every language has it; it must never change.
+    """
+    return zlib.crc32(str(connection_id).encode("ascii")) % partitions
+
+
+def bucket_name(partition: int) -> str:
+    """Return the KV bucket of a partition (DESIGN.md section 5)."""
+    return f"refreshd_connections_{partition:02d}"
+
+
+def bucket_stream(partition: int) -> str:
+    """Return the stream behind a partition's bucket."""
+    return f"KV_{bucket_name(partition)}"
+
+
+def record_subject(connection_id: UUID, partitions: int) -> str:
+    """Return the subject that a connection's record is stored under."""
+    return f"$KV.{bucket_name(partition_of(connection_id, partitions))}.{connection_id}"
+
+
+def event_subject(prefix: str, event: Event) -> str:
+    """Return the subject of an event (DESIGN.md section 4)."""
+    return (
+        f"{prefix}.event.{event.provider_slug}.{event.connection_id}"
+        f".{event.workflow}.{event.outcome}"
+    )
+
+
+def events_filter(
+    prefix: str, *, provider_slug: str | None = None, connection_id: str | None = None
+) -> str:
+    """Return the subject filter of all events, of one provider's, or of one connection's."""
+    return f"{prefix}.event.{provider_slug or '*'}.{connection_id or '*'}.>"

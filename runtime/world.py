@@ -1,0 +1,72 @@
+"""Time, ids and the operator's journal: the small ports of ``actors.ports``."""
+
+import traceback
+from collections import Counter
+from datetime import UTC, datetime
+from uuid import UUID
+
+import uuid_utils
+
+from runtime.logs import log
+
+
+class SystemClock:
+    """Implements ``actors.ports.Clock``."""
+
+    def now(self) -> datetime:
+        """Return the time, aware UTC."""
+        return datetime.now(UTC)
+
+
+class Uuid7Ids:
+    """Implements ``actors.ports.Ids``."""
+
+    def __iter__(self) -> "Uuid7Ids":
+        """Return itself."""
+        return self
+
+    def __next__(self) -> UUID:
+        """Return a fresh UUIDv7 (RFC 9562 section 5.7)."""
+        return UUID(int=uuid_utils.uuid7().int)
+
+
+class LoggingJournal:
+    """Implements ``actors.ports.Journal``: counts, and logs without any exception text."""
+
+    def __init__(self) -> None:
+        """Start with every count at zero."""
+        self.counts: Counter[str] = Counter()
+
+    def crashed(self, connection_id: UUID, error: Exception) -> None:
+        """Log where the actor crashed, not the error's text, which may quote anything."""
+        self.counts["crashed"] += 1
+        frames = [
+            f"{frame.filename}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)[-8:]
+        ]
+        log.error(
+            "actor_crashed",
+            connection_id=str(connection_id),
+            error=type(error).__name__,
+            frames=frames,
+        )
+
+    def quarantined(self, connection_id: UUID, quarantine_s: float) -> None:
+        """Log that an actor is refused."""
+        self.counts["quarantined"] += 1
+        log.error("actor_quarantined", connection_id=str(connection_id), quarantine_s=quarantine_s)
+
+    def store_failed(self, connection_id: UUID, cause: str) -> None:
+        """Log that the store failed for a connection."""
+        self.counts["store_failed"] += 1
+        log.warning("store_failed", connection_id=str(connection_id), cause=cause)
+
+    def dropped(self, connection_id: UUID, commands: int) -> None:
+        """Count commands that came too late."""
+        self.counts["dropped"] += commands
+        log.warning("commands_dropped", connection_id=str(connection_id), commands=commands)
+
+    def write_settled(self, connection_id: UUID, *, applied: bool) -> None:
+        """Log what became of a write in doubt."""
+        self.counts["write_settled"] += 1
+        log.warning("write_settled", connection_id=str(connection_id), applied=applied)

@@ -1,0 +1,40 @@
+"""Fixtures that every kind of test shares: a real nats-server, and daemons on it."""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from runtime.embedded_nats import EmbeddedNats
+from runtime.nats_link import Login, NatsLink, open_link
+
+ROOT = Path(__file__).parent.parent
+
+settings.register_profile(
+    "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("default")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The runtime is asyncio's; tests of the actors choose trio themselves."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def nats_login(tmp_path: Path) -> AsyncGenerator[Login]:
+    """The login of a fresh nats-server with JetStream, synced on each write."""
+    server = EmbeddedNats(tmp_path / "server", server_bin=None, port=None)
+    try:
+        yield await server.start()
+    finally:
+        await server.stop()
+
+
+@pytest.fixture
+async def link(nats_login: Login) -> AsyncGenerator[NatsLink]:
+    """A connected link to that server."""
+    async with open_link(nats_login, name="test") as opened:
+        yield opened

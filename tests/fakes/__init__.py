@@ -1,0 +1,1 @@
+"""Fakes of the ports, trusted because the contract suites run on them too."""

@@ -159,8 +159,8 @@ def broken_invariant(connection: ProviderConnection) -> str | None:
         return "DISCONNECTED implies no credentials"
     if has_credentials and connection.generation < 1:
         return "credentials imply a generation"
-    if connection.alias is not None and len(connection.alias) > ALIAS_LENGTH_MAX:
-        return f"alias is at most {ALIAS_LENGTH_MAX} characters"
+    if connection.updated_at < connection.created_at:
+        return "updated_at never goes back"
     times = (
         connection.created_at,
         connection.updated_at,
@@ -170,6 +170,4 @@ def broken_invariant(connection: ProviderConnection) -> str | None:
     )
     if any(time is not None and time.tzinfo is not UTC for time in times):
         return "times are timezone-aware UTC"
-    if connection.updated_at < connection.created_at:
-        return "updated_at never goes back"
     return None

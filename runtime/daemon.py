@@ -140,7 +140,7 @@ class Daemon:
         await self.service.start(version=VERSION, metadata=metadata)
 
     async def drain(self) -> None:
-        """Take no new commands, and return when those taken are done and answered, or time is up."""
+        """Take no new commands; return when those taken are answered, or when time is up."""
         grace_s = self.config.service.drain_grace_s
         with anyio.move_on_after(grace_s) as scope:
             await self.service.stop_taking()

@@ -1,7 +1,6 @@
 """Tells whether a NATS server syncs each write before it acknowledges it, where it can be told."""
 
 import asyncio
-import urllib.error
 import urllib.request
 
 import msgspec

@@ -48,7 +48,7 @@ class ArmouredClient(Client):
             self._on_bad_message()
 
     def _is_inbox(self, sid: int) -> bool:
-        """Whether a subscription is for answers: JetStream's deliveries have ``$JS.ACK`` replies."""
+        """Whether a subscription is an inbox: JetStream delivers with ``$JS.ACK`` replies."""
         subscription = self._subs.get(sid)
         return subscription is not None and subscription.subject.startswith("_INBOX.")
 

@@ -14,6 +14,8 @@ from runtime.nats_link import NatsLink, NoAnswerError
 _BATCH = 500
 _BATCH_BYTES = 8 * 1024 * 1024
 _WAIT_S = 5.0
+_TOKENS, _SEQUENCE_TOKEN = 9, 5
+_BATCH_ENDED = frozenset({"Batch Completed", "Message Size Exceeds MaxBytes"})
 
 
 class StreamMessage(NamedTuple):
@@ -93,13 +95,14 @@ async def _batch(subscription: Subscription, *, wait_s: float) -> AsyncIterator[
                 message = await subscription.next_msg(timeout=None)
         except TimeoutError:
             raise NoAnswerError("the stream is silent") from None
-        status = (message.headers or {}).get("Status")
+        headers = message.headers or {}
+        status, description = headers.get("Status"), headers.get("Description", "")
         if status == "100":
             continue
-        if status == "408" or (status == "409" and "Max" in str(message.headers)):
+        if status == "408" or description in _BATCH_ENDED:
             return
         if status is not None:
-            raise NoAnswerError(f"the consumer ended with status {status}")
+            raise NoAnswerError(f"the consumer ended: {description}")
         received += 1
         yield message
 
@@ -111,4 +114,4 @@ def _sequence(message: Msg) -> int:
     tokens (domain, account) before the stream in the newer form.
     """
     tokens = message.reply.split(".")
-    return int(tokens[5] if len(tokens) <= 9 else tokens[7])
+    return int(tokens[_SEQUENCE_TOKEN if len(tokens) == _TOKENS else _SEQUENCE_TOKEN + 2])

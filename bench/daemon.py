@@ -1,0 +1,70 @@
+"""Starts a daemon as a process of its own, for the benchmarks."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import NamedTuple
+
+from runtime.embedded_nats import CONTEXT_FILE, NatsContext, read_context
+from runtime.nats_link import Login
+
+ROOT = Path(__file__).parent.parent
+
+
+class RunningDaemon(NamedTuple):
+    """A daemon that has said that it is ready."""
+
+    process: subprocess.Popen[bytes]
+    context: NatsContext
+    start_s: float
+    """From the start of the process to its ready line."""
+
+
+@contextlib.contextmanager
+def running_daemon(data_dir: Path, *, server: Login | None = None) -> Generator[RunningDaemon]:
+    """Yield a daemon on ``data_dir``, with the embedded server or on ``server``; then end it."""
+    started_s = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runtime", "serve", "--data-dir", str(data_dir)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        env=os.environ | ({} if server is None else _settings(data_dir, server)),
+    )
+    try:
+        assert process.stderr is not None
+        said: list[str] = []
+        for line in process.stderr:
+            said.append(line.decode())
+            if line.startswith(b"ready "):
+                break
+        else:
+            raise SystemExit("the daemon did not start: " + "".join(said))
+        start_s = time.perf_counter() - started_s
+        yield RunningDaemon(process, _context(data_dir, server), start_s)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _settings(data_dir: Path, server: Login) -> dict[str, str]:
+    """Return the environment that names an external server."""
+    password_file = data_dir / "password"
+    password_file.write_text(server.password or "")
+    return {
+        "REFRESHD_NATS_URL": server.url,
+        "REFRESHD_NATS_USER": server.user or "",
+        "REFRESHD_NATS_PASSWORD_FILE": str(password_file),
+    }
+
+
+def _context(data_dir: Path, server: Login | None) -> NatsContext:
+    """Return how a client gets in."""
+    if server is not None:
+        return NatsContext(server.url, server.user or "", server.password or "")
+    context = read_context(data_dir / CONTEXT_FILE)
+    assert context is not None
+    return context

@@ -1,0 +1,114 @@
+"""How much memory does an idle resident actor take, beyond its sealed payload?
+
+50,000 connections with 600-byte sealed secrets are connected through the directory with real
+sealing and an in-memory store that keeps nothing but what it is given; then the process's
+resident set is compared with and without the actors. The target is 4 KiB.
+"""
+
+import asyncio
+import ctypes
+import gc
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import anyio
+
+from actors.connection_actor import Limits, World
+from actors.directory import Directory
+from actors.mailbox import Envelope
+from actors.ports import Stored, Write
+from domain.commands import Connect
+from domain.credentials import CredentialType, Secret, Unsealed
+from domain.decision import Reply
+from domain.events import Event
+from runtime.sealing import Keyring
+from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
+
+ACTORS = 50_000
+SECRET_BYTES = 600
+_PAGE_BYTES = 4096
+
+
+class _ForgetfulStore:
+    """Takes any write and keeps nothing, so that only the actors' memory is measured."""
+
+    async def load(self, connection_id: UUID) -> Stored:
+        return Stored(None, 0)
+
+    async def write(self, write: Write) -> int:
+        return 1
+
+
+class _NoLog:
+    async def append(self, events: list[Event]) -> None:
+        return
+
+
+def resident_bytes() -> int:
+    """Return the process's resident set."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+async def main() -> None:
+    """Make the actors and print what one takes."""
+    ids = Uuid7Ids()
+    world = World(
+        store=_ForgetfulStore(),
+        event_log=_NoLog(),  # type: ignore[arg-type]
+        sealer=Keyring(primary="k", keys={"k": bytes(32)}),
+        clock=SystemClock(),
+        ids=ids,
+        journal=LoggingJournal(),
+    )
+    directory = Directory(world=world, limits=Limits())
+    before_bytes = after_bytes = idle_tasks = 0
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(directory.run)
+        await _connect(directory, ids, 1000)
+        before_bytes = resident_bytes()
+        await _connect(directory, ids, ACTORS)
+        after_bytes = resident_bytes()
+        assert directory.resident_actors == ACTORS + 1000
+        assert directory.busy_actors == 0
+        idle_tasks = len(asyncio.all_tasks())
+        tasks.cancel_scope.cancel()
+    payload = SECRET_BYTES + 28
+    each = (after_bytes - before_bytes) / ACTORS
+    print(f"{ACTORS:,} idle actors, {idle_tasks} tasks in the process")
+    print(f"resident set per actor: {each:,.0f} bytes, beyond the payload {each - payload:,.0f}")
+
+
+async def _connect(directory: Directory, ids: Uuid7Ids, count: int) -> None:
+    """Connect so many new connections, in portions, and wait until all are idle."""
+    loop = asyncio.get_running_loop()
+    for start in range(0, count, 1000):
+        answered = asyncio.Event()
+        left = min(1000, count - start)
+
+        def reply(_reply: Reply) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                answered.set()  # noqa: B023 -- all replies come before the next round
+
+        for _ in range(left):
+            command = Connect(
+                connection_id=next(ids),
+                user_id=next(ids),
+                provider_id=next(ids),
+                provider_slug=str(next(ids))[:8],
+                alias=f"account {next(ids)}",
+                credentials=Unsealed(
+                    credential_type=CredentialType.OAUTH2, secret=Secret(bytes(SECRET_BYTES))
+                ),
+            )
+            assert directory.submit(Envelope(command, loop.time() + 60, reply)) is None
+        await answered.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

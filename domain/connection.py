@@ -18,6 +18,7 @@ A transition is a method that returns a new connection or the refusal's text; wh
 and what is published is decided in ``domain.decision``.
 """
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
@@ -152,22 +153,24 @@ def broken_invariant(connection: ProviderConnection) -> str | None:
 
     Used by the store when it reads a record, and by the tests after every step.
     """
-    has_credentials = connection.credentials is not None
-    if connection.is_active and not has_credentials:
-        return "ACTIVE implies credentials"
-    if connection.status is ConnectionStatus.DISCONNECTED and has_credentials:
-        return "DISCONNECTED implies no credentials"
-    if has_credentials and connection.generation < 1:
-        return "credentials imply a generation"
-    if connection.updated_at < connection.created_at:
-        return "updated_at never goes back"
+    credentials = connection.credentials
     times = (
         connection.created_at,
         connection.updated_at,
         connection.connected_at,
         connection.last_sync_at,
-        connection.credentials.expires_at if connection.credentials else None,
+        credentials.expires_at if credentials else None,
     )
     if any(time is not None and time.tzinfo is not UTC for time in times):
         return "times are timezone-aware UTC"
-    return None
+    laws = {
+        "ACTIVE implies credentials": credentials is not None or not connection.is_active,
+        "DISCONNECTED implies no credentials": credentials is None
+        or connection.status is not ConnectionStatus.DISCONNECTED,
+        "generation counts the credentials": connection.generation >= (credentials is not None),
+        "updated_at never goes back": connection.updated_at >= connection.created_at,
+        "provider_slug is 1-50 of [a-z0-9_-]": re.match(SLUG_PATTERN, connection.provider_slug),
+        f"alias is at most {ALIAS_LENGTH_MAX} characters": len(connection.alias or "")
+        <= ALIAS_LENGTH_MAX,
+    }
+    return next((law for law, is_kept in laws.items() if not is_kept), None)

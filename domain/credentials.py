@@ -38,6 +38,10 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True, tag="sealed", gc=False):
         """The number of bytes that the secret takes at rest."""
         return len(self.nonce) + len(self.ciphertext)
 
+    def __repr__(self) -> str:
+        """Tell the key and the size only."""
+        return f"Sealed({self.size_bytes} bytes under {self.key_id!r})"
+
 
 class Opaque(msgspec.Struct, frozen=True, kw_only=True, tag="opaque", gc=False):
     """Bytes that the caller sealed. Stored as they are; the daemon cannot read them."""

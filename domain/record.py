@@ -50,7 +50,7 @@ def decode_record(data: bytes) -> Record:
         if version > SCHEMA_VERSION:
             raise RecordError(f"record has schema {version}, this version reads {SCHEMA_VERSION}")
         record = _decoder.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise RecordError("value is not a connection record") from None
     broken = broken_invariant(record.connection)
     if broken is not None:

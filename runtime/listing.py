@@ -15,9 +15,12 @@ from domain.result import Failure, FailureCode, Success
 from runtime.jetstream_api import JetStreamError
 from runtime.logs import log
 from runtime.nats_link import LinkError, NatsLink
+from runtime.replies import connection_view, value_body
 from runtime.stream_reader import read_stream
 from runtime.subjects import bucket_stream
-from runtime.wire import ListQuery, connection_view, value_body
+from runtime.wire import (
+    ListQuery,
+)
 
 RECORDS_MAX = 5_000
 """How many records one page looks at."""

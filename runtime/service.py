@@ -26,6 +26,7 @@ from domain.decision import Reply
 from domain.result import Failure, FailureCode, Success
 from runtime.logs import log
 from runtime.nats_link import LinkError, NatsLink
+from runtime.replies import failure_body, failure_headers, reply_body, value_body
 from runtime.responder import Responder
 from runtime.subjects import QUEUE_GROUP, SERVICE_NAME
 from runtime.wire import (
@@ -33,15 +34,11 @@ from runtime.wire import (
     TIMEOUT_HEADER,
     ListQuery,
     MalformedError,
-    failure_body,
-    failure_headers,
     read_command,
     read_connect,
     read_connection_id,
     read_list_query,
     read_timeout_s,
-    reply_body,
-    value_body,
 )
 
 ListConnections = Callable[[ListQuery, float], Awaitable[Success[object] | Failure]]

@@ -1,4 +1,4 @@
-"""JSON bodies to commands, and replies to JSON: the command table of DESIGN.md section 3.
+"""JSON bodies to commands: the command table of DESIGN.md section 3, on its way in.
 
 Nothing here does I/O. A body that is not what the table says raises ``MalformedError`` with a
 message that names the field and quotes no value, for a value may be a secret.
@@ -25,8 +25,8 @@ from domain.commands import (
 )
 from domain.connection import ALIAS_LENGTH_MAX, SLUG_PATTERN, ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials, CredentialType, Opaque, Secret, Unsealed
-from domain.decision import ConnectionRef, Reply
-from domain.result import Failure, FailureCode, Success
+from domain.result import FailureCode
+from runtime.replies import printable
 
 LIST_LIMIT_DEFAULT = 100
 LIST_LIMIT_MAX = 1000
@@ -34,7 +34,6 @@ TIMEOUT_HEADER = "Refreshd-Timeout-Ms"
 TIMEOUT_MS_DEFAULT = 4000
 TIMEOUT_MS_MAX = 60_000
 _ENVELOPE_BYTES = 16 * 1024
-_MESSAGE_LENGTH_MAX = 200
 
 _T = TypeVar("_T")
 
@@ -124,7 +123,8 @@ _empty_body = msgspec.json.Decoder(_EmptyBody)
 _list_query = msgspec.json.Decoder(ListQuery)
 _object = msgspec.json.Decoder(dict[str, Any])
 _oauth2_secret = msgspec.json.Decoder(_OAuth2Secret)
-_encoder = msgspec.json.Encoder()
+_CREDENTIAL_TYPES = {credential_type.value: credential_type for credential_type in CredentialType}
+_STATUSES = frozenset(status.value for status in ConnectionStatus)
 
 STATUS_VERBS = {
     "expire": ConnectionStatus.EXPIRED,
@@ -236,60 +236,9 @@ def read_list_query(body: bytes) -> ListQuery:
         MalformedError: ``INVALID_COMMAND`` or ``TOO_LARGE``.
     """
     query = _decode(_list_query, body or b"{}", 0)
-    if query.status is not None and query.status not in frozenset(ConnectionStatus):
+    if query.status is not None and query.status not in _STATUSES:
         raise MalformedError("status is none of the six - at `$.status`")
     return query
-
-
-def reply_body(reply: Reply) -> bytes:
-    """Return the body of the answer."""
-    match reply:
-        case Success(value):
-            match value:
-                case None:
-                    return b'{"ok":null}'
-                case ConnectionRef():
-                    return _encoder.encode({"ok": value})
-                case ProviderConnection():
-                    return _encoder.encode({"ok": connection_view(value)})
-        case Failure():
-            return failure_body(reply)
-
-
-def failure_body(failure: Failure) -> bytes:
-    """Return ``{"error": {...}}`` without the fields that do not apply."""
-    error = {k: v for k, v in msgspec.structs.asdict(failure).items() if v is not None}
-    return _encoder.encode({"error": error})
-
-
-def value_body(value: object) -> bytes:
-    """Return ``{"ok": value}``."""
-    return _encoder.encode({"ok": value})
-
-
-def failure_headers(failure: Failure) -> dict[str, str]:
-    """Return the two service error headers (ADR-32)."""
-    return {
-        "Nats-Service-Error": printable(failure.message),
-        "Nats-Service-Error-Code": str(failure.code.number),
-    }
-
-
-def connection_view(connection: ProviderConnection) -> dict[str, object]:
-    """Return what ``get`` and ``list`` show: everything but the credentials' bytes."""
-    fields = msgspec.structs.asdict(connection)
-    credentials = connection.credentials
-    fields["credentials"] = credentials and {
-        "credential_type": credentials.credential_type,
-        "expires_at": credentials.expires_at,
-    }
-    return fields
-
-
-def printable(text: str) -> str:
-    """Return ``text`` fit for a header and a log line: short, printable ASCII, one line."""
-    clean = "".join(c if " " <= c <= "~" else "?" for c in text[: _MESSAGE_LENGTH_MAX + 1])
-    return clean if len(clean) <= _MESSAGE_LENGTH_MAX else clean[: _MESSAGE_LENGTH_MAX - 3] + "..."
 
 
 def body_bytes_max(credential_bytes_max: int) -> int:
@@ -317,8 +266,8 @@ def _explained(error: Exception) -> str:
         return "the body is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return "the body is not UTF-8"
-    unknown = re.match(r"Object contains unknown field `(.*?)`(.*)\Z", str(error), re.DOTALL)
-    if unknown is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,39}", unknown[1]):
+    plain = r"Object contains unknown field `[A-Za-z][A-Za-z0-9_-]{0,39}`( - at `\$\.credentials`)?"
+    if "contains unknown field" in str(error) and not re.fullmatch(plain, str(error)):
         return "Object contains an unknown field"
     return printable(str(error))
 
@@ -342,9 +291,9 @@ def _read_credentials(
         raise MalformedError(
             "exactly one of `secret` and `encrypted_data` is needed - at `$.credentials`"
         )
-    if given.credential_type not in frozenset(CredentialType):
+    credential_type = _CREDENTIAL_TYPES.get(given.credential_type)
+    if credential_type is None:
         return None
-    credential_type = CredentialType(given.credential_type)
     expires_at = _as_utc(given.expires_at)
     if secret is not None:
         if _is_empty_secret(secret, credential_type):
@@ -381,7 +330,7 @@ def _is_empty_secret(secret: bytes, credential_type: CredentialType) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         text = _explained(error)
         where = " - at `$.credentials.secret`"
-        text = text.replace(" - at `$.", " - at `$.credentials.secret.")
+        text = text.replace(" - at `$", " - at `$.credentials.secret")
         raise MalformedError(text if " - at `" in text else text + where) from None
     return False
 

@@ -21,6 +21,7 @@ PURE = {
     "functools",
     "itertools",
     "math",
+    "re",
     "typing",
     "uuid",
 }

@@ -1,0 +1,236 @@
+"""What was ever stored can be read for ever, and what cannot be trusted is refused as such."""
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from domain.connection import ConnectionStatus, ProviderConnection
+from domain.credentials import Credentials, CredentialType, Opaque, Sealed
+from domain.record import SCHEMA_VERSION, Record, RecordError, decode_record, encode_record
+from tests.conftest import ROOT
+from tests.domain.shapes import CONNECTION_ID, connections, stored
+
+OP_ID = bytes(range(16))
+FIXTURES = ROOT / "tests" / "fixtures"
+NESTED_DEEP = b"\x82\xa1v\x01\xa1z" + b"\x91" * 100_000 + b"\x01"
+
+
+def packed(**changes: object) -> bytes:
+    """Return the record of an ACTIVE connection with ``changes`` to the connection's fields."""
+    fields = unpacked(encode_record(record_of(stored(ConnectionStatus.ACTIVE))))
+    fields["connection"] |= changes
+    return msgspec.msgpack.encode(fields)
+
+
+def record_of(connection: ProviderConnection) -> Record:
+    """Return a record of ``connection``."""
+    return Record(op_id=OP_ID, connection=connection)
+
+
+def unpacked(data: bytes) -> dict[str, Any]:
+    """Return the bare fields of a record."""
+    return msgspec.msgpack.decode(data)
+
+
+def at(*parts: int) -> datetime:
+    """Return a time in UTC."""
+    return datetime(*parts, tzinfo=UTC)
+
+
+V1_COMMON: dict[str, Any] = {
+    "id": UUID("01890a5d-ac96-774b-bcce-b302099a8057"),
+    "user_id": UUID("01890a5d-ac96-7a11-8000-00000000000a"),
+    "provider_id": UUID("01890a5d-ac96-7b22-8000-00000000000b"),
+    "provider_slug": "schwab",
+    "created_at": at(2026, 1, 2, 3, 4, 5, 678901),
+    "updated_at": at(2026, 2, 3, 4, 5, 6, 789012),
+    "generation": 0,
+    "credentials": None,
+    "alias": None,
+    "params": None,
+    "connected_at": None,
+    "last_sync_at": None,
+}
+V1_RECORDS: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "active_sealed": (
+        b"\x01" * 16,
+        {
+            "status": ConnectionStatus.ACTIVE,
+            "generation": 7,
+            "alias": "Altersvorsorge €",
+            "params": {"subdomain": "acme", "dc": "eu1"},
+            "connected_at": at(2026, 1, 2, 3, 4, 6),
+            "last_sync_at": at(2026, 2, 1),
+            "credentials": Credentials(
+                credential_type=CredentialType.OAUTH2,
+                payload=Sealed(
+                    key_id="k-2026",
+                    nonce=bytes(range(12)),
+                    ciphertext=bytes(range(200, 256)),
+                ),
+                expires_at=at(2026, 2, 3, 4, 35, 6),
+            ),
+        },
+    ),
+    "disconnected": (
+        b"\x02" * 16,
+        {
+            "status": ConnectionStatus.DISCONNECTED,
+            "generation": 3,
+            "connected_at": at(2026, 1, 2, 3, 4, 6),
+        },
+    ),
+    "pending": (
+        b"\x03" * 16,
+        {"status": ConnectionStatus.PENDING, "updated_at": at(2026, 1, 2, 3, 4, 5, 678901)},
+    ),
+    "expired_opaque": (
+        b"\x04" * 16,
+        {
+            "status": ConnectionStatus.EXPIRED,
+            "generation": 1,
+            "connected_at": at(2026, 1, 2, 3, 4, 6),
+            "credentials": Credentials(
+                credential_type=CredentialType.API_KEY,
+                payload=Opaque(data=b"\x00caller sealed\xff"),
+            ),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", V1_RECORDS)
+def test_a_record_of_version_1_decodes_for_ever(name: str) -> None:
+    op_id, fields = V1_RECORDS[name]
+
+    record = decode_record((FIXTURES / f"record_v1_{name}.msgpack").read_bytes())
+
+    assert (record.v, record.op_id) == (1, op_id)
+    # Fields that later versions add are free to have any default.
+    for field, value in (V1_COMMON | fields).items():
+        assert getattr(record.connection, field) == value, field
+
+
+@given(connections(), st.binary(min_size=16, max_size=16))
+def test_every_connection_comes_back_as_it_was_stored(
+    connection: ProviderConnection, op_id: bytes
+) -> None:
+    record = Record(op_id=op_id, connection=connection)
+
+    data = encode_record(record)
+
+    assert decode_record(data) == record
+    assert encode_record(decode_record(data)) == data
+
+
+@given(connections())
+def test_equal_records_have_equal_bytes(connection: ProviderConnection) -> None:
+    twin = msgspec.convert(msgspec.structs.asdict(connection), ProviderConnection)
+
+    assert encode_record(record_of(twin)) == encode_record(record_of(connection))
+
+
+def test_a_record_carries_its_schema_version() -> None:
+    data = encode_record(record_of(stored(ConnectionStatus.ACTIVE)))
+
+    assert unpacked(data)["v"] == SCHEMA_VERSION
+
+
+def test_ids_are_stored_as_sixteen_bytes() -> None:
+    data = encode_record(record_of(stored(ConnectionStatus.ACTIVE)))
+
+    assert unpacked(data)["connection"]["id"] == CONNECTION_ID.bytes
+
+
+def test_fields_of_a_later_version_are_ignored() -> None:
+    fields = unpacked(packed(mood="sunny"))
+    fields["outbox"] = [{"id": b"x"}]
+
+    record = decode_record(msgspec.msgpack.encode(fields))
+
+    assert record == record_of(stored(ConnectionStatus.ACTIVE))
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 2**63])
+def test_a_newer_schema_is_refused_whatever_it_looks_like(version: int) -> None:
+    for value in ({"v": version}, {"v": version, "connection": "of another shape"}):
+        with pytest.raises(RecordError, match=f"schema {version}"):
+            decode_record(msgspec.msgpack.encode(value))
+
+
+@given(st.binary(max_size=400))
+@example(b"")
+@example(b"\x81\xa1v\x01")
+@example(NESTED_DEEP)
+@example(packed().replace(b"\xa6schwab", b"\xa6schw\xff\xfe"))
+def test_garbage_is_refused_as_no_record(data: bytes) -> None:
+    with pytest.raises(RecordError):
+        decode_record(data)
+
+
+@given(st.data())
+def test_a_damaged_record_is_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
+    record = bytearray(packed())
+    for _ in range(data.draw(st.integers(1, 4))):
+        record[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(record)))
+    for damaged in (bytes(record), bytes(record[:cut])):
+        with contextlib.suppress(RecordError):
+            decode_record(damaged)
+
+
+@pytest.mark.parametrize(
+    ("law", "changes"),
+    [
+        ("ACTIVE implies credentials", {"credentials": None}),
+        ("DISCONNECTED implies no credentials", {"status": "disconnected"}),
+        ("generation counts the credentials", {"generation": 0}),
+        ("generation counts the credentials", {"status": "expired", "generation": -1}),
+        ("updated_at never goes back", {"updated_at": "2020-01-01T00:00:00Z"}),
+        ("timezone-aware UTC", {"connected_at": "2026-01-01T00:00:00"}),
+        ("timezone-aware UTC", {"connected_at": "2026-01-01T00:00:00+02:00"}),
+        ("timezone-aware UTC", {"last_sync_at": "2026-01-01T00:00:00"}),
+        ("timezone-aware UTC", {"updated_at": "2027-01-01T00:00:00+02:00"}),
+    ],
+)
+def test_a_record_that_breaks_a_law_is_refused(law: str, changes: dict[str, object]) -> None:
+    with pytest.raises(RecordError, match=law):
+        decode_record(packed(**changes))
+
+
+def test_credentials_that_lapse_at_a_naive_time_are_refused() -> None:
+    credentials = unpacked(packed())["connection"]["credentials"]
+
+    with pytest.raises(RecordError, match="timezone-aware UTC"):
+        decode_record(packed(credentials=credentials | {"expires_at": "2026-01-01T00:00:00"}))
+
+
+@pytest.mark.parametrize("field", ["created_at", "updated_at"])
+def test_one_naive_time_of_the_two_is_refused(field: str) -> None:
+    with pytest.raises(RecordError, match="timezone-aware UTC"):
+        decode_record(packed(**{field: "2026-06-01T00:00:00"}))
+
+
+def test_an_alias_over_its_length_is_refused() -> None:
+    with pytest.raises(RecordError, match="alias"):
+        decode_record(packed(alias="x" * 101))
+
+
+@pytest.mark.parametrize("slug", ["", "a.b", "*", "A", "x" * 51, "a\n"])
+def test_a_slug_that_is_none_is_refused(slug: str) -> None:
+    with pytest.raises(RecordError, match="provider_slug"):
+        decode_record(packed(provider_slug=slug))
+
+
+@pytest.mark.parametrize("changes", [{"alias": 5}, {"status": "canary"}, {"id": "canary"}])
+def test_the_refusal_quotes_nothing_that_is_stored(changes: dict[str, object]) -> None:
+    with pytest.raises(RecordError) as refused:
+        decode_record(packed(**changes))
+
+    assert str(refused.value) == "value is not a connection record"

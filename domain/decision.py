@@ -7,7 +7,7 @@ what is published and answered in place of the decision.
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 from uuid import UUID
 
 import msgspec
@@ -71,15 +71,6 @@ class Decision(NamedTuple):
     connection: ProviderConnection | None
     events: tuple[Event, ...]
     reply: Reply
-
-
-class _Identity(NamedTuple):
-    """Whose connection, at which provider: the fields that all events share."""
-
-    user_id: UUID
-    connection_id: UUID
-    provider_id: UUID
-    provider_slug: str
 
 
 def decide(
@@ -267,14 +258,16 @@ def _success(connection: ProviderConnection | None, command: Command) -> Reply:
             assert_never(command)
 
 
-def _identity(connection: ProviderConnection | None, command: Command) -> _Identity:
-    """Return the events' shared fields; placeholders where nothing is stored (seed)."""
-    cid = command.connection_id
-    if connection is not None:
-        return _Identity(connection.user_id, cid, connection.provider_id, connection.provider_slug)
-    if isinstance(command, Connect):
-        return _Identity(command.user_id, cid, command.provider_id, command.provider_slug)
-    return _Identity(cid, cid, cid, UNKNOWN_SLUG)
+def _about(connection: ProviderConnection | None, command: Command) -> dict[str, Any]:
+    """Return the fields that all events share; placeholders where nothing is stored (seed)."""
+    connection_id = command.connection_id
+    known = command if connection is None and isinstance(command, Connect) else connection
+    return {
+        "user_id": known.user_id if known else connection_id,
+        "connection_id": connection_id,
+        "provider_id": known.provider_id if known else connection_id,
+        "provider_slug": known.provider_slug if known else UNKNOWN_SLUG,
+    }
 
 
 def _succeeded_events(
@@ -284,7 +277,7 @@ def _succeeded_events(
     ids: Iterator[UUID],
 ) -> tuple[Event, ...]:
     """Return Attempted and Succeeded, or the one StatusChanged, or nothing."""
-    about = _identity(connection, command)._asdict()
+    about = _about(connection, command)
     match command:
         case Connect():
             attempted, succeeded = ProviderConnectionAttempted, ProviderConnectionSucceeded
@@ -321,7 +314,7 @@ def _failed_events(
     ids: Iterator[UUID],
 ) -> tuple[Event, ...]:
     """Return Attempted and Failed for the three workflows; nothing for the others."""
-    about = _identity(connection, command)._asdict()
+    about = _about(connection, command)
     reason = failure.message
     match command:
         case Connect():

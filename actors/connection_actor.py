@@ -192,15 +192,16 @@ class ConnectionActor:
 
     async def _serve(self, batch: list[Envelope]) -> None:
         """Decide a burst, store it, publish it, answer it."""
-        batch = self._without_late_ones(batch)
+        # The late ones have their answer: a crash or cancellation must not answer them again.
+        self._in_hand = batch = self._without_late_ones(batch)
         if not batch:
-            return
-        if any(isinstance(debt, _Unsettled) for debt in self._debts or ()):
-            self._answer_failed(batch, self._stored, _UNSETTLED)
             return
         if len(self._debts or ()) >= self._limits.owed_events_max:
             for envelope in batch:
                 envelope.reply(refused_as_overloaded("the connection's events cannot be published"))
+            return
+        if any(isinstance(debt, _Unsettled) for debt in self._debts or ()):
+            self._answer_failed(batch, self._stored, _UNSETTLED)
             return
         for _ in range(self._limits.conflict_retries_max):
             try:

@@ -35,6 +35,7 @@ class Directory:
         self._tasks: TaskGroup | None = None
         self._draining = False
         self._changed = anyio.Event()
+        self._ended = anyio.Event()
 
     @property
     def resident_actors(self) -> int:
@@ -48,9 +49,13 @@ class Directory:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Run actors until cancelled; what is unanswered then is answered ``SHUTTING_DOWN``."""
-        async with anyio.create_task_group() as self._tasks:
-            task_status.started()
-            await self._passivate_idle_ones()
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                task_status.started()
+                await self._passivate_idle_ones()
+        finally:
+            self._draining = True
+            self._ended.set()
 
     def submit(self, envelope: Envelope) -> Failure | None:
         """Hand a command to its actor without waiting.
@@ -88,6 +93,12 @@ class Directory:
                 await self._changed.wait()
             return True
         return False
+
+    async def stop(self) -> None:
+        """Cancel what still runs, answer what is unanswered, and return when that is done."""
+        assert self._tasks is not None
+        self._tasks.cancel_scope.cancel()
+        await self._ended.wait()
 
     def _refusal_to_activate(self, connection_id: UUID) -> Failure | None:
         """Return why no actor can be activated for this id now, or None after making room."""

@@ -67,7 +67,8 @@ class ConnectionStore(Protocol):
         each call that learns the outcome tells the same one.
 
         Raises:
-            WriteConflictError: Another write came first; this one is not and will not be applied.
+            WriteConflictError: Another write is on top. This one was not applied and never will
+                be, unless an earlier call's outcome was unknown: then it may lie beneath.
             StoreUnavailableError: This call applied nothing. An earlier call with the same
                 ``Write`` whose outcome was unknown stays unknown.
             OutcomeUnknownError: Time ran out before an answer came.

@@ -32,7 +32,7 @@ from runtime.wire import body_bytes_max
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
 KEYRING_FILE = "keyring.json"
-_FLUSH_GRACE_S = 5.0
+_LAST_ANSWERS_S = 5.0
 
 
 class DaemonError(Exception):
@@ -140,19 +140,18 @@ class Daemon:
         await self.service.start(version=VERSION, metadata=metadata)
 
     async def drain(self) -> None:
-        """Take no new commands; return when those taken are answered, or when time is up."""
-        grace_s = self.config.service.drain_grace_s
-        with anyio.move_on_after(grace_s) as scope:
+        """Take no new commands; return when those taken are answered, at last ``SHUTTING_DOWN``."""
+        until_s = anyio.current_time() + self.config.service.drain_grace_s
+        with anyio.CancelScope(deadline=until_s):
             await self.service.stop_taking()
-            await self.directory.drain(grace_s)
+        if not await self.directory.drain(max(until_s - anyio.current_time(), 0.0)):
+            log.error("drain_ran_out_of_time", busy_actors=self.directory.busy_actors)
+        await self.directory.stop()
+        with anyio.move_on_after(_LAST_ANSWERS_S) as scope:
             await self.responder.drained()
             await self.service.stop()
         if scope.cancelled_caught:
-            log.error(
-                "drain_ran_out_of_time",
-                busy_actors=self.directory.busy_actors,
-                commands_in_flight=self.service.commands_in_flight,
-            )
+            log.error("answers_unsent", commands_in_flight=self.service.commands_in_flight)
 
     async def watch(self) -> None:
         """Return never; raise when the daemon cannot go on.

@@ -266,7 +266,7 @@ def _explained(error: Exception) -> str:
         return "the body is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return "the body is not UTF-8"
-    plain = r"Object contains unknown field `[A-Za-z][A-Za-z0-9_-]{0,39}`( - at `\$\.credentials`)?"
+    plain = r"Object contains unknown field `[A-Za-z_]{1,32}`( - at `\$\.credentials`)?"
     if "contains unknown field" in str(error) and not re.fullmatch(plain, str(error)):
         return "Object contains an unknown field"
     return printable(str(error))

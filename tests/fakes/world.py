@@ -46,14 +46,20 @@ class MemoryConnectionStore:
         await self._hook(self.before, "write", connection_id)
         revision = self.revisions.get(connection_id, 0)
         if revision != write.expected_revision:
-            if self.records[connection_id].op_id == write.op_id:
+            written = self.records.get(connection_id)
+            if written is not None and written.op_id == write.op_id:
                 return revision
             raise WriteConflictError
-        self._sequence += 1
-        self.records[connection_id] = write
-        self.revisions[connection_id] = self._sequence
-        self.history.append(write)
+        revision = self._apply(write)
         await self._hook(self.after_write, write)
+        return revision
+
+    def _apply(self, write: Write) -> int:
+        """Store a write and return its revision."""
+        self._sequence += 1
+        self.records[write.connection.id] = write
+        self.revisions[write.connection.id] = self._sequence
+        self.history.append(write)
         return self._sequence
 
     async def _hook(self, hook: Callable[..., object] | None, *arguments: object) -> None:

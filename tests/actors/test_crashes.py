@@ -1,0 +1,186 @@
+"""A bug in one actor answers its callers, is reported, and hurts no other connection."""
+
+from uuid import UUID
+
+import anyio
+import pytest
+
+from actors.connection_actor import Limits
+from domain.credentials import Sealed, Secret
+from domain.result import Failure, FailureCode, Success
+from tests.fakes.commands import connect, connection_number, refresh
+from tests.fakes.stage import Stage
+from tests.fakes.trouble import BugError
+from tests.fakes.world import PlainSealer
+
+_SICK = connection_number(1)
+_SOUND = connection_number(2)
+
+
+class _Disease:
+    """Makes the store or the sealer raise for the sick connection, so many times."""
+
+    def __init__(self, *, times: int, operation: str = "write") -> None:
+        self.times_left = times
+        self.operation = operation
+
+    def strike(self, operation: str, connection_id: UUID) -> None:
+        if connection_id == _SICK and operation == self.operation and self.times_left:
+            self.times_left -= 1
+            raise BugError
+
+
+class _SickSealer(PlainSealer):
+    def __init__(self, disease: _Disease) -> None:
+        self._disease = disease
+
+    def seal(self, secret: Secret, *, connection_id: UUID, generation: int) -> Sealed:
+        self._disease.strike("seal", connection_id)
+        return super().seal(secret, connection_id=connection_id, generation=generation)
+
+
+async def _with_disease(stage: Stage, disease: _Disease) -> None:
+    await stage.ask(connect(_SICK))
+    await stage.ask(connect(_SOUND))
+    stage.store.before = disease.strike
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("operation", ["load", "write", "seal"])
+async def test_a_crash_answers_the_command_in_hand_and_serves_the_queued_ones(
+    operation: str,
+) -> None:
+    disease = _Disease(times=0, operation=operation)
+    stage = Stage(limits=Limits(burst_commands_max=1), sealer=_SickSealer(disease))
+    async with stage.opened():
+        await _with_disease(stage, disease)
+        stage.directory._passivate_oldest()
+        disease.times_left = 1
+
+        sick = [stage.send(refresh(_SICK)) for _ in range(3)]
+        sound = [stage.send(refresh(_SOUND)) for _ in range(3)]
+        await stage.settled()
+
+        assert [sent.code for sent in sick] == [FailureCode.DATABASE_ERROR, None, None]
+        assert [sent.reply for sent in sound] == [Success(None)] * 3
+        assert stage.stored(_SICK).generation == 3
+        assert stage.journal.counts["crashed"] == 1
+        assert isinstance(stage.journal.errors[0], BugError)
+
+
+async def test_what_a_crash_answers_holds_nothing_of_the_error() -> None:
+    def leak(operation: str, _: UUID) -> None:
+        if operation == "write":
+            raise RuntimeError("the token is abc")
+
+    stage = Stage()
+    async with stage.opened():
+        stage.store.before = leak
+        reply = await stage.ask(connect(_SICK))
+
+    assert isinstance(reply, Failure)
+    assert reply.message == "Database error occurred: internal error"
+
+
+async def test_after_a_crash_the_actor_reads_again_what_is_stored() -> None:
+    def crash(_: object) -> None:
+        stage.store.after_write = None
+        raise BugError
+
+    stage = Stage()
+    async with stage.opened():
+        await stage.ask(connect(_SICK))
+        stage.store.after_write = crash
+
+        assert isinstance(await stage.ask(refresh(_SICK)), Failure)
+        assert await stage.ask(refresh(_SICK)) == Success(None)
+
+    # The first one was applied before the crash: nothing is overwritten unseen.
+    assert stage.stored(_SICK).generation == 3
+
+
+async def test_too_many_crashes_end_in_quarantine_and_a_sound_connection_never_notices() -> None:
+    disease = _Disease(times=1000)
+    limits = Limits(restarts_max=2, quarantine_s=30.0, burst_commands_max=1)
+    stage = Stage(limits=limits)
+    async with stage.opened():
+        await _with_disease(stage, disease)
+
+        sick = [stage.send(refresh(_SICK)) for _ in range(6)]
+        sound = stage.send(refresh(_SOUND))
+        await stage.settled()
+        refused = stage.send(refresh(_SICK))
+
+        assert [sent.code for sent in sick] == [FailureCode.DATABASE_ERROR] * 6
+        assert stage.journal.counts["crashed"] == limits.restarts_max + 1
+        assert stage.journal.counts["quarantined"] == 1
+        assert refused.was_refused
+        assert isinstance(refused.reply, Failure)
+        assert refused.reply.code is FailureCode.DATABASE_ERROR
+        assert refused.reply.retry_after_s == 30.0
+        assert sound.reply == Success(None)
+        assert stage.directory.resident_actors == 1
+
+
+async def test_a_quarantined_connection_is_served_again_when_its_time_is_over() -> None:
+    disease = _Disease(times=3)
+    stage = Stage(limits=Limits(restarts_max=2, quarantine_s=30.0, burst_commands_max=1))
+    async with stage.opened():
+        await _with_disease(stage, disease)
+        for _ in range(3):
+            await stage.ask(refresh(_SICK))
+
+        await anyio.sleep(29.0)
+        assert isinstance(await stage.ask(refresh(_SICK)), Failure)
+        await anyio.sleep(1.5)
+        assert await stage.ask(refresh(_SICK)) == Success(None)
+
+        assert stage.stored(_SICK).generation == 2
+
+
+@pytest.mark.parametrize("idle_s", [0.1, 100_000.0])
+async def test_a_quarantine_ends_by_itself_or_with_the_next_command(idle_s: float) -> None:
+    disease = _Disease(times=2)
+    limits = Limits(restarts_max=1, quarantine_s=30.0, idle_s=idle_s)
+    stage = Stage(limits=limits)
+    async with stage.opened():
+        await _with_disease(stage, disease)
+        for _ in range(2):
+            await stage.ask(refresh(_SICK))
+        await anyio.sleep(31.0)
+
+        assert await stage.ask(refresh(_SICK)) == Success(None)
+        assert stage.directory._quarantined_until_s == {}
+
+
+async def test_crashes_that_are_far_apart_do_not_add_up() -> None:
+    disease = _Disease(times=20)
+    limits = Limits(restarts_max=2, restarts_period_s=60.0, idle_s=10.0)
+    stage = Stage(limits=limits)
+    async with stage.opened():
+        await _with_disease(stage, disease)
+        for _ in range(20):
+            await stage.ask(refresh(_SICK))
+            await anyio.sleep(31.0)
+
+        assert stage.journal.counts["crashed"] == 20
+        assert stage.journal.counts["quarantined"] == 0
+        assert await stage.ask(refresh(_SICK)) == Success(None)
+
+
+async def test_past_crashes_and_quarantines_are_forgotten() -> None:
+    disease = _Disease(times=2 * 3 + 1)
+    limits = Limits(restarts_max=1, restarts_period_s=60.0, quarantine_s=30.0, idle_s=10.0)
+    stage = Stage(limits=limits)
+    async with stage.opened():
+        await _with_disease(stage, disease)
+        for _ in range(3):
+            await stage.ask(refresh(_SICK))
+            await stage.ask(refresh(_SICK))
+            await anyio.sleep(100.0)
+        await stage.ask(refresh(_SICK))
+        await anyio.sleep(100.0)
+
+        assert stage.journal.counts["crashed"] == 7
+        assert stage.directory._crashes_s == {}
+        assert stage.directory._quarantined_until_s == {}

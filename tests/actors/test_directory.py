@@ -1,0 +1,215 @@
+"""Actors come with their first command and go when idle; what ends, ends with every answer."""
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio
+
+from actors.connection_actor import Limits
+from domain.result import FailureCode, Success
+from tests.fakes.commands import connect, connection_number, get, refresh
+from tests.fakes.stage import Stage
+
+_ID = connection_number(1)
+_ON_BOTH_BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
+
+def _resident(stage: Stage) -> set[int]:
+    """Return the numbers of the actors in memory."""
+    return {n for n in range(100) if connection_number(n) in stage.directory._actors}
+
+
+async def _run_for_ever(*_: object) -> None:
+    await anyio.sleep_forever()
+
+
+async def test_no_task_is_left_while_every_actor_is_idle() -> None:
+    stage = Stage()
+    async with stage.opened():
+        before = trio.lowlevel.current_statistics().tasks_living
+        for number in range(50):
+            await stage.ask(connect(connection_number(number)))
+        await stage.settled()
+        await anyio.sleep(0.001)
+
+        assert stage.directory.resident_actors == 50
+        assert stage.directory.busy_actors == 0
+        assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+async def test_an_idle_actor_keeps_its_connection_and_does_not_read_again() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+        for _ in range(5):
+            await stage.ask(refresh(_ID))
+            await anyio.sleep(60.0)
+
+    assert stage.store.loads == 1
+
+
+async def test_an_actor_is_forgotten_after_its_idle_time_and_not_before() -> None:
+    stage = Stage(limits=Limits(idle_s=100.0))
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+        await anyio.sleep(99.0)
+        assert stage.directory.resident_actors == 1
+
+        await stage.ask(refresh(_ID))
+        await anyio.sleep(99.0)
+        assert stage.directory.resident_actors == 1
+
+        await anyio.sleep(12.0)
+        assert stage.directory.resident_actors == 0
+        assert await stage.ask(refresh(_ID)) == Success(None)
+        assert stage.stored(_ID).generation == 3
+
+
+async def test_a_full_house_evicts_whoever_was_idle_longest() -> None:
+    stage = Stage(limits=Limits(resident_actors_max=3))
+    async with stage.opened():
+        for number in (1, 2, 3):
+            await stage.ask(connect(connection_number(number)))
+        await stage.ask(get(connection_number(1)))
+
+        await stage.ask(connect(connection_number(4)))
+
+        assert _resident(stage) == {1, 3, 4}
+        assert await stage.ask(refresh(connection_number(2))) == Success(None)
+        assert _resident(stage) == {1, 2, 4}
+        assert stage.stored(connection_number(2)).generation == 2
+
+
+async def test_a_house_full_of_busy_actors_refuses_at_once() -> None:
+    stage = Stage(limits=Limits(resident_actors_max=2))
+    stage.store.before = _run_for_ever
+    async with stage.opened():
+        stage.send(get(connection_number(1)))
+        stage.send(get(connection_number(2)))
+
+        refused = stage.send(get(connection_number(3)))
+
+        assert refused.was_refused
+        assert refused.code is FailureCode.OVERLOADED
+        assert _resident(stage) == {1, 2}
+
+
+async def test_connections_that_are_not_stored_do_not_stay_in_memory() -> None:
+    stage = Stage()
+    async with stage.opened():
+        for number in range(50):
+            sent = stage.send(get(connection_number(number)))
+            await stage.settled()
+            assert sent.code is FailureCode.CONNECTION_NOT_FOUND
+
+        assert stage.directory.resident_actors == 0
+
+
+@_ON_BOTH_BACKENDS
+async def test_a_full_mailbox_refuses_at_once_and_forgets_nothing() -> None:
+    stage = Stage(limits=Limits(mailbox_commands_max=5))
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+
+        sent = [stage.send(refresh(_ID)) for _ in range(8)]
+
+        assert [one.was_refused for one in sent] == [False] * 5 + [True] * 3
+        assert {one.code for one in sent[5:]} == {FailureCode.OVERLOADED}
+        await stage.settled()
+        assert [one.reply for one in sent[:5]] == [Success(None)] * 5
+        assert stage.stored(_ID).generation == 6
+        assert stage.complaints == []
+
+
+async def test_one_busy_connection_does_not_hold_up_another() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await stage.ask(connect(connection_number(2)))
+        stage.store.before = lambda _, i: _run_for_ever() if i == _ID else None
+        stage.send(get(_ID))
+
+        with anyio.fail_after(0.001):
+            assert await stage.ask(refresh(connection_number(2))) == Success(None)
+
+
+@_ON_BOTH_BACKENDS
+async def test_a_drain_answers_everything_and_refuses_what_is_new() -> None:
+    stage = Stage()
+    async with stage.opened() as tasks:
+        await stage.ask(connect(_ID))
+        taken = [stage.send(refresh(_ID)) for _ in range(200)]
+        results: list[bool] = []
+
+        async def drain() -> None:
+            results.append(await stage.directory.drain(10.0))
+
+        tasks.start_soon(drain)
+        while not stage.directory._draining:
+            await anyio.lowlevel.checkpoint()
+        refused = stage.send(refresh(_ID))
+        while not results:
+            await anyio.lowlevel.checkpoint()
+
+        assert results == [True]
+        assert [one.reply for one in taken] == [Success(None)] * 200
+        assert refused.was_refused
+        assert refused.code is FailureCode.SHUTTING_DOWN
+
+
+async def test_a_drain_of_nothing_is_done_at_once() -> None:
+    stage = Stage()
+    async with stage.opened():
+        assert await stage.directory.drain(0.0)
+
+
+async def test_a_drain_gives_up_when_its_time_is_over_and_the_cancelled_are_answered() -> None:
+    stage = Stage(limits=Limits(burst_commands_max=2))
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+        stage.store.before = _run_for_ever
+        sent = [stage.send(refresh(_ID)) for _ in range(5)]
+        started_s = anyio.current_time()
+
+        assert not await stage.directory.drain(10.0)
+
+        assert anyio.current_time() - started_s == pytest.approx(10.0)
+        assert not any(one.replies for one in sent)
+    assert [one.code for one in sent] == [FailureCode.SHUTTING_DOWN] * 5
+
+
+@_ON_BOTH_BACKENDS
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_hard_cancel_answers_whatever_is_unanswered(turns: int) -> None:
+    stage = Stage(limits=Limits(burst_commands_max=1))
+    async with stage.opened():
+        sent = [stage.send(connect(connection_number(n % 3))) for n in range(9)]
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+
+    codes = {one.code for one in sent}
+    assert FailureCode.SHUTTING_DOWN in codes
+    assert codes <= {None, FailureCode.SHUTTING_DOWN, FailureCode.INVALID_TRANSITION}
+
+
+async def test_commands_sent_before_the_actors_task_has_its_first_turn_need_only_one_task() -> None:
+    stage = Stage()
+    async with stage.opened():
+        before = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(10):
+            stage.send(get(_ID))
+
+        assert trio.lowlevel.current_statistics().tasks_living == before + 1
+        await stage.settled()
+        assert stage.store.loads == 1
+
+
+@_ON_BOTH_BACKENDS
+async def test_a_directory_that_has_ended_refuses_at_once() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+
+    sent = [stage.send(get(_ID)), stage.send(get(connection_number(2)))]
+
+    assert [one.was_refused for one in sent] == [True] * 2
+    assert {one.code for one in sent} == {FailureCode.SHUTTING_DOWN}

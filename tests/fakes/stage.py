@@ -1,0 +1,154 @@
+"""A directory of actors among fakes, and a note of everything that was sent and answered."""
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import AsyncGenerator
+from uuid import UUID
+
+import anyio
+from anyio.abc import TaskGroup
+
+from actors.connection_actor import Limits, World
+from actors.directory import Directory
+from actors.mailbox import Envelope
+from actors.ports import Clock, Sealer
+from domain.commands import Command, Refresh
+from domain.connection import ProviderConnection
+from domain.decision import Reply
+from domain.events import Event
+from domain.result import Failure, FailureCode, Success
+from tests.fakes.world import (
+    CountingIds,
+    CountingJournal,
+    MemoryConnectionStore,
+    MemoryEventLog,
+    PlainSealer,
+    TickingClock,
+)
+
+
+class Sent:
+    """One command that was submitted, and every answer that came to it."""
+
+    def __init__(self, command: Command) -> None:
+        """Note the command; nothing is answered yet."""
+        self.command = command
+        self.replies: list[Reply] = []
+        self.was_refused = False
+        """Whether ``submit`` itself gave the answer."""
+        self.answered = anyio.Event()
+
+    @property
+    def reply(self) -> Reply:
+        """The one answer."""
+        assert len(self.replies) == 1, f"{len(self.replies)} answers to {self.command}"
+        return self.replies[0]
+
+    @property
+    def code(self) -> FailureCode | None:
+        """The answer's failure code; None for a success."""
+        return self.reply.code if isinstance(self.reply, Failure) else None
+
+
+class Stage:
+    """The actors under test, their fakes, and the callers' notes."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        store: MemoryConnectionStore | None = None,
+        event_log: MemoryEventLog | None = None,
+        sealer: Sealer | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Set up a directory that is not running yet."""
+        self.limits = limits or Limits()
+        self.store = store or MemoryConnectionStore()
+        self.event_log = event_log or MemoryEventLog()
+        self.clock = clock or TickingClock()
+        self.journal = CountingJournal()
+        world = World(
+            self.store,
+            self.event_log,
+            sealer or PlainSealer(),
+            self.clock,
+            CountingIds(),
+            self.journal,
+        )
+        self.directory = Directory(world=world, limits=self.limits)
+        self.sent: list[Sent] = []
+        self.complaints: list[str] = []
+        """Broken promises that only show at the moment they are broken."""
+        self._acknowledged: Counter[UUID] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncGenerator[TaskGroup]:
+        """Run the directory beside the body, and cancel it after."""
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(self.directory.run)
+            yield tasks
+            tasks.cancel_scope.cancel()
+
+    def send(self, command: Command, *, patience_s: float = math.inf) -> Sent:
+        """Submit a command without waiting for anything."""
+        sent = Sent(command)
+        self.sent.append(sent)
+        actor = self.directory._actors.get(command.connection_id)
+        was_full = actor is not None and actor.queued_commands >= self.limits.mailbox_commands_max
+        envelope = Envelope(
+            command,
+            anyio.current_time() + patience_s,
+            lambda reply: self._answer(sent, reply),
+        )
+        failure = self.directory.submit(envelope)
+        if failure is not None:
+            sent.was_refused = True
+            self._answer(sent, failure)
+        if was_full and (failure is None or failure.code is not FailureCode.OVERLOADED):
+            self.complaints.append("a full mailbox took a command")
+        return sent
+
+    async def ask(self, command: Command, *, patience_s: float = math.inf) -> Reply:
+        """Submit a command and return its answer."""
+        sent = self.send(command, patience_s=patience_s)
+        await sent.answered.wait()
+        return sent.reply
+
+    async def settled(self) -> None:
+        """Return when no actor has anything left to do."""
+        while self.directory.busy_actors:
+            self.directory._changed = anyio.Event()
+            await self.directory._changed.wait()
+
+    def stored(self, connection_id: UUID) -> ProviderConnection:
+        """Return the connection that is stored."""
+        return self.store.records[connection_id].connection
+
+    def events_of(self, connection_id: UUID) -> list[Event]:
+        """Return the events of one connection, in the order of the log."""
+        return [event for event in self.event_log.events if event.connection_id == connection_id]
+
+    def story_of(self, connection_id: UUID) -> list[str]:
+        """Return the events of one connection as ``workflow.outcome``."""
+        return [f"{event.workflow}.{event.outcome}" for event in self.events_of(connection_id)]
+
+    def _answer(self, sent: Sent, reply: Reply) -> None:
+        sent.replies.append(reply)
+        sent.answered.set()
+        self._look_around()
+        if isinstance(sent.command, Refresh) and isinstance(reply, Success):
+            connection_id = sent.command.connection_id
+            self._acknowledged[connection_id] += 1
+            # Connecting took at least one generation besides.
+            if self._acknowledged[connection_id] >= self.stored(connection_id).generation:
+                self.complaints.append("a refresh was acknowledged before it was stored")
+
+    def _look_around(self) -> None:
+        """Note a mailbox that holds more than it may, or more actors than may be resident."""
+        for actor in self.directory._actors.values():
+            if actor.queued_commands > self.limits.mailbox_commands_max:
+                self.complaints.append("a mailbox is over its bound")
+        if self.directory.resident_actors > self.limits.resident_actors_max:
+            self.complaints.append("too many actors are resident")

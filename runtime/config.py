@@ -175,7 +175,9 @@ def _apply_variable(settings: dict[str, Any], name: str, value: str) -> None:
     if key not in section_type.__annotations__:
         raise ConfigError(f"environment variable {name}: no such key")
     try:
-        target[key] = msgspec.convert(value, section_type.__annotations__[key], strict=False)
+        target[key] = msgspec.convert(
+            value, section_type.__annotations__[key], strict=False, dec_hook=_from_text
+        )
     except msgspec.ValidationError as error:
         raise ConfigError(f"environment variable {name}: {error}") from None
 
@@ -192,9 +194,16 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def _convert(settings: dict[str, Any], to: type[Config], *, where: str) -> Config:
     """Check ``settings`` and return them typed; msgspec's message names the path."""
     try:
-        return msgspec.convert(settings, to)
+        return msgspec.convert(settings, to, dec_hook=_from_text)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _from_text(to: type, value: object) -> object:
+    """Return a path from its text: the one type of a key that msgspec does not know."""
+    if to is Path and isinstance(value, str | Path):
+        return Path(value)
+    raise TypeError("Expected a path")
 
 
 def _secret_of(file: Path | None, key: str) -> str | None:

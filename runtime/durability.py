@@ -1,6 +1,7 @@
 """Tells whether a NATS server syncs each write before it acknowledges it, where it can be told."""
 
 import asyncio
+import http.client
 import urllib.request
 
 import msgspec
@@ -29,7 +30,7 @@ async def warn_unless_durable(monitoring_url: str | None) -> bool:
         return False
     try:
         answer = await asyncio.to_thread(_get_jsz, monitoring_url)
-    except (OSError, ValueError, msgspec.MsgspecError):
+    except (OSError, ValueError, http.client.HTTPException, msgspec.MsgspecError):
         _warn("unknown: nats.monitoring_url gives no JetStream settings")
         return False
     if answer.config is None or not answer.config.sync_always:

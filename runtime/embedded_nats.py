@@ -10,6 +10,7 @@ survive a restart. JetStream runs with ``sync_interval: always``.
 
 import asyncio
 import ctypes
+import fcntl
 import os
 import re
 import secrets
@@ -31,6 +32,7 @@ CONTEXT_FILE = "context.json"
 _USER = "refreshd"
 _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 10.0
+_LOCK_PAUSE_S = 0.05
 _PR_SET_PDEATHSIG = 1
 
 
@@ -65,7 +67,7 @@ def read_context(path: Path) -> NatsContext | None:
     """Return the context in ``path``, or None where there is none that can be used."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=NatsContext)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 
@@ -138,22 +140,43 @@ class EmbeddedNats:
             stale.unlink()
         config = self._folder / "nats-server.conf"
         replace_private_file(config, self._config_text(login, port).encode())
-        self._process = await asyncio.create_subprocess_exec(
-            program,
-            "-c",
-            config,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_end_with_parent(),
-        )
+        lock = await self._lock_store()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                program,
+                "-c",
+                config,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(lock,),
+                preexec_fn=_end_with_parent(),
+            )
+        finally:
+            os.close(lock)
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 return await self._listening_url()
         except TimeoutError:
             await self.stop()
             return None
+
+    async def _lock_store(self) -> int:
+        """Return a lock on the server's files, which the server inherits and holds while it lives.
+
+        A server that is still ending after its daemon was killed must not share them with us.
+        """
+        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        for _ in range(round(_START_TIMEOUT_S / _LOCK_PAUSE_S)):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(_LOCK_PAUSE_S)
+            else:
+                return lock
+        os.close(lock)
+        raise EmbeddedNatsError(f"another nats-server still uses {self._folder}")
 
     async def _listening_url(self) -> str | None:
         """Wait for the ports file that the server writes when it listens."""
@@ -219,7 +242,12 @@ def _check_version(program: Path) -> None:
     """Refuse a server that lacks what refreshd uses."""
     try:
         done = subprocess.run(  # noqa: S603 -- the program was chosen by the operator
-            [program, "--version"], capture_output=True, text=True, timeout=10, check=False
+            [program, "--version"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         raise EmbeddedNatsError(f"{program} cannot be run") from None

@@ -4,9 +4,10 @@ Log calls name an event and give plain fields. Nothing logs a payload, a credent
 exception's text from outside; the processor below is the second net, not the first.
 """
 
+import contextlib
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -46,11 +47,26 @@ def configure_logs(*, level: str = "info", as_json: bool | None = None) -> None:
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=_Lossy(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     # nats-py logs through the standard library; its texts can quote what it received.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
+
+
+class _Lossy:
+    """A stream that loses what cannot be written: a log that is gone must not stop the daemon."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

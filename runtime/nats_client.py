@@ -7,6 +7,9 @@ exception that it does not expect, while ``is_connected`` stays true:
   ``_process_headers``: anybody who may publish to us could silence the daemon;
 - a PONG for a ``flush`` that was cancelled or timed out raises InvalidStateError.
 
+Before it reconnects, it waits until the old connection has taken all that is unsent, which a
+dead one never does.
+
 And one danger is not nats-py's: the daemon may publish where its callers may not. A reply
 subject that names JetStream's API, a bucket or our own subjects would borrow that right (an
 answer published to ``$KV...`` overwrites a record), so such a request counts as having none.
@@ -15,6 +18,7 @@ The overridden methods are private, so nats-py is pinned and ``tests/runtime/tes
 shows each trap on the plain client and its absence here.
 """
 
+from asyncio import Future, StreamWriter
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +63,19 @@ class ArmouredClient(Client):
         except Exception:  # noqa: BLE001 -- as above
             self._on_bad_message()
             return None
+
+    async def _attempt_reconnect(self) -> None:
+        """Drop the old connection with all that it has not sent, and find a new one."""
+        writer: StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        await super()._attempt_reconnect()
+
+    async def _send_ping(self, future: Future[bool] | None = None) -> None:
+        """Send a PING behind all that is unsent; nats-py's overtakes what a flush shall confirm."""
+        self._pongs.append(future or Future())
+        await self._send_command(b"PING\r\n")
+        await self._flush_pending()
 
     async def _process_pong(self) -> None:
         """Take a PONG; the one that waited for it may have gone."""

@@ -68,9 +68,15 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     creds_file: Path | None = None
     nkey_seed_file: Path | None = None
 
+    @property
+    def address(self) -> str:
+        """The URL without any user or password in it."""
+        scheme, separator, rest = self.url.partition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
     def __repr__(self) -> str:
         """Show the address alone."""
-        return f"Login({self.url})"
+        return f"Login({self.address})"
 
     def options(self) -> dict[str, Any]:
         """Return nats-py's connect options for this login."""
@@ -99,6 +105,7 @@ class NatsLink:
         self._connected = asyncio.Event()
         self._probe: asyncio.Task[None] | None = None
         self._closing = False
+        self._refusal = ""
         self.closed = asyncio.Event()
         """Set when the connection has ended for good without ``close`` being called."""
         self.bad_messages = 0
@@ -123,8 +130,7 @@ class NatsLink:
     @property
     def url(self) -> str:
         """The address that was given, without any user or password in it."""
-        scheme, separator, rest = self._login.url.partition("://")
-        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+        return self._login.address
 
     @property
     def requests_waiting(self) -> int:
@@ -155,14 +161,15 @@ class NatsLink:
                     pending_size=0,
                     **self._login.options(),
                 )
+                self._inbox = self._client.new_inbox()
+                await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+                await self.flush()
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
             self._closing = True
             with contextlib.suppress(Exception):
                 await self._client.close()
-            raise LinkError(f"cannot connect to {self.url}: {_cause(error)}") from None
-        self._inbox = self._client.new_inbox()
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-        await self.flush()
+            cause = self._refusal or _cause(error)
+            raise LinkError(f"cannot connect to {self.url}: {cause}") from None
         self._connected.set()
         self._probe = asyncio.create_task(self._probe_for_ever(), name="nats-probe")
 
@@ -190,6 +197,10 @@ class NatsLink:
     async def wait_connected(self) -> None:
         """Return at once when connected, else when a connection was made again."""
         await self._connected.wait()
+        while not self.is_connected:
+            # nats-py has noticed the loss and is yet to tell us: give it time to.
+            await asyncio.sleep(0.01)
+            await self._connected.wait()
 
     async def publish(
         self,
@@ -209,6 +220,8 @@ class NatsLink:
         if self._client.pending_data_size > self._limits.unsent_bytes_max:
             raise NotSentError("too much is unsent")
         try:
+            if _size_bytes(payload, headers) > self._client.max_payload:
+                raise NotSentError("too large")
             # With pending_size=0 nats-py only appends to its buffer here: there is no point
             # at which a cancelled caller could leave half a message behind.
             await self._client.publish(
@@ -268,6 +281,8 @@ class NatsLink:
 
     async def _on_error(self, error: Exception) -> None:
         """Note a background error of nats-py. Must not raise: that would end the read loop."""
+        if "authorization" in str(error).lower():
+            self._refusal = _cause(error)
         with contextlib.suppress(Exception):
             log.warning("nats_error", cause=_cause(error))
 
@@ -294,6 +309,10 @@ class NatsLink:
         missed = 0
         while True:
             await asyncio.sleep(self._limits.probe_interval_s)
+            if self._client.is_closed:
+                # nats-py closes without telling when it hangs or fails on what is unsent.
+                await self._on_closed()
+                return
             if not self.is_connected:
                 missed = 0
                 continue
@@ -329,8 +348,8 @@ async def open_link(login: Login, *, name: str, limits: LinkLimits | None = None
         LinkError: No server let us in.
     """
     link = NatsLink(login, limits or LinkLimits(), name)
-    await link.open()
     try:
+        await link.open()
         yield link
     finally:
         await _run_to_its_end(link.close())
@@ -339,6 +358,15 @@ async def open_link(login: Login, *, name: str, limits: LinkLimits | None = None
 async def _run_to_its_end(work: Awaitable[_T]) -> _T:
     """Await ``work`` in a task of its own, so that cancelling us does not cancel it."""
     return await asyncio.shield(asyncio.ensure_future(work))
+
+
+def _size_bytes(payload: bytes, headers: Mapping[str, str] | None) -> int:
+    """Return the size that the server compares with its maximum; nats-py forgets the headers.
+
+    A message beyond it ends the connection for good.
+    """
+    lines = (headers or {}).items()
+    return len(payload) + 12 + sum(len(f"{name}: {value}\r\n".encode()) for name, value in lines)
 
 
 def _cause(error: BaseException) -> str:

@@ -27,7 +27,12 @@ def replace_private_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: It cannot be written; the old one is left as it is.
     """
-    _draft(path, content).replace(path)
+    draft = _draft(path, content)
+    try:
+        draft.replace(path)
+    except OSError:
+        draft.unlink()
+        raise
     _sync_folder(path.parent)
 
 

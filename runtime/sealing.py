@@ -94,10 +94,10 @@ def open_keyring(path: Path, *, create: bool) -> Keyring:
     Raises:
         KeyringError: Missing, readable by others, malformed, or without its primary key.
     """
-    if create:
-        with contextlib.suppress(FileExistsError):
-            _create(path)
     try:
+        if create:
+            with contextlib.suppress(FileExistsError):
+                _create(path)
         mode = path.stat().st_mode & 0o777
         text = path.read_bytes()
     except OSError as error:
@@ -108,6 +108,8 @@ def open_keyring(path: Path, *, create: bool) -> Keyring:
         file = msgspec.json.decode(text, type=_KeyringFile)
     except msgspec.MsgspecError as error:
         raise KeyringError(f"{path}: {error}") from None
+    except UnicodeDecodeError:
+        raise KeyringError(f"{path}: it is not UTF-8") from None
     keys = {key.id: key.key for key in file.keys}
     if len(keys) != len(file.keys):
         raise KeyringError(f"{path}: two keys have one id")

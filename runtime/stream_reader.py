@@ -1,6 +1,7 @@
 """Reads a stretch of a stream once, in order, through a pull consumer that then goes away."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from runtime.jetstream_api import create_reading_consumer
-from runtime.nats_link import NatsLink, NoAnswerError
+from runtime.nats_link import LinkError, NatsLink, NoAnswerError
 
 _BATCH = 500
 _BATCH_BYTES = 8 * 1024 * 1024
@@ -64,6 +65,9 @@ async def read_stream(
                 if left <= 0 and not follow:
                     return
     finally:
+        # It would go away by itself, but one listing makes several and listings come in crowds.
+        with contextlib.suppress(LinkError):
+            await link.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{consumer.name}", b"")
         await subscription.unsubscribe()
 
 

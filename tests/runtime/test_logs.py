@@ -1,0 +1,233 @@
+"""No secret reaches the log, and no trouble with the log reaches the daemon."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Generator
+from typing import Any
+from uuid import UUID
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from domain.credentials import CredentialType, Opaque, Sealed, Secret, Unsealed
+from runtime.logs import configure_logs, hide_secrets, log
+from runtime.world import LoggingJournal
+
+ID = UUID(int=1)
+SECRET_VALUES = [
+    Secret(b"s3cret"),
+    Unsealed(credential_type=CredentialType.OAUTH2, secret=Secret(b"s3cret")),
+    Sealed(key_id="k", nonce=b"n", ciphertext=b"s3cret"),
+    Opaque(data=b"s3cret"),
+]
+SECRET_KEYS = [
+    "access_token",
+    "refresh_token",
+    "client_secret",
+    "password",
+    "secret",
+    "token",
+    "credentials",
+    "encrypted_data",
+    "authorization",
+    "Authorization",
+    "payload",
+    "body",
+    "ciphertext",
+]
+
+
+@pytest.fixture(autouse=True)
+def defaults_afterwards() -> Generator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+class Stderr:
+    """All that was written so far."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self._text = ""
+
+    def getvalue(self) -> str:
+        self._text += self._capsys.readouterr().err
+        return self._text
+
+
+@pytest.fixture
+def stderr(capsys: pytest.CaptureFixture[str]) -> Stderr:
+    return Stderr(capsys)
+
+
+def lines(stderr: Stderr) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stderr.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("key", SECRET_KEYS)
+def test_a_key_that_sounds_secret_shows_nothing(key: str):
+    assert hide_secrets(None, "info", {key: "s3cret", "url": "x"}) == {key: "***", "url": "x"}
+
+
+@pytest.mark.parametrize("value", SECRET_VALUES, ids=lambda value: type(value).__name__)
+def test_a_value_of_a_secret_type_shows_nothing(value: object):
+    assert hide_secrets(None, "info", {"value": value}) == {"value": "***"}
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("value", SECRET_VALUES, ids=lambda value: type(value).__name__)
+def test_nothing_secret_comes_out(stderr: Stderr, value: object, as_json: bool):
+    configure_logs(as_json=as_json)
+
+    log.info("event", value=value, token="s3cret")
+
+    assert "s3cret" not in stderr.getvalue()
+    assert "***" in stderr.getvalue()
+
+
+def test_an_event_is_one_line_of_json(stderr: Stderr):
+    configure_logs()
+
+    log.warning("event", url="nats://x", count=3, text="two\nlines", other=ID)
+
+    [line] = lines(stderr)
+    assert line["timestamp"].endswith("Z")
+    del line["timestamp"]
+    assert line == {
+        "event": "event",
+        "level": "warning",
+        "url": "nats://x",
+        "count": 3,
+        "text": "two\nlines",
+        "other": "UUID('00000000-0000-0000-0000-000000000001')",
+    }
+
+
+def test_a_terminal_gets_readable_lines(monkeypatch: pytest.MonkeyPatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    configure_logs()
+
+    log.info("event")
+
+    assert not terminal.getvalue().startswith("{")
+    assert "event" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)],
+)
+def test_a_level_shows_itself_and_what_is_worse(stderr: Stderr, level: str, shown: int):
+    configure_logs(level=level, as_json=True)
+
+    log.debug("event")
+    log.info("event")
+    log.warning("event")
+    log.error("event")
+
+    assert len(lines(stderr)) == shown
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_exception_is_logged_without_the_locals_of_its_frames(stderr: Stderr, as_json: bool):
+    configure_logs(as_json=as_json)
+
+    def fails(hidden: str) -> int:
+        return len(hidden) // 0
+
+    try:
+        fails("terc3s"[::-1])
+    except ZeroDivisionError:
+        log.exception("event")
+
+    assert "s3cret" not in stderr.getvalue()
+    assert "ZeroDivisionError" in stderr.getvalue()
+    if as_json:
+        [line] = lines(stderr)
+        [raised] = line["exception"]
+        assert raised["exc_type"] == "ZeroDivisionError"
+        assert all(not frame.get("locals") for frame in raised["frames"])
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_log_that_nobody_reads_any_more_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, as_json: bool
+):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with io.FileIO(writer, "wb") as raw:
+        text = io.TextIOWrapper(raw, write_through=True)
+        monkeypatch.setattr(sys, "stderr", text)
+        configure_logs(as_json=as_json)
+
+        log.error("event")
+        text.detach()
+        log.error("event")
+
+
+def test_a_crash_is_told_by_its_type_and_place_and_never_by_its_text():
+    def crash() -> None:
+        raise ValueError("refresh_token=s3cret")
+
+    journal = LoggingJournal()
+    with capture_logs() as logs:
+        try:
+            crash()
+        except ValueError as error:
+            journal.crashed(ID, error)
+
+    [entry] = logs
+    assert "s3cret" not in str(entry)
+    assert entry["error"] == "ValueError"
+    assert entry["connection_id"] == str(ID)
+    assert entry["frames"][-1].endswith(" crash")
+    assert journal.counts == {"crashed": 1}
+
+
+def test_a_crash_deep_down_is_told_by_its_last_frames_alone():
+    def dive(depth: int) -> None:
+        if depth == 0:
+            raise ValueError
+        dive(depth - 1)
+
+    with capture_logs() as logs:
+        try:
+            dive(50)
+        except ValueError as error:
+            LoggingJournal().crashed(ID, error)
+
+    assert len(logs[0]["frames"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("tell", "event", "count"),
+    [
+        (lambda journal: journal.quarantined(ID, 30.0), "actor_quarantined", {"quarantined": 1}),
+        (lambda journal: journal.store_failed(ID, "why"), "store_failed", {"store_failed": 1}),
+        (lambda journal: journal.dropped(ID, 7), "commands_dropped", {"dropped": 7}),
+        (
+            lambda journal: journal.write_settled(ID, applied=True),
+            "write_settled",
+            {"write_settled": 1},
+        ),
+    ],
+)
+def test_the_journal_counts_and_logs_each_trouble(
+    tell: Callable[[LoggingJournal], None], event: str, count: dict[str, int]
+):
+    journal = LoggingJournal()
+
+    with capture_logs() as logs:
+        tell(journal)
+
+    assert [entry["event"] for entry in logs] == [event]
+    assert logs[0]["connection_id"] == str(ID)
+    assert journal.counts == count

@@ -37,6 +37,9 @@ from runtime.demo import run_demo
 from runtime.logs import configure_logs
 from runtime.tables import show_connections, show_event, show_fields
 
+CredentialsFile = Annotated[str, Parameter(allow_leading_hyphen=True)]
+"""A path, or - for standard input."""
+
 app = App(
     name="refreshd",
     help="Owns OAuth grants: one actor per connection, so concurrent token refreshes never race.",
@@ -75,7 +78,7 @@ def connect(
     user_id: str,
     provider_id: str,
     provider_slug: str,
-    credentials_file: str | None = None,
+    credentials_file: CredentialsFile | None = None,
     connection_id: str | None = None,
     alias: str | None = None,
     param: Annotated[tuple[str, ...], Parameter(negative=())] = (),
@@ -119,7 +122,9 @@ def connect(
 
 
 @app.command
-def refresh(connection_id: str, *, credentials_file: str, asking: Asking = _HERE) -> None:
+def refresh(
+    connection_id: str, *, credentials_file: CredentialsFile, asking: Asking = _HERE
+) -> None:
     """Replace an active connection's credentials.
 
     Parameters
@@ -161,6 +166,8 @@ def list_command(
     limit
         At most so many; all without it.
     """
+    if limit is not None and limit < 1:
+        raise CommandError("--limit: at least 1", EXIT_USAGE)
     query: dict[str, Any] = {"user_id": user_id, "provider_slug": provider_slug, "status": status}
 
     async def pages(client: CommandClient) -> Success[Any] | Failure:
@@ -168,9 +175,7 @@ def list_command(
         cursor: str | None = None
         while True:
             left = 1000 if limit is None else min(1000, limit - len(found))
-            page = await client.call(
-                "connections.list", {**query, "cursor": cursor, "limit": max(left, 1)}
-            )
+            page = await client.call("connections.list", {**query, "cursor": cursor, "limit": left})
             if isinstance(page, Failure):
                 return page
             found.update((connection["id"], connection) for connection in page.value["connections"])

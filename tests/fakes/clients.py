@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import anyio
 from nats.aio.client import Client
 
 from runtime.nats_link import LinkLimits, Login, NatsLink, open_link
@@ -50,3 +51,10 @@ async def proxied_link(
 
 async def _ignore(_error: Exception) -> None:
     """Take a background error of nats-py."""
+
+
+async def leave_unsent(client: Client, *, messages: int) -> None:
+    """Publish so many large messages without waiting until they are sent."""
+    for _ in range(messages):
+        await client.publish("big", b"x" * 500_000)
+        await anyio.lowlevel.checkpoint()

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit
 
@@ -37,12 +38,18 @@ def hostile_publish(subject: bytes, *, reply: bytes = b"", header: bytes | None 
     return b"HPUB %s %s %d %d\r\n%s\r\n" % (subject, reply, len(header), len(header), header)
 
 
-@contextlib.asynccontextmanager
-async def raw_nats(login: Login) -> AsyncGenerator[RawNats]:
-    """Yield a raw connection that has logged in with user and password."""
+def send_and_block(login: Login, protocol: bytes) -> None:
+    """Send protocol bytes, and let nothing else of the test run until the server has them."""
     address = urlsplit(login.url)
-    assert address.hostname is not None
-    assert address.port is not None
+    with socket.create_connection((address.hostname, address.port)) as stream:
+        lines = stream.makefile("rb")
+        lines.readline()  # INFO
+        stream.sendall(_connect(login) + protocol + b"PING\r\n")
+        while lines.readline() != b"PONG\r\n":
+            pass
+
+
+def _connect(login: Login) -> bytes:
     options = {
         "user": login.user,
         "pass": login.password,
@@ -50,8 +57,17 @@ async def raw_nats(login: Login) -> AsyncGenerator[RawNats]:
         "verbose": False,
         "pedantic": False,
     }
+    return b"CONNECT " + json.dumps(options).encode() + b"\r\n"
+
+
+@contextlib.asynccontextmanager
+async def raw_nats(login: Login) -> AsyncGenerator[RawNats]:
+    """Yield a raw connection that has logged in with user and password."""
+    address = urlsplit(login.url)
+    assert address.hostname is not None
+    assert address.port is not None
     async with await anyio.connect_tcp(address.hostname, address.port) as stream:
         raw = RawNats(stream)
         await raw.line()  # INFO
-        await raw.send(b"CONNECT " + json.dumps(options).encode() + b"\r\n")
+        await raw.send(_connect(login))
         yield raw

@@ -53,8 +53,8 @@ async def _ignore(_error: Exception) -> None:
     """Take a background error of nats-py."""
 
 
-async def leave_unsent(client: Client, *, messages: int) -> None:
+async def leave_unsent(sender: Client | NatsLink, *, messages: int) -> None:
     """Publish so many large messages without waiting until they are sent."""
     for _ in range(messages):
-        await client.publish("big", b"x" * 500_000)
+        await sender.publish("big", b"x" * 500_000)
         await anyio.lowlevel.checkpoint()

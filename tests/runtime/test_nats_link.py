@@ -59,12 +59,6 @@ async def echo(link: NatsLink) -> None:
     await link.flush()
 
 
-async def leave_unsent(link: NatsLink, *, messages: int) -> None:
-    for _ in range(messages):
-        await link.publish("big", b"x" * 500_000)
-        await anyio.lowlevel.checkpoint()
-
-
 async def answers(link: NatsLink) -> bool:
     try:
         return (await link.request("echo", b"again", timeout_s=0.5)).data == b"again"
@@ -181,7 +175,7 @@ async def test_a_black_hole_is_left_by_probe(nats_login: Login):
 async def test_a_stalled_connection_with_much_unsent_is_left_as_well(nats_login: Login):
     async with proxied_link(nats_login, BY_PROBE) as (proxy, link):
         proxy.freeze()
-        await leave_unsent(link, messages=40)
+        await clients.leave_unsent(link, messages=40)
 
         await eventually(lambda: not link.is_connected, within_s=4)
         assert await eventually(lambda: answers(link), within_s=6) < 4
@@ -193,7 +187,7 @@ async def test_too_much_unsent_is_refused_and_not_kept(nats_login: Login):
         proxy.weather = Weather.STALLING
 
         with pytest.raises(NotSentError, match="too much is unsent"):
-            await leave_unsent(link, messages=100)
+            await clients.leave_unsent(link, messages=100)
 
         assert link.client.pending_data_size < 2_000_000
         proxy.weather = Weather.FAIR
@@ -335,7 +329,9 @@ async def test_a_server_that_says_nothing_is_an_error_within_the_limit(nats_logi
                 pass
 
 
-async def test_a_server_that_lets_us_in_and_says_no_more_is_an_error_within_the_limit():
+@contextlib.asynccontextmanager
+async def silent_server() -> AsyncGenerator[tuple[Login, anyio.Event]]:
+    """Yield a server that lets a client in and says no more, and when the client hangs up."""
     hung_up = anyio.Event()
 
     async def say_hello(stream: SocketStream) -> None:
@@ -349,17 +345,31 @@ async def test_a_server_that_lets_us_in_and_says_no_more_is_an_error_within_the_
         hung_up.set()
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    login = Login(url=f"nats://127.0.0.1:{listener.extra(SocketAttribute.local_port)}")
+    port: int = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- no Django here
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, say_hello)
+        yield Login(url=f"nats://127.0.0.1:{port}"), hung_up
+        tasks.cancel_scope.cancel()
 
+
+async def test_a_server_that_lets_us_in_and_says_no_more_is_an_error_within_the_limit():
+    async with silent_server() as (login, hung_up):
         with anyio.fail_after(2), pytest.raises(LinkError, match=login.url):
             async with open_link(login, name="test", limits=LinkLimits(connect_timeout_s=0.3)):
                 pass
 
         with anyio.fail_after(2):
             await hung_up.wait()
-        tasks.cancel_scope.cancel()
+
+
+async def test_whoever_gives_up_while_connecting_leaves_no_connection():
+    async with silent_server() as (login, hung_up):
+        with anyio.move_on_after(0.2):
+            async with open_link(login, name="test"):
+                pass
+
+        with anyio.fail_after(2):
+            await hung_up.wait()
 
 
 async def test_closing_is_not_told_as_a_loss(nats_login: Login):
@@ -377,7 +387,7 @@ async def test_closing_in_a_black_hole_ends_soon(nats_login: Login):
         with anyio.fail_after(4):
             async with open_link(proxy.login(nats_login), name="test", limits=BY_PING) as link:
                 proxy.weather = Weather.STALLING
-                await leave_unsent(link, messages=20)
+                await clients.leave_unsent(link, messages=20)
 
 
 def _text_to(descriptor: int) -> io.TextIOWrapper:

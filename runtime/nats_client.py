@@ -43,13 +43,21 @@ class ArmouredClient(Client):
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
         """Hand a message to its subscription, or drop it when it cannot be read."""
-        if reply.startswith(self.forbidden_replies) and not self._is_inbox(sid):
+        if not self._is_usable(reply) and not self._is_inbox(sid):
             self._on_bad_message()
             reply = b""
         try:
             await super()._process_msg(sid, _as_utf8(subject), _as_utf8(reply), data, headers)
         except Exception:  # noqa: BLE001 -- whatever the bytes did, the read loop must go on
             self._on_bad_message()
+
+    def _is_usable(self, reply: bytes) -> bool:
+        """Whether an answer may go to ``reply``.
+
+        Mended bytes would lead nowhere, and could be a longer line than the server takes: it
+        ends a connection for that.
+        """
+        return not reply.startswith(self.forbidden_replies) and _as_utf8(reply) == reply
 
     def _is_inbox(self, sid: int) -> bool:
         """Whether a subscription is an inbox: JetStream delivers with ``$JS.ACK`` replies."""

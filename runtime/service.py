@@ -53,7 +53,7 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bytes_max: int = 256 * 1024 * 1024
     """Bodies of the commands in flight, together."""
     lists_max: int = 8
-    """Listings that run at once; four times as many wait."""
+    """Listings that run at once; four times as many wait. A ``status`` counts as one."""
     credential_bytes_max: int = 64 * 1024
 
 
@@ -307,14 +307,20 @@ class CommandService:
     def _take_list(self, request: Request, in_flight: _InFlight) -> None:
         """Take a listing, which reads the buckets and not the actors."""
         query = read_list_query(request.data)
-        if len(self._lists) >= 5 * self._limits.lists_max:
-            in_flight.fail(refused_as_overloaded("too many listings at once"))
-            return
-        self._spawn(self._answer_list(query, in_flight))
+        if not self._is_crowded(in_flight):
+            self._spawn(self._answer_list(query, in_flight))
 
     def _take_status(self, _request: Request, in_flight: _InFlight) -> None:
-        """Take an operator's question."""
-        self._spawn(self._answer_status(in_flight))
+        """Take an operator's question, which asks JetStream for each bucket."""
+        if not self._is_crowded(in_flight):
+            self._spawn(self._answer_status(in_flight))
+
+    def _is_crowded(self, in_flight: _InFlight) -> bool:
+        """Refuse the request where too many others keep JetStream busy; say whether."""
+        crowded = len(self._lists) >= 5 * self._limits.lists_max
+        if crowded:
+            in_flight.fail(refused_as_overloaded("too many listings at once"))
+        return crowded
 
     def _spawn(self, work: Any) -> None:  # noqa: ANN401
         task = asyncio.create_task(work)

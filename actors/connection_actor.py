@@ -59,6 +59,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     resident_actors_max: int = 100_000
     idle_s: float = 300.0
     """How long an actor stays in memory after its last command."""
+    resting_workers_max: int = 256
+    """How many tasks rest between two actors while others are busy; none when all are idle."""
     conflict_retries_max: int = 8
     owed_events_max: int = 1024
     """How many unpublished events a connection may owe before it takes no more commands."""

@@ -18,6 +18,16 @@ from actors.mailbox import Envelope
 from domain.result import Failure, FailureCode
 
 
+class _Worker:
+    """A task between two actors: waking one costs less than starting one."""
+
+    __slots__ = ("actor", "wake")
+
+    def __init__(self) -> None:
+        self.actor: ConnectionActor | None = None
+        self.wake = anyio.Event()
+
+
 class Directory:
     """The actors of one daemon.
 
@@ -33,6 +43,7 @@ class Directory:
         self._crashes_s: dict[UUID, deque[float]] = {}
         self._quarantined_until_s: dict[UUID, float] = {}
         self._tasks: TaskGroup | None = None
+        self._resting_workers: list[_Worker] = []
         self._draining = False
         self._changed = anyio.Event()
         self._ended = anyio.Event()
@@ -81,7 +92,7 @@ class Directory:
         if not actor.offer(envelope):
             return refused_as_overloaded("the connection's mailbox is full")
         if not is_running:
-            self._tasks.start_soon(self._supervise, actor)
+            self._start(actor)
         return None
 
     async def drain(self, grace_s: float) -> bool:
@@ -114,6 +125,46 @@ class Directory:
             self._passivate_oldest()
         return None
 
+    def _start(self, actor: ConnectionActor) -> None:
+        """Give an actor a task: one that rests, or a new one."""
+        assert self._tasks is not None
+        if self._resting_workers:
+            worker = self._resting_workers.pop()
+            worker.actor = actor
+            worker.wake.set()
+        else:
+            self._tasks.start_soon(self._work, actor)
+
+    async def _work(self, actor: ConnectionActor) -> None:
+        """Run one actor, and then the next; rest between them while others are busy."""
+        while True:
+            await self._supervise(actor)
+            if not self.busy_actors:
+                self._dismiss_resting_workers()
+                return
+            if len(self._resting_workers) >= self._limits.resting_workers_max:
+                return
+            worker = _Worker()
+            self._resting_workers.append(worker)
+            try:
+                await worker.wake.wait()
+            except anyio.get_cancelled_exc_class():
+                if worker.actor is not None:
+                    # Woken and cancelled at once: its commands are answered all the same.
+                    self._end(worker.actor)
+                elif worker in self._resting_workers:
+                    self._resting_workers.remove(worker)
+                raise
+            if worker.actor is None:
+                return
+            actor = worker.actor
+
+    def _dismiss_resting_workers(self) -> None:
+        """End the tasks that rest: none is left while every actor is idle."""
+        for worker in self._resting_workers:
+            worker.wake.set()
+        self._resting_workers.clear()
+
     async def _supervise(self, actor: ConnectionActor) -> None:
         """Run an actor until it has nothing to do, starting it anew when it crashes."""
         try:
@@ -128,9 +179,12 @@ class Directory:
                         self._quarantine(actor)
                         break
         finally:
-            # Only a cancelled or quarantined actor has anything left to answer here.
-            actor.refuse_all(_shutting_down())
-            self._rest(actor)
+            self._end(actor)
+
+    def _end(self, actor: ConnectionActor) -> None:
+        """Rest an actor; only a cancelled or quarantined one has anything left to answer."""
+        actor.refuse_all(_shutting_down())
+        self._rest(actor)
 
     def _rest(self, actor: ConnectionActor) -> None:
         """Count an actor as idle, or forget it when it holds nothing."""

@@ -1,6 +1,7 @@
 """Events as CloudEvents 1.0 in structured JSON mode (DESIGN.md section 4)."""
 
 from datetime import datetime
+from functools import cache
 from uuid import UUID
 
 import msgspec
@@ -8,7 +9,6 @@ import msgspec
 from domain.events import Event
 
 CONTENT_TYPE = "application/cloudevents+json"
-_ENVELOPE_FIELDS = ("id", "occurred_at")
 
 
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +27,13 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
 _encoder = msgspec.json.Encoder()
 
 
+@cache
+def _data_fields(event_type: type[Event]) -> tuple[str, ...]:
+    """Return the fields that go into ``data``: all but those the envelope has."""
+    names = event_type.__struct_fields__
+    return tuple(name for name in names if name not in ("id", "occurred_at"))
+
+
 def encode_event(event: Event, *, source: str) -> bytes:
     """Return the body of the message that carries ``event``.
 
@@ -34,9 +41,7 @@ def encode_event(event: Event, *, source: str) -> bytes:
         event: Any event of the domain.
         source: ``/refreshd/<daemon>``.
     """
-    data = msgspec.structs.asdict(event)
-    for field in _ENVELOPE_FIELDS:
-        del data[field]
+    data = {name: getattr(event, name) for name in _data_fields(type(event))}
     return _encoder.encode(
         CloudEvent(
             id=event.id,

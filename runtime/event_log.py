@@ -27,7 +27,7 @@ from domain.events import Event
 from runtime.cloud_events import CONTENT_TYPE, encode_event
 from runtime.jetstream_api import JetStreamError, read_pub_ack
 from runtime.logs import log
-from runtime.nats_link import LinkError, NatsLink
+from runtime.nats_link import LinkError, NatsLink, NoAnswerError
 from runtime.subjects import event_subject
 
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
@@ -81,17 +81,20 @@ class JetStreamEventLog:
             )
             for event in events
         )
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        append = _Append(messages, done)
+        loop = asyncio.get_running_loop()
+        append = _Append(messages, loop.create_future())
         self._pending.append(append)
         self._arrived.set()
+        no_answer = NoAnswerError("no answer in time")
+        timer = loop.call_later(self._limits.append_timeout_s, _resolve, append, no_answer)
         try:
-            async with asyncio.timeout(self._limits.append_timeout_s):
-                await done
-        except (TimeoutError, LinkError, JetStreamError) as error:
+            await append.done
+        except (LinkError, JetStreamError) as error:
             with contextlib.suppress(ValueError):
                 self._pending.remove(append)
-            raise EventLogUnavailableError(str(error) or "no answer in time") from None
+            raise EventLogUnavailableError(str(error)) from None
+        finally:
+            timer.cancel()
 
     async def run(self) -> None:
         """Commit what is pending, group after group, until cancelled."""

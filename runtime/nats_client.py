@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nats.aio.client import Client
+from nats.protocol.command import hpub_cmd, pub_cmd
 
 
 class ArmouredClient(Client):
@@ -38,6 +39,29 @@ class ArmouredClient(Client):
         self._on_bad_message = on_bad_message
         self.forbidden_replies: tuple[bytes, ...] = (b"$",)
         """How a reply subject in a request to us must not begin."""
+
+    async def send(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
+        """Publish at once what the caller has checked; ``publish`` would check it again.
+
+        With ``pending_size=0`` there is no point at which a cancelled caller could leave half
+        a message behind.
+
+        Args:
+            subject: Not empty, no white space.
+            reply: The same, or empty.
+            headers: A whole header block (ADR-4), or empty.
+            payload: Together with the headers within the server's limit.
+        """
+        if headers:
+            command: bytes = hpub_cmd(subject, reply, headers, payload)
+        else:
+            command = pub_cmd(subject, reply, payload)
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(payload)
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes

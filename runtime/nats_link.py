@@ -14,6 +14,7 @@ On top of nats-py, as NATS.md section 3 asks:
 import asyncio
 import contextlib
 import itertools
+import re
 from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ from nats.aio.msg import Msg
 from runtime.logs import log
 from runtime.nats_client import ArmouredClient
 
+_SUBJECT = re.compile(r"\S+")
+_HEADER_LINES = re.compile(r"(?:[!-9;-~]+: [ -~]*\r\n)*")
 _PROBE_TOKEN = "probe"  # noqa: S105 -- the last token of a subject
 _T = TypeVar("_T")
 
@@ -219,14 +222,14 @@ class NatsLink:
             raise NotSentError("not connected")
         if self._client.pending_data_size > self._limits.unsent_bytes_max:
             raise NotSentError("too much is unsent")
+        if not _SUBJECT.fullmatch(subject) or not _SUBJECT.fullmatch(reply or "-"):
+            raise NotSentError("not a subject")
+        block = header_block(headers) if headers else b""
+        if len(block) + len(payload) > self._client.max_payload:
+            # nats-py forgets the headers; a message beyond the limit ends the connection for good.
+            raise NotSentError("too large")
         try:
-            if _size_bytes(payload, headers) > self._client.max_payload:
-                raise NotSentError("too large")
-            # With pending_size=0 nats-py only appends to its buffer here: there is no point
-            # at which a cancelled caller could leave half a message behind.
-            await self._client.publish(
-                subject, payload, reply, None if headers is None else dict(headers)
-            )
+            await self._client.send(subject, reply, block, payload)
         except (OSError, nats.errors.Error, ValueError) as error:
             raise NotSentError(_cause(error)) from None
 
@@ -248,17 +251,15 @@ class NatsLink:
         if len(self._waiting) >= self._limits.requests_waiting_max:
             raise NotSentError("too many requests wait")
         token = str(next(self._tokens))
-        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Msg] = loop.create_future()
         self._waiting[token] = answer
+        timer = loop.call_later(timeout_s, _give_up_waiting, answer)
         try:
-            async with asyncio.timeout(timeout_s):
-                await self.publish(
-                    subject, payload, reply=f"{self._inbox}.{token}", headers=headers
-                )
-                message = await answer
-        except TimeoutError:
-            raise NoAnswerError("no answer in time") from None
+            await self.publish(subject, payload, reply=f"{self._inbox}.{token}", headers=headers)
+            message = await answer
         finally:
+            timer.cancel()
             self._waiting.pop(token, None)
         if message.headers and message.headers.get("Status") == "503":
             raise NoRespondersError("no responders")
@@ -360,13 +361,22 @@ async def _run_to_its_end(work: Awaitable[_T]) -> _T:
     return await asyncio.shield(asyncio.ensure_future(work))
 
 
-def _size_bytes(payload: bytes, headers: Mapping[str, str] | None) -> int:
-    """Return the size that the server compares with its maximum; nats-py forgets the headers.
+def header_block(headers: Mapping[str, str]) -> bytes:
+    """Return headers as they go over the wire (ADR-4).
 
-    A message beyond it ends the connection for good.
+    Raises:
+        NotSentError: One is not printable ASCII, or holds what would begin another line.
     """
-    lines = (headers or {}).items()
-    return len(payload) + 12 + sum(len(f"{name}: {value}\r\n".encode()) for name, value in lines)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if not _HEADER_LINES.fullmatch(lines) or lines.count("\n") != len(headers):
+        raise NotSentError("a header is not plain text")
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+def _give_up_waiting(answer: asyncio.Future[Msg]) -> None:
+    """Fail a request whose time is up; cheaper than a time-out context around each."""
+    if not answer.done():
+        answer.set_exception(NoAnswerError("no answer in time"))
 
 
 def _cause(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """Actors come with their first command and go when idle; what ends, ends with every answer."""
 
+from uuid import UUID
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -213,3 +215,55 @@ async def test_a_directory_that_has_ended_refuses_at_once() -> None:
 
     assert [one.was_refused for one in sent] == [True] * 2
     assert {one.code for one in sent} == {FailureCode.SHUTTING_DOWN}
+
+
+async def test_tasks_rest_between_two_actors_and_none_is_left_when_all_are_idle() -> None:
+    stage = Stage(limits=Limits(resting_workers_max=2))
+    released = anyio.Event()
+
+    async def hold_the_first(_operation: str, connection_id: UUID) -> None:
+        if connection_id == connection_number(0):
+            await released.wait()
+
+    stage.store.before = hold_the_first
+    async with stage.opened():
+        before = trio.lowlevel.current_statistics().tasks_living
+        first = stage.send(connect(connection_number(0)))
+        for number in range(1, 20):
+            await stage.ask(connect(connection_number(number)))
+        await anyio.sleep(0.001)
+        while_one_is_busy = trio.lowlevel.current_statistics().tasks_living
+
+        several = [stage.send(refresh(connection_number(number))) for number in range(1, 20)]
+        for sent in several:
+            await sent.answered.wait()
+        await anyio.sleep(0.001)
+        after_many = trio.lowlevel.current_statistics().tasks_living
+        released.set()
+        await first.answered.wait()
+        await stage.settled()
+        await anyio.sleep(0.001)
+
+        assert while_one_is_busy == before + 2
+        assert after_many == before + 1 + stage.limits.resting_workers_max
+        assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+@_ON_BOTH_BACKENDS
+async def test_a_task_that_is_woken_and_cancelled_at_once_answers_its_commands() -> None:
+    stage = Stage()
+    released = anyio.Event()
+
+    async def hold_the_first(_operation: str, connection_id: UUID) -> None:
+        if connection_id == connection_number(0):
+            await released.wait()
+
+    stage.store.before = hold_the_first
+    async with stage.opened() as tasks:
+        stage.send(connect(connection_number(0)))
+        await stage.ask(connect(connection_number(1)))
+        await anyio.lowlevel.checkpoint()
+        late = stage.send(refresh(connection_number(1)))
+        tasks.cancel_scope.cancel()
+
+    assert late.code is FailureCode.SHUTTING_DOWN

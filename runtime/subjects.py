@@ -24,7 +24,11 @@ def partition_of(connection_id: UUID, partitions: int) -> int:
 
     CRC-32 (ISO-HDLC, as in zlib) because every language has it; it must never change.
     """
-    return zlib.crc32(str(connection_id).encode("ascii")) % partitions
+    return _partition_of_key(str(connection_id), partitions)
+
+
+def _partition_of_key(key: str, partitions: int) -> int:
+    return zlib.crc32(key.encode("ascii")) % partitions
 
 
 def bucket_name(partition: int) -> str:
@@ -39,14 +43,15 @@ def bucket_stream(partition: int) -> str:
 
 def record_subject(connection_id: UUID, partitions: int) -> str:
     """Return the subject that a connection's record is stored under."""
-    return f"$KV.{bucket_name(partition_of(connection_id, partitions))}.{connection_id}"
+    key = str(connection_id)
+    return f"$KV.{bucket_name(_partition_of_key(key, partitions))}.{key}"
 
 
 def event_subject(prefix: str, event: Event) -> str:
     """Return the subject of an event (DESIGN.md section 4)."""
     return (
         f"{prefix}.event.{event.provider_slug}.{event.connection_id}"
-        f".{event.workflow}.{event.outcome}"
+        f".{event.workflow.value}.{event.outcome.value}"
     )
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 from domain.connection import ProviderConnection
 from domain.credentials import Sealed, Secret
 from domain.events import Event
+from domain.exchange import Exchange, ExchangeRequest
 
 
 class StoreUnavailableError(Exception):
@@ -94,6 +95,18 @@ class Sealer(Protocol):
 
     def seal(self, secret: Secret, *, connection_id: UUID, generation: int) -> Sealed:
         """Return ``secret`` sealed for exactly this connection and generation."""
+        ...
+
+
+class TokenEndpoint(Protocol):
+    """The token endpoints of all providers."""
+
+    async def exchange(self, request: ExchangeRequest) -> Exchange:
+        """Make one request to a token endpoint and return what came of it. Never raises.
+
+        Once a part of the request may have been sent, it takes its course until the answer
+        or the profile's time-out; the actors shield it from cancellation. It is never repeated.
+        """
         ...
 
 

@@ -15,14 +15,18 @@ LAYERS = {
 PURE = {
     "__future__",
     "collections",
+    "base64",
+    "binascii",
     "dataclasses",
     "datetime",
+    "email",
     "enum",
     "functools",
     "itertools",
     "math",
     "re",
     "typing",
+    "urllib",
     "uuid",
 }
 MODULE_LINES_MAX = 400

@@ -1,0 +1,110 @@
+"""One exchange with a token endpoint, as the layers hand it over: no HTTP library in sight."""
+
+from datetime import datetime
+
+import msgspec
+
+from domain.credentials import Secret
+from domain.profile import FailureClass, ProviderProfile
+
+
+class ExchangeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What to present, to whom, and how."""
+
+    profile: ProviderProfile
+    presented: Secret
+    """The refresh token's text (or what the profile's ``presents`` names)."""
+    params: dict[str, str] | None = None
+    """The connection's own values for the profile's templates."""
+    endpoint_base: str | None = None
+    """What an earlier answer named as the host or URL for later requests."""
+    secret_index: int = 0
+    """Which of the client's secrets to use; 0 is the first configured."""
+    with_scope: bool = True
+    """Whether to send the profile's ``scope``, if it has one."""
+
+
+class NotSent(msgspec.Struct, frozen=True, kw_only=True):
+    """The request certainly did not reach the provider: DNS, connect, TLS, no free connection."""
+
+    code: str
+    """``connect_failed``, ``tls_failed``, ``pool_timeout``, ``discovery_failed``."""
+
+
+class Misconfigured(msgspec.Struct, frozen=True, kw_only=True):
+    """No request could be made at all, and only an operator can mend it."""
+
+    code: str
+    """``template_value_missing``, ``host_not_allowed``, ``client_key_unusable``, ..."""
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """The request was sent, at least in part, and no whole answer came."""
+
+    code: str
+    """``timeout``, ``connection_lost``, ``answer_too_large``."""
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer came. Its body may hold tokens, so it never shows."""
+
+    status: int
+    body: Secret
+    content_type: str = ""
+    retry_after: str | None = None
+    """The header as it came: seconds, or an HTTP-date."""
+    is_rate_limited: bool = False
+    """Whether the headers say that the rate limit is used up."""
+    sent_at: datetime
+    """When the request began, aware UTC: what a relative expiry counts from."""
+    date: datetime | None = None
+    """The provider's own clock, from the ``Date`` header."""
+
+
+Exchange = NotSent | Misconfigured | Lost | Answered
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True):
+    """What a successful answer holds. Never shows."""
+
+    access_token: str
+    refresh_token: str | None = None
+    """None keeps the old one (RFC 6749 section 6)."""
+    token_type: str | None = None
+    scope: str | None = None
+    expires_at: datetime
+    grant_expires_at: datetime | None = None
+    """When the refresh token ends, where the answer tells."""
+    endpoint_base: str | None = None
+    notes: tuple[str, ...] = ()
+    """What was odd and was survived: ``expiry_unreadable``, ``clock_skew``, ..."""
+
+    def __repr__(self) -> str:
+        """Show that there are tokens, and nothing of them."""
+        return "Tokens(***)"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a failed exchange means."""
+
+    failure_class: FailureClass
+    code: str
+    """The canonical code: RFC 6749's where there is one, else a word of ours."""
+    provider_code: str | None = None
+    """The provider's own code, where it is a plain word of at most 64 characters."""
+    reason: str
+    """A sentence of ours; nothing of the provider's text is in it."""
+    outcome_unknown: bool = False
+    """Whether the provider may have spent the refresh token."""
+    counts: bool = True
+    """Whether it is a failure of the grant's; a rate limit is not."""
+    cools_client: bool = False
+    """Whether the whole client must wait, not just this connection."""
+    retry_after_s: float | None = None
+    """What the provider asked for, capped."""
+    tries_next_secret: bool = False
+    """Whether the client's next secret is worth one try."""
+    drops_scope: bool = False
+    """Whether one try without ``scope`` is worth it."""
+    escalates_to: FailureClass | None = None
+    """What an ambiguous failure becomes after ``ambiguous_max`` in a row."""

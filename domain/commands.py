@@ -57,4 +57,17 @@ class Get(msgspec.Struct, frozen=True, kw_only=True):
     connection_id: UUID
 
 
+class GetToken(msgspec.Struct, frozen=True, kw_only=True):
+    """Give an access token that lives; refresh it at the provider where needed.
+
+    Not one of the state machine's commands: it never waits in line with them.
+    """
+
+    connection_id: UUID
+    min_ttl_s: float = 60.0
+    if_generation: int | None = None
+    """This generation's token was rejected; refresh if it is still the current one."""
+    force: bool = False
+
+
 Command = Connect | Refresh | ChangeStatus | MarkSynced | Disconnect | Get

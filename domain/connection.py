@@ -26,6 +26,7 @@ from uuid import UUID
 import msgspec
 
 from domain.credentials import Credentials
+from domain.profile import FailureClass
 
 SLUG_PATTERN = r"\A[a-z0-9_-]{1,50}\Z"
 ALIAS_LENGTH_MAX = 100
@@ -62,6 +63,36 @@ STATUS_CHANGES = {
 """For each status that a command can set: the one status that it may be set from."""
 
 
+class RefreshIntent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Written before a refresh token is presented; whoever finds it open knows it may be spent."""
+
+    attempt_id: UUID
+    """UUIDv7; also the id of the attempt's Attempted event."""
+    generation: int
+    """The credentials that are presented."""
+    owner: str
+    """The daemon that presents them."""
+    started_at: datetime
+    deadline_at: datetime
+    """When the attempt is over for certain, answered or not."""
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Why the last refresh failed, and what follows from it; gone with the next success."""
+
+    failure_class: FailureClass
+    code: str
+    provider_code: str | None = None
+    reason: str
+    at: datetime
+    failures: int = 0
+    """How many counted failures came in a row."""
+    ambiguous: int = 0
+    """How many ambiguous ones came in a row."""
+    retry_at: datetime | None = None
+    """No refresh before this."""
+
+
 class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
     """One user's connection to one provider; every change is a new value."""
 
@@ -80,6 +111,17 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
     """Values for the templates of the provider's profile."""
     connected_at: datetime | None = None
     last_sync_at: datetime | None = None
+    intent: RefreshIntent | None = None
+    """A refresh at the provider that has no outcome yet."""
+    doubted_at: datetime | None = None
+    """When this generation's refresh token was first presented without its fate being known."""
+    trouble: Trouble | None = None
+    granted_at: datetime | None = None
+    """When the user last consented: when credentials came from outside."""
+    grant_expires_at: datetime | None = None
+    """When refreshing ends, as far as an answer told."""
+    endpoint_base: str | None = None
+    """Where the provider wants later requests, as an answer told."""
 
     @property
     def is_active(self) -> bool:
@@ -113,22 +155,32 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
             params=self.params if params is None else params,
             connected_at=at if self.connected_at is None else self.connected_at,
             updated_at=at,
+            granted_at=at,
+            **_NO_REFRESH_STATE,
         )
 
     def refreshed(self, credentials: Credentials, *, now: datetime) -> "ProviderConnection":
-        """Return this connection with its credentials replaced, one generation on."""
+        """Return this connection with its credentials replaced, one generation on.
+
+        They came from outside: what was known of the refresh token before them is void.
+        """
         assert self.is_active
+        at = self.touched_at(now)
         return msgspec.structs.replace(
             self,
             credentials=credentials,
             generation=self.generation + 1,
-            updated_at=self.touched_at(now),
+            updated_at=at,
+            granted_at=at,
+            **_NO_REFRESH_STATE,
         )
 
     def moved_to(self, status: ConnectionStatus, *, now: datetime) -> "ProviderConnection":
         """Return this connection EXPIRED, REVOKED or FAILED; credentials are kept for audit."""
         assert self.status is STATUS_CHANGES[status]
-        return msgspec.structs.replace(self, status=status, updated_at=self.touched_at(now))
+        return msgspec.structs.replace(
+            self, status=status, intent=None, updated_at=self.touched_at(now)
+        )
 
     def synced(self, *, now: datetime) -> "ProviderConnection":
         """Return this connection with ``last_sync_at`` set to now."""
@@ -145,7 +197,18 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
             status=ConnectionStatus.DISCONNECTED,
             credentials=None,
             updated_at=self.touched_at(now),
+            **_NO_REFRESH_STATE,
         )
+
+
+_NO_REFRESH_STATE: dict[str, None] = {
+    "intent": None,
+    "doubted_at": None,
+    "trouble": None,
+    "grant_expires_at": None,
+    "endpoint_base": None,
+}
+"""What is left of a grant's story when another grant begins."""
 
 
 def broken_invariant(connection: ProviderConnection) -> str | None:
@@ -153,13 +216,18 @@ def broken_invariant(connection: ProviderConnection) -> str | None:
 
     Used by the store when it reads a record, and by the tests after every step.
     """
-    credentials = connection.credentials
+    credentials, intent, trouble = connection.credentials, connection.intent, connection.trouble
     times = (
         connection.created_at,
         connection.updated_at,
         connection.connected_at,
         connection.last_sync_at,
-        credentials.expires_at if credentials else None,
+        connection.doubted_at,
+        connection.granted_at,
+        connection.grant_expires_at,
+        *((credentials.expires_at, credentials.issued_at) if credentials else ()),
+        *((intent.started_at, intent.deadline_at) if intent else ()),
+        *((trouble.at, trouble.retry_at) if trouble else ()),
     )
     if any(time is not None and time.tzinfo is not UTC for time in times):
         return "times are timezone-aware UTC"
@@ -168,6 +236,9 @@ def broken_invariant(connection: ProviderConnection) -> str | None:
         "DISCONNECTED implies no credentials": credentials is None
         or connection.status is not ConnectionStatus.DISCONNECTED,
         "generation counts the credentials": connection.generation >= (credentials is not None),
+        "only an ACTIVE connection is being refreshed": intent is None or connection.is_active,
+        "an intent presents the present credentials": intent is None
+        or intent.generation == connection.generation,
         "updated_at never goes back": connection.updated_at >= connection.created_at,
         "provider_slug is 1-50 of [a-z0-9_-]": re.match(SLUG_PATTERN, connection.provider_slug),
         f"alias is at most {ALIAS_LENGTH_MAX} characters": len(connection.alias or "")

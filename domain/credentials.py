@@ -65,6 +65,12 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     payload: Sealed | Opaque
     expires_at: datetime | None = None
     """When they lapse, aware UTC; None means never."""
+    issued_at: datetime | None = None
+    """When a provider issued them to us; None where they came from a caller."""
+    client_id: str | None = None
+    """The client that they were last known to belong to."""
+    notes: tuple[str, ...] = ()
+    """What was odd about the answer that they came in."""
 
 
 class Secret:

@@ -61,7 +61,21 @@ class ConnectionRef(msgspec.Struct, frozen=True):
     connection_id: UUID
 
 
-ReplyValue = ConnectionRef | ProviderConnection | None
+class AccessToken(msgspec.Struct, frozen=True, kw_only=True):
+    """The reply value of ``token``. Never shows."""
+
+    access_token: str
+    token_type: str
+    expires_at: datetime | None
+    generation: int
+    stale: bool
+
+    def __repr__(self) -> str:
+        """Show the generation alone."""
+        return f"AccessToken(generation={self.generation})"
+
+
+ReplyValue = ConnectionRef | ProviderConnection | AccessToken | None
 Reply = Result[ReplyValue]
 
 
@@ -163,6 +177,7 @@ def _connect(connection: ProviderConnection | None, command: Connect, now: datet
         alias=command.alias,
         params=command.params,
         connected_at=None if credentials is None else now,
+        granted_at=None if credentials is None else now,
         created_at=now,
         updated_at=now,
     ), None

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from domain.connection import ConnectionStatus
+from domain.profile import FailureClass
 
 
 class Workflow(StrEnum):
@@ -93,10 +94,12 @@ class ProviderDisconnectionFailed(_Event, frozen=True, kw_only=True):
 
 
 class ProviderTokenRefreshAttempted(_Event, frozen=True, kw_only=True):
-    """Somebody brought new credentials."""
+    """Somebody brought new credentials, or they are about to be asked for."""
 
     workflow = Workflow.TOKEN_REFRESH
     outcome = Outcome.ATTEMPTED
+    attempt_id: UUID | None = None
+    """Which refresh at the provider; None where a caller brought the credentials."""
 
 
 class ProviderTokenRefreshSucceeded(_Event, frozen=True, kw_only=True):
@@ -104,6 +107,7 @@ class ProviderTokenRefreshSucceeded(_Event, frozen=True, kw_only=True):
 
     workflow = Workflow.TOKEN_REFRESH
     outcome = Outcome.SUCCEEDED
+    attempt_id: UUID | None = None
 
 
 class ProviderTokenRefreshFailed(_Event, frozen=True, kw_only=True):
@@ -113,6 +117,13 @@ class ProviderTokenRefreshFailed(_Event, frozen=True, kw_only=True):
     outcome = Outcome.FAILED
     reason: str
     needs_user_action: bool
+    attempt_id: UUID | None = None
+    failure_class: FailureClass | None = None
+    code: str | None = None
+    """The canonical code (RFC 6749 section 5.2, or a word of ours)."""
+    provider_code: str | None = None
+    """The provider's own, where it is a plain word."""
+    retry_at: datetime | None = None
 
 
 class ProviderConnectionStatusChanged(_Event, frozen=True, kw_only=True):

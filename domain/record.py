@@ -9,7 +9,8 @@ import msgspec
 
 from domain.connection import ProviderConnection, broken_invariant
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: intents. A reader of version 1 would drop one, and present a spent token."""
 
 
 class RecordError(Exception):

@@ -1,0 +1,259 @@
+"""What a refresh at the provider does to a connection: begun, succeeded, failed, left open.
+
+Pure. The flight around these (``actors.flight``) stores each result by compare-and-set before
+it goes on; nothing is presented to a provider whose intent is not stored.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
+from domain.credentials import Credentials
+from domain.events import (
+    Event,
+    ProviderConnectionStatusChanged,
+    ProviderTokenRefreshAttempted,
+    ProviderTokenRefreshFailed,
+    ProviderTokenRefreshSucceeded,
+)
+from domain.exchange import Tokens, Verdict
+from domain.profile import FailureClass, ProviderProfile
+
+BACKOFF_S_MIN = 1.0
+BACKOFF_S_MAX = 300.0
+ATTEMPTED_AGAIN_S = 300.0
+"""How long after an attempt its Attempted may be published again: the stream knows it so long."""
+
+OUTCOME_UNKNOWN = Verdict(
+    failure_class=FailureClass.AMBIGUOUS,
+    code="outcome_unknown",
+    reason="The daemon ended before the provider's answer was stored",
+    outcome_unknown=True,
+)
+
+
+class Step(NamedTuple):
+    """A connection after a step of a refresh, and the events that tell of it."""
+
+    connection: ProviderConnection
+    events: tuple[Event, ...]
+
+
+def begun(
+    connection: ProviderConnection,
+    profile: ProviderProfile,
+    *,
+    attempt_id: UUID,
+    owner: str,
+    now: datetime,
+) -> Step:
+    """Return the connection with the intent to present its refresh token, and Attempted."""
+    assert connection.is_active
+    assert connection.intent is None
+    intent = RefreshIntent(
+        attempt_id=attempt_id,
+        generation=connection.generation,
+        owner=owner,
+        started_at=now,
+        deadline_at=now + timedelta(seconds=attempt_s_max(profile)),
+    )
+    after = msgspec.structs.replace(
+        connection, intent=intent, updated_at=connection.touched_at(now)
+    )
+    return Step(after, (_attempted(connection, intent),))
+
+
+def attempt_s_max(profile: ProviderProfile) -> float:
+    """Return how long an attempt can take.
+
+    One request, one more with each further client secret, and one without scope.
+    """
+    requests = max(profile.client_secrets, 1) + (profile.scope is not None)
+    return requests * profile.timeout_s + profile.connect_timeout_s
+
+
+def succeeded(
+    connection: ProviderConnection,
+    tokens: Tokens,
+    credentials: Credentials,
+    *,
+    now: datetime,
+    ids: Iterator[UUID],
+) -> Step:
+    """Return the connection with what the provider gave, one generation on, and Succeeded.
+
+    ``granted_at`` stays: refreshing does not renew the user's consent.
+    """
+    intent = connection.intent
+    assert intent is not None
+    after = msgspec.structs.replace(
+        connection.refreshed(credentials, now=now),
+        granted_at=connection.granted_at,
+        grant_expires_at=tokens.grant_expires_at or connection.grant_expires_at,
+        endpoint_base=tokens.endpoint_base or connection.endpoint_base,
+    )
+    event = ProviderTokenRefreshSucceeded(
+        id=next(ids),
+        occurred_at=now,
+        attempt_id=intent.attempt_id,
+        **_about(connection),
+    )
+    return Step(after, (event,))
+
+
+def failed(
+    connection: ProviderConnection,
+    verdict: Verdict,
+    profile: ProviderProfile,
+    *,
+    draw: float,
+    now: datetime,
+    ids: Iterator[UUID],
+) -> Step:
+    """Return the connection after a failed attempt, and Failed.
+
+    Only ``user`` ends the grant: EXPIRED, and then also StatusChanged.
+
+    Args:
+        connection: With its intent, or without where nothing was presented.
+        verdict: Already escalated.
+        profile: The provider's.
+        draw: Uniform in [0, 1), for the jitter.
+        now: Aware UTC.
+        ids: At least two.
+    """
+    is_dead = verdict.failure_class is FailureClass.USER
+    before = connection.trouble
+    failures = (before.failures if before else 0) + verdict.counts
+    is_ambiguous = verdict.failure_class is FailureClass.AMBIGUOUS
+    trouble = Trouble(
+        failure_class=verdict.failure_class,
+        code=verdict.code,
+        provider_code=verdict.provider_code,
+        reason=verdict.reason,
+        at=now,
+        failures=failures,
+        ambiguous=(before.ambiguous if before else 0) + 1 if is_ambiguous else 0,
+        retry_at=_retry_at(verdict, failures, draw=draw, now=now),
+    )
+    intent = connection.intent
+    in_doubt = verdict.outcome_unknown and not profile.reuse_policy.is_free and intent is not None
+    after = msgspec.structs.replace(
+        connection,
+        status=ConnectionStatus.EXPIRED if is_dead else connection.status,
+        intent=None,
+        doubted_at=connection.doubted_at or (intent.started_at if intent and in_doubt else None),
+        trouble=trouble,
+        updated_at=connection.touched_at(now),
+    )
+    events: list[Event] = [
+        ProviderTokenRefreshFailed(
+            id=next(ids),
+            occurred_at=now,
+            reason=verdict.reason,
+            needs_user_action=is_dead,
+            attempt_id=intent.attempt_id if intent else None,
+            failure_class=verdict.failure_class,
+            code=verdict.code,
+            provider_code=verdict.provider_code,
+            retry_at=trouble.retry_at,
+            **_about(connection),
+        )
+    ]
+    if is_dead:
+        events.append(
+            ProviderConnectionStatusChanged(
+                id=next(ids),
+                occurred_at=now,
+                from_status=connection.status,
+                to_status=after.status,
+                reason=verdict.reason,
+                **_about(connection),
+            )
+        )
+    return Step(after, tuple(events))
+
+
+def left_open(
+    connection: ProviderConnection,
+    profile: ProviderProfile | None,
+    *,
+    now: datetime,
+    ids: Iterator[UUID],
+) -> Step:
+    """Return the connection after an attempt that a crash cut off, once its deadline is past.
+
+    Its refresh token may be spent; what may be done with it then is ``domain.token_read``'s.
+    Attempted goes out again, under the same id, where the stream is sure to know it.
+    """
+    intent = connection.intent
+    assert intent is not None
+    profile = profile or ProviderProfile(slug=connection.provider_slug)
+    step = failed(connection, OUTCOME_UNKNOWN, profile, draw=0.0, now=now, ids=ids)
+    assert step.connection.trouble is not None
+    trouble = msgspec.structs.replace(step.connection.trouble, retry_at=None)
+    after = msgspec.structs.replace(step.connection, trouble=trouble)
+    again = (_attempted(connection, intent),)
+    is_recent = (now - intent.started_at).total_seconds() < ATTEMPTED_AGAIN_S
+    return Step(after, (again if is_recent else ()) + _without_retry(step.events))
+
+
+def died(
+    connection: ProviderConnection,
+    verdict: Verdict,
+    profile: ProviderProfile,
+    *,
+    now: datetime,
+    ids: Iterator[UUID],
+) -> Step:
+    """Return the connection whose grant is over without asking the provider."""
+    step = failed(connection, verdict, profile, draw=0.0, now=now, ids=ids)
+    attempted = ProviderTokenRefreshAttempted(id=next(ids), occurred_at=now, **_about(connection))
+    return Step(step.connection, (attempted, *step.events))
+
+
+def _without_retry(events: tuple[Event, ...]) -> tuple[Event, ...]:
+    return tuple(
+        msgspec.structs.replace(event, retry_at=None)
+        if isinstance(event, ProviderTokenRefreshFailed)
+        else event
+        for event in events
+    )
+
+
+def _retry_at(verdict: Verdict, failures: int, *, draw: float, now: datetime) -> datetime | None:
+    """Return when the next attempt may be made: exponential with jitter, or what was asked for.
+
+    A configuration failure pauses the client instead, and a dead grant has no next attempt.
+    """
+    if verdict.failure_class in (FailureClass.USER, FailureClass.OPERATOR):
+        return None
+    ceiling_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(max(failures - 1, 0), 16))
+    pause_s = ceiling_s * (0.5 + 0.5 * draw)
+    if verdict.retry_after_s is not None:
+        pause_s = max(pause_s, verdict.retry_after_s)
+    return now + timedelta(seconds=pause_s)
+
+
+def _attempted(
+    connection: ProviderConnection, intent: RefreshIntent
+) -> ProviderTokenRefreshAttempted:
+    return ProviderTokenRefreshAttempted(
+        id=intent.attempt_id,
+        occurred_at=intent.started_at,
+        attempt_id=intent.attempt_id,
+        **_about(connection),
+    )
+
+
+def _about(connection: ProviderConnection) -> dict[str, Any]:
+    return {
+        "user_id": connection.user_id,
+        "connection_id": connection.id,
+        "provider_id": connection.provider_id,
+        "provider_slug": connection.provider_slug,
+    }

@@ -1,0 +1,263 @@
+"""May a token be served from what is stored, or must the provider be asked, or neither?
+
+Pure, and the only place that decides when a refresh token may be presented. For a refresh
+token whose fate is unknown (an answer was lost) that is, by the profile's ``reuse_policy``:
+
+- ``non_rotating``: at any time;
+- ``grace:<s>``: within the grace after the presentation in doubt; later as ``none``;
+- ``none``, ``unknown``: only when the access token is about to end, or was rejected. A replay
+  may end the grant and its access token with it, so it waits until nothing else is left to
+  lose (PROVIDERS.md quirk 23).
+"""
+
+import math
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from domain.commands import GetToken
+from domain.connection import ConnectionStatus, ProviderConnection
+from domain.credentials import Credentials, Opaque
+from domain.decision import CONNECTION_NOT_FOUND, NOT_ACTIVE
+from domain.exchange import Verdict
+from domain.profile import FailureClass, ProviderProfile
+from domain.result import Failure, FailureCode
+
+REPLAY_LEAD_S = 30.0
+"""How long before its end an access token counts as about to end."""
+LIFETIME_FRACTION = 0.5
+"""No ``min_ttl_s`` asks for more of a known lifetime than this (quirk 11)."""
+
+NO_REFRESH_TOKEN = Verdict(
+    failure_class=FailureClass.USER,
+    code="no_refresh_token",
+    reason="The access token has expired and there is no refresh token",
+)
+GRANT_EXPIRED = Verdict(
+    failure_class=FailureClass.USER,
+    code="grant_expired",
+    reason="The provider's grant has reached its end",
+)
+
+
+class Serve(NamedTuple):
+    """Answer with the present access token."""
+
+    stale: bool
+
+
+class Ask(NamedTuple):
+    """Ask the provider; ``can_wait``: the present token may be served if that fails."""
+
+    can_wait: bool
+
+
+class Dead(NamedTuple):
+    """The grant is over, and the provider need not be asked."""
+
+    verdict: Verdict
+
+
+Reading = Serve | Ask | Dead | Failure
+
+
+def read_token(
+    connection: ProviderConnection | None,
+    ask: GetToken,
+    profile: ProviderProfile | None,
+    *,
+    presented: bool,
+    now: datetime,
+) -> Reading:
+    """Return how ``ask`` is to be answered.
+
+    Args:
+        connection: What is stored; an open intent counts as none.
+        ask: The caller's wish.
+        profile: The provider's; None where the slug has none.
+        presented: Whether the secret holds what the profile presents (a refresh token).
+        now: Aware UTC.
+    """
+    failure = unreadable(connection)
+    if failure is not None:
+        return failure
+    assert connection is not None
+    credentials = connection.credentials
+    assert credentials is not None
+    left_s = _left_s(credentials, now)
+    was_rejected = ask.if_generation == connection.generation
+    if _is_enough(credentials, ask, profile, left_s) and not was_rejected and not ask.force:
+        return Serve(stale=left_s <= ask.min_ttl_s)
+    if profile is None:
+        return _unknown_provider(connection)
+    if _is_too_early(credentials, ask, profile, was_rejected=was_rejected, now=now):
+        return Serve(stale=True)
+    return _may_ask(
+        connection, profile, left_s, was_rejected=was_rejected, presented=presented, now=now
+    )
+
+
+def _may_ask(
+    connection: ProviderConnection,
+    profile: ProviderProfile,
+    left_s: float,
+    *,
+    was_rejected: bool,
+    presented: bool,
+    now: datetime,
+) -> Reading:
+    """Return whether the provider may be asked now, and what to answer where not."""
+    can_wait = left_s > 0 and not was_rejected
+    if not presented or _is_over(connection, profile, now):
+        if can_wait:
+            return Serve(stale=True)
+        if left_s > 0:
+            return _not_refreshable("there is no refresh token, or it has ended")
+        return Dead(NO_REFRESH_TOKEN if not presented else GRANT_EXPIRED)
+    blocked_until = _blocked_until(connection, profile, left_s, was_rejected=was_rejected, now=now)
+    if blocked_until is not None:
+        return Serve(stale=True) if can_wait else unavailable(connection, blocked_until, now)
+    return Ask(can_wait)
+
+
+def unreadable(connection: ProviderConnection | None) -> Failure | None:
+    """Return why no token can be read from what is stored, or None."""
+    if connection is None:
+        return Failure(code=FailureCode.CONNECTION_NOT_FOUND, message=CONNECTION_NOT_FOUND)
+    trouble = connection.trouble
+    is_dead = trouble is not None and trouble.failure_class is FailureClass.USER
+    if connection.status is ConnectionStatus.EXPIRED and trouble is not None and is_dead:
+        return reauth_required(trouble.reason)
+    if not connection.is_active:
+        return Failure(code=FailureCode.NOT_ACTIVE, message=NOT_ACTIVE, needs_user_action=True)
+    credentials = connection.credentials
+    assert credentials is not None
+    if isinstance(credentials.payload, Opaque):
+        return _not_refreshable("the credentials were sealed by the caller")
+    if not credentials.credential_type.is_refreshable:
+        return _not_refreshable(f"{credentials.credential_type} credentials hold no token")
+    return None
+
+
+def reauth_required(reason: str) -> Failure:
+    """Return the answer for a dead grant."""
+    return Failure(code=FailureCode.REAUTH_REQUIRED, message=reason, needs_user_action=True)
+
+
+def failure_of(connection: ProviderConnection, now: datetime) -> Failure:
+    """Return the answer to a caller whose refresh failed, from the connection after it."""
+    trouble = connection.trouble
+    assert trouble is not None
+    match trouble.failure_class:
+        case FailureClass.USER:
+            return reauth_required(trouble.reason)
+        case FailureClass.OPERATOR:
+            return misconfigured(trouble.reason, None)
+        case FailureClass.TRANSIENT | FailureClass.AMBIGUOUS:
+            return unavailable(connection, trouble.retry_at or now, now)
+
+
+def unavailable(connection: ProviderConnection, until: datetime, now: datetime) -> Failure:
+    """Return the answer while the provider cannot be asked."""
+    trouble = connection.trouble
+    return Failure(
+        code=FailureCode.PROVIDER_UNAVAILABLE,
+        message=trouble.reason if trouble else "The provider cannot be asked now",
+        needs_user_action=False,
+        retry_after_s=max(1.0, math.ceil((until - now).total_seconds() * 10) / 10),
+    )
+
+
+def misconfigured(reason: str, retry_after_s: float | None) -> Failure:
+    """Return the answer while our own configuration is wrong."""
+    return Failure(
+        code=FailureCode.PROVIDER_MISCONFIGURED,
+        message=reason,
+        needs_user_action=False,
+        retry_after_s=retry_after_s,
+    )
+
+
+def grant_ends_at(connection: ProviderConnection, profile: ProviderProfile) -> datetime | None:
+    """Return when refreshing ends for certain: by the provider's word, or by the profile."""
+    ends = [connection.grant_expires_at]
+    if profile.grant_lifetime_s is not None and connection.granted_at is not None:
+        ends.append(connection.granted_at + timedelta(seconds=profile.grant_lifetime_s))
+    return min((end for end in ends if end is not None), default=None)
+
+
+def _is_over(connection: ProviderConnection, profile: ProviderProfile, now: datetime) -> bool:
+    ends_at = grant_ends_at(connection, profile)
+    return ends_at is not None and ends_at <= now
+
+
+def _left_s(credentials: Credentials, now: datetime) -> float:
+    """Return how long the access token lives from now on; infinite where it never ends."""
+    if credentials.expires_at is None:
+        return math.inf
+    return (credentials.expires_at - now).total_seconds()
+
+
+def _is_enough(
+    credentials: Credentials, ask: GetToken, profile: ProviderProfile | None, left_s: float
+) -> bool:
+    """Whether the token lives long enough, by what can be asked of it at all (quirks 10, 11)."""
+    wanted_s = ask.min_ttl_s
+    if profile is not None and profile.max_lead_s is not None:
+        wanted_s = min(wanted_s, profile.max_lead_s)
+    if credentials.issued_at is not None and credentials.expires_at is not None:
+        lifetime_s = (credentials.expires_at - credentials.issued_at).total_seconds()
+        wanted_s = min(wanted_s, max(lifetime_s, 0.0) * LIFETIME_FRACTION)
+    return left_s > wanted_s
+
+
+def _is_too_early(
+    credentials: Credentials,
+    ask: GetToken,
+    profile: ProviderProfile,
+    *,
+    was_rejected: bool,
+    now: datetime,
+) -> bool:
+    """Whether a refresh would be too soon after the last, or too long before the end."""
+    if credentials.issued_at is not None:
+        age_s = (now - credentials.issued_at).total_seconds()
+        if was_rejected and age_s < profile.settling_s:
+            return True
+        if not was_rejected and not ask.force and age_s < profile.interval_s_min:
+            return True
+    return (
+        profile.max_lead_s is not None
+        and not was_rejected
+        and _left_s(credentials, now) > profile.max_lead_s
+    )
+
+
+def _blocked_until(
+    connection: ProviderConnection,
+    profile: ProviderProfile,
+    left_s: float,
+    *,
+    was_rejected: bool,
+    now: datetime,
+) -> datetime | None:
+    """Return until when the refresh token must not be presented, or None."""
+    trouble = connection.trouble
+    if trouble is not None and trouble.retry_at is not None and trouble.retry_at > now:
+        return trouble.retry_at
+    if connection.doubted_at is None or profile.reuse_policy.is_free or was_rejected:
+        return None
+    grace = timedelta(seconds=profile.reuse_policy.grace_s)
+    if now < connection.doubted_at + grace or left_s <= REPLAY_LEAD_S:
+        return None
+    return now + timedelta(seconds=min(left_s - REPLAY_LEAD_S, 366 * 86_400.0))
+
+
+def _unknown_provider(connection: ProviderConnection) -> Failure:
+    return Failure(
+        code=FailureCode.UNKNOWN_PROVIDER,
+        message=f"no profile is configured for provider {connection.provider_slug}",
+    )
+
+
+def _not_refreshable(reason: str) -> Failure:
+    return Failure(code=FailureCode.NOT_REFRESHABLE, message=f"Cannot be refreshed: {reason}")

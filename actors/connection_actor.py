@@ -4,295 +4,357 @@ A burst is drained in one go: decided one command after another, stored by one w
 the events published, then each caller answered, all in order. Nothing is published that is
 not stored, and nobody is told of a success that is not stored.
 
-Two things can be left over when the world fails, and both are *debts*, kept in order and
-paid before anything newer is published:
+Two things can be left over when the world fails, and both are *debts* (``actors.debts``), paid
+before anything newer is published: events that are not acknowledged, and a write whose outcome
+is unknown. Its callers were answered ``DATABASE_ERROR`` when their time was up, and so is every
+command that comes before the write is settled, because what it would act on is not known.
 
-- events that the event log has not acknowledged;
-- a write whose outcome is unknown. It is sent again, the same bytes, until the store says
-  what became of it; only then are its events published, and they tell the truth. Its
-  callers were answered ``DATABASE_ERROR`` when their time was up, and so is every command
-  that comes before the write is settled, because what it would act on is not known.
+While a *flight* (``actors.flight``) asks the provider, reads are answered from what is stored and
+commands that change state wait for it. Callers of ``token`` never stand in line with commands.
 
 An actor is a plain object; a task runs ``run`` only while there is something to do.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import anyio
-import msgspec
 
-from actors.mailbox import Envelope, Mailbox
+from actors.burst import ANOTHER_WRITER, Burst, answer_failed
+from actors.debts import Debts, UnsettledWrite
+from actors.flight import Flight, Wish, database_error
+from actors.mailbox import Envelope, Mailbox, without_late_ones
 from actors.ports import (
-    Clock,
-    ConnectionStore,
-    EventLog,
     EventLogUnavailableError,
-    Ids,
-    Journal,
     OutcomeUnknownError,
-    Sealer,
     Stored,
     StoreUnavailableError,
-    Write,
     WriteConflictError,
 )
-from domain.commands import Command, Connect, Refresh
-from domain.connection import ProviderConnection
-from domain.credentials import Unsealed
-from domain.decision import Decision, decide, store_failed
+from actors.token_desk import IN_PROGRESS, TokenDesk
+from actors.world import Limits, World, refused_as_overloaded
+from domain.commands import Get, GetToken
 from domain.events import Event
-from domain.result import Failure, FailureCode
+from domain.profile import ProviderProfile
+from domain.result import Failure
 
-_ANOTHER_WRITER = "another writer kept changing the connection"
 _UNSETTLED = "an earlier write is still unsettled"
 _INTERNAL = "internal error"
 
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every bound that the actors keep; all of them are configuration."""
-
-    mailbox_commands_max: int = 1024
-    burst_commands_max: int = 64
-    """How many commands are decided and stored by one write."""
-    resident_actors_max: int = 100_000
-    idle_s: float = 300.0
-    """How long an actor stays in memory after its last command."""
-    resting_workers_max: int = 256
-    """How many tasks rest between two actors while others are busy; none when all are idle."""
-    conflict_retries_max: int = 8
-    owed_events_max: int = 1024
-    """How many unpublished events a connection may owe before it takes no more commands."""
-    debt_pause_s_min: float = 0.05
-    debt_pause_s_max: float = 2.0
-    restarts_max: int = 5
-    restarts_period_s: float = 60.0
-    quarantine_s: float = 30.0
-
-
-class World(NamedTuple):
-    """The ports, shared by all actors of a directory."""
-
-    store: ConnectionStore
-    event_log: EventLog
-    sealer: Sealer
-    clock: Clock
-    ids: Ids
-    journal: Journal
-
-
-class _Step(NamedTuple):
-    """One command of a burst and what was decided on it."""
-
-    envelope: Envelope
-    decision: Decision
-
-
-class _Unsettled(NamedTuple):
-    """A write whose outcome is unknown, and the burst it stored."""
-
-    write: Write
-    before: ProviderConnection | None
-    steps: tuple[_Step, ...]
-
-
-def refused_as_overloaded(message: str) -> Failure:
-    """Return the answer to a command that there is no room or no time for."""
-    return Failure(code=FailureCode.OVERLOADED, message=message, retry_after_s=1.0)
+SpawnFlight = Callable[[Flight, Wish | None], None]
 
 
 class ConnectionActor:
-    """One connection's state in memory, its mailbox and its debts."""
+    """One connection's state in memory, its mailbox, its debts, its flight."""
 
     __slots__ = (
-        "_debt_due_s",
-        "_debt_pause_s",
         "_debts",
+        "_desk",
+        "_flight",
         "_in_hand",
         "_limits",
         "_mailbox",
+        "_spawn",
         "_stored",
         "_wake",
         "_world",
         "connection_id",
     )
 
-    def __init__(self, connection_id: UUID, *, world: World, limits: Limits) -> None:
-        """Make an actor that has read nothing yet."""
+    def __init__(
+        self, connection_id: UUID, *, world: World, limits: Limits, spawn: SpawnFlight
+    ) -> None:
+        """Make an actor that has read nothing yet.
+
+        Args:
+            connection_id: Whose actor.
+            world: The ports.
+            limits: The bounds.
+            spawn: Gives a flight a task of its own.
+        """
         self.connection_id = connection_id
         self._world = world
         self._limits = limits
+        self._spawn = spawn
         self._stored: Stored | None = None
         self._mailbox: Mailbox | None = None
+        self._desk: TokenDesk | None = None
         self._in_hand: Sequence[Envelope] = ()
-        self._debts: list[Event | _Unsettled] | None = None
-        self._debt_due_s = 0.0
-        self._debt_pause_s = 0.0
+        self._debts: Debts | None = None
+        self._flight: Flight | None = None
         self._wake: anyio.Event | None = None
 
     @property
     def knows_nothing(self) -> bool:
-        """Whether there is nothing worth keeping in memory: no stored connection."""
-        return self._stored is None or self._stored.connection is None
+        """Whether there is nothing worth keeping in memory: no stored connection, no debt."""
+        return not self._debts and (self._stored is None or self._stored.connection is None)
 
     @property
     def queued_commands(self) -> int:
         """How many commands wait in the mailbox."""
         return 0 if self._mailbox is None else len(self._mailbox)
 
-    def offer(self, envelope: Envelope) -> bool:
-        """Queue a command; False at once when the mailbox is full."""
-        if self._mailbox is None:
-            self._mailbox = Mailbox(self._limits.mailbox_commands_max)
-        if not self._mailbox.offer(envelope):
+    @property
+    def is_flying(self) -> bool:
+        """Whether a flight is under way."""
+        return self._flight is not None
+
+    def answer_at_once(self, envelope: Envelope) -> bool:
+        """Answer a ``token`` from memory, when nothing is under way that could change it."""
+        stored = self._stored if self._flight is None else self._flight.stored
+        if stored is None or self.queued_commands or self._in_hand or self._debts:
             return False
-        if self._wake is not None:
-            self._wake.set()
+        desk = self._desk or TokenDesk(world=self._world, limits=self._limits)
+        return desk.answer_at_once(stored.connection, envelope)
+
+    def offer(self, envelope: Envelope) -> bool:
+        """Queue a command; False at once when the mailbox is full.
+
+        A ``token`` is always taken: how many may wait is bounded per daemon.
+        """
+        if isinstance(envelope.command, GetToken):
+            self._open_desk().asking.append(envelope)
+        else:
+            if self._mailbox is None:
+                self._mailbox = Mailbox(self._limits.mailbox_commands_max)
+            if not self._mailbox.offer(envelope):
+                return False
+        self._awake()
         return True
 
     async def run(self) -> None:
-        """Serve until the mailbox is empty and no debt is left.
+        """Serve until nobody waits, no flight is under way and no debt is left.
 
         Raises:
             Exception: A bug, here or in an adapter. The commands in hand are unanswered;
                 the caller must ``recover`` or ``refuse_all``.
         """
         while True:
-            if self._debts and anyio.current_time() >= self._debt_due_s:
-                await self._pay_debts()
+            if self._debts and anyio.current_time() >= self._debts.due_s:
+                await self._debts.pay()
+            if self._flight is not None:
+                if not self._flight.is_over:
+                    self._serve_during(self._flight)
+                    await self._rest(self._next_due_s())
+                else:
+                    self._land(self._flight)
+                continue
             batch = self._mailbox.take(self._limits.burst_commands_max) if self._mailbox else []
             if batch:
                 self._in_hand = batch
                 await self._serve(batch)
                 self._in_hand = ()
+            elif self._desk is not None and self._desk.asking:
+                await self._serve_askers(self._desk)
             elif self._debts:
-                await self._rest_until_debts_are_due()
+                await self._rest(self._debts.due_s)
             else:
-                self._debts = self._mailbox = None
+                self._debts = self._mailbox = self._desk = None
                 return
 
     def recover(self) -> None:
         """After a crash: answer the commands in hand and forget what was read.
 
-        Queued commands and debts stay; the store tells the rest.
+        Queued commands, a flight and debts stay; the store tells the rest.
         """
         in_hand, self._in_hand = self._in_hand, ()
         self._stored = None
-        for envelope in in_hand:
-            envelope.reply(self._failed(envelope.command, None, _INTERNAL).reply)
+        answer_failed(in_hand, None, _INTERNAL, self._world)
+        if self._desk is not None:
+            self._desk.refuse_all(database_error(_INTERNAL))
+
+    def forget(self) -> None:
+        """Give up what is still owed: the actor leaves memory."""
+        if self._debts:
+            self._debts.forget()
 
     def refuse_all(self, failure: Failure) -> None:
-        """Answer everything in hand and in the mailbox with ``failure``."""
-        unanswered = [
-            *self._in_hand,
-            *(self._mailbox.take(len(self._mailbox)) if self._mailbox else ()),
-        ]
-        self._in_hand = ()
+        """Answer everything in hand, in the mailbox and at the desk with ``failure``."""
+        queued = self._mailbox.take(len(self._mailbox)) if self._mailbox else []
+        unanswered, self._in_hand = [*self._in_hand, *queued], ()
         for envelope in unanswered:
             envelope.reply(failure)
+        if self._desk is not None:
+            self._desk.refuse_all(failure)
 
     async def _serve(self, batch: list[Envelope]) -> None:
         """Decide a burst, store it, publish it, answer it."""
         # The late ones have their answer: a crash or cancellation must not answer them again.
-        self._in_hand = batch = self._without_late_ones(batch)
+        batch, late = without_late_ones(batch, anyio.current_time())
+        if late:
+            self._drop(late)
+        self._in_hand = batch
         if not batch:
             return
-        if len(self._debts or ()) >= self._limits.owed_events_max:
+        if self._owes_too_much():
             for envelope in batch:
-                envelope.reply(refused_as_overloaded("the connection's events cannot be published"))
+                envelope.reply(refused_as_overloaded("events cannot be published now"))
             return
-        if any(isinstance(debt, _Unsettled) for debt in self._debts or ()):
+        if self._debts and self._debts.has_unsettled_write:
             self._answer_failed(batch, self._stored, _UNSETTLED)
             return
         for _ in range(self._limits.conflict_retries_max):
             try:
-                if self._stored is None:
-                    self._stored = await self._world.store.load(self.connection_id)
+                stored = await self._loaded()
             except StoreUnavailableError as error:
                 self._answer_failed(batch, None, str(error))
                 return
-            steps = self._decide(batch, self._stored.connection)
-            if await self._stored_by_one_write(steps, self._stored):
+            if stored.connection is not None and stored.connection.intent is not None:
+                self._put_back(batch)
+                self._take_off(stored)
                 return
-        self._answer_failed(batch, None, _ANOTHER_WRITER)
+            if await self._finished(Burst(batch, stored, self.connection_id, self._world)):
+                return
+        self._answer_failed(batch, None, ANOTHER_WRITER)
 
-    async def _stored_by_one_write(self, steps: list[_Step], before: Stored) -> bool:
-        """Store what ``steps`` decided and finish them; False asks to read and decide again."""
-        after = steps[-1].decision.connection
-        if after is not None and after is not before.connection:
-            write = Write(after, before.revision, next(self._world.ids).bytes)
+    def _put_back(self, batch: list[Envelope]) -> None:
+        """Let commands wait after all, ahead of those that came later."""
+        assert self._mailbox is not None
+        self._mailbox.put_back(batch)
+        self._in_hand = ()
+
+    async def _loaded(self) -> Stored:
+        """Return what is stored, read where it is not known.
+
+        Raises:
+            StoreUnavailableError: It cannot be read.
+        """
+        if self._stored is None:
+            self._stored = await self._world.store.load(self.connection_id)
+        return self._stored
+
+    async def _finished(self, burst: Burst) -> bool:
+        """Carry a burst out, also when the daemon stops meanwhile: what was begun is told truly.
+
+        To begin it anew is safe: the store knows the write, and the event log the events.
+        """
+        try:
+            return await self._carried_out(burst)
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(self._limits.last_burst_s, shield=True) as scope:
+                await self._carried_out(burst)
+            if scope.cancelled_caught:
+                burst.answer_at_the_end()
+            if burst.is_answered:
+                self._in_hand = ()
+            raise
+
+    async def _carried_out(self, burst: Burst) -> bool:
+        """Store a burst, publish and answer it; False asks to read and decide again."""
+        write = burst.write
+        if write is not None:
             try:
-                self._stored = Stored(after, await self._world.store.write(write))
+                self._stored = Stored(write.connection, await self._world.store.write(write))
             except WriteConflictError:
                 self._stored = None
                 return False
             except StoreUnavailableError as error:
-                self._finish_unwritten(steps, before, str(error))
+                self._world.journal.store_failed(self.connection_id, str(error))
+                self._owe(burst.answer_unwritten(str(error)))
                 return True
             except OutcomeUnknownError as error:
-                self._owe_settling(steps, before, write, str(error))
+                self._world.journal.store_failed(self.connection_id, str(error))
+                self._owe((burst.answer_in_doubt(str(error)),))
                 return True
-        await self._publish([event for step in steps for event in step.decision.events])
-        for step in steps:
-            step.envelope.reply(step.decision.reply)
+        await self._publish(burst.events)
+        burst.answer()
         return True
 
-    def _decide(self, batch: list[Envelope], connection: ProviderConnection | None) -> list[_Step]:
-        """Decide one command after another, each on what the one before it left."""
-        now = self._world.clock.now()
-        steps: list[_Step] = []
-        for envelope in batch:
-            command = self._sealed(envelope.command, connection)
-            decision = decide(connection, command, now=now, ids=self._world.ids)
-            connection = decision.connection
-            steps.append(_Step(envelope, decision))
-        return steps
+    def _owes_too_much(self) -> bool:
+        """Whether too many events are unpublished: this connection's, or the daemon's."""
+        if self._debts and len(self._debts) >= self._limits.owed_events_max:
+            return True
+        return self._world.owed.events >= self._limits.owed_events_total_max
 
-    def _sealed(self, command: Command, connection: ProviderConnection | None) -> Command:
-        """Return ``command`` with its plaintext sealed for the generation it would become."""
-        if not isinstance(command, Connect | Refresh):
-            return command
-        credentials = command.credentials
-        if not isinstance(credentials, Unsealed):
-            return command
-        generation = 1 if connection is None else connection.generation + 1
-        payload = self._world.sealer.seal(
-            credentials.secret, connection_id=self.connection_id, generation=generation
+    def _drop(self, late: Sequence[Envelope]) -> None:
+        """Refuse commands whose callers' time is up, and count them."""
+        self._world.journal.dropped(self.connection_id, len(late))
+        for envelope in late:
+            envelope.reply(refused_as_overloaded("time was up before the command was taken up"))
+
+    async def _serve_askers(self, desk: TokenDesk) -> None:
+        """Answer those whom the present token satisfies; the others share a flight."""
+        if self._debts and self._debts.has_unsettled_write:
+            desk.refuse_all(database_error(_UNSETTLED))
+            return
+        try:
+            stored = await self._loaded()
+        except StoreUnavailableError as error:
+            self._world.journal.store_failed(self.connection_id, str(error))
+            desk.refuse_all(database_error(str(error)))
+            return
+        late, wish = desk.sort(stored.connection)
+        if late:
+            self._drop(late)
+        if wish is not None:
+            self._take_off(stored, wish)
+
+    def _take_off(self, stored: Stored, wish: Wish | None = None) -> None:
+        """Start a flight; one alone is ever under way."""
+        assert self._flight is None
+        assert stored.connection is not None
+        slug = stored.connection.provider_slug
+        self._flight = Flight(
+            stored,
+            self._world.providers.profile(slug) or ProviderProfile(slug=slug),
+            world=self._world,
+            limits=self._limits,
+            publish=self._publish,
+            ended=self._awake,
         )
-        return msgspec.structs.replace(command, credentials=credentials.sealed_as(payload))
+        self._spawn(self._flight, wish)
 
-    def _without_late_ones(self, batch: list[Envelope]) -> list[Envelope]:
-        """Return the commands whose caller still waits; the others are not executed."""
+    def _serve_during(self, flight: Flight) -> None:
+        """Answer what needs not wait for the flight, and those whose time is up."""
+        stored = flight.stored
+        desk = self._open_desk()
+        asking, desk.asking = desk.asking, []
+        for envelope in asking:
+            if stored is None or not desk.answer_at_once(stored.connection, envelope):
+                desk.wait(envelope)
+        desk.answer_due(flight.failure or IN_PROGRESS)
+        if self._mailbox is None:
+            return
+        if stored is not None:
+            reads = self._mailbox.sift(lambda envelope: isinstance(envelope.command, Get))
+            Burst(reads, stored, self.connection_id, self._world).answer()
         now_s = anyio.current_time()
-        if all(envelope.deadline_s > now_s for envelope in batch):
-            return batch
-        in_time = [envelope for envelope in batch if envelope.deadline_s > now_s]
-        self._world.journal.dropped(self.connection_id, len(batch) - len(in_time))
-        for envelope in batch:
-            if envelope.deadline_s <= now_s:
-                envelope.reply(refused_as_overloaded("time was up before the command was taken up"))
-        return in_time
+        margin_s = self._limits.answer_margin_s
+        late = self._mailbox.sift(lambda envelope: envelope.deadline_s - margin_s <= now_s)
+        if late:
+            self._drop(late)
 
-    async def _publish(self, events: list[Event]) -> None:
+    def _land(self, flight: Flight) -> None:
+        """Take over what the flight left, and answer everyone who shared it."""
+        self._flight, self._stored = None, flight.stored
+        desk = self._open_desk()
+        connection = None if flight.stored is None else flight.stored.connection
+        if connection is not None and (flight.is_fresh or flight.failure is not None):
+            failure = None if flight.is_fresh else flight.failure
+            desk.answer_waiting(desk.after_flight(connection, failure))
+        elif flight.failure is not None:
+            failure = flight.failure
+            desk.answer_waiting(lambda _ask: failure)
+        else:
+            desk.look_again()
+
+    def _open_desk(self) -> TokenDesk:
+        if self._desk is None:
+            self._desk = TokenDesk(world=self._world, limits=self._limits)
+        return self._desk
+
+    async def _publish(self, events: Sequence[Event]) -> None:
         """Publish in order, or owe what cannot be published now."""
         if not events:
             return
         if self._debts:
-            self._debts.extend(events)
+            self._debts.owe(events)
             return
         try:
             await self._world.event_log.append(events)
         except EventLogUnavailableError:
             self._owe(events)
-
-    def _failed(
-        self, command: Command, connection: ProviderConnection | None, cause: str
-    ) -> Decision:
-        """Return the store-failure decision for ``command``."""
-        return store_failed(
-            connection, command, cause=cause, now=self._world.clock.now(), ids=self._world.ids
-        )
 
     def _answer_failed(
         self, envelopes: Sequence[Envelope], stored: Stored | None, cause: str
@@ -300,96 +362,35 @@ class ConnectionActor:
         """Answer ``DATABASE_ERROR`` at once; the events follow when they can be published."""
         self._world.journal.store_failed(self.connection_id, cause)
         connection = None if stored is None else stored.connection
-        for envelope in envelopes:
-            decision = self._failed(envelope.command, connection, cause)
-            self._owe(decision.events)
-            envelope.reply(decision.reply)
+        self._owe(answer_failed(envelopes, connection, cause, self._world))
 
-    def _finish_unwritten(self, steps: list[_Step], before: Stored, cause: str) -> None:
-        """Finish a burst whose write was certainly not applied.
+    def _owe(self, debts: Sequence[Event | UnsettledWrite]) -> None:
+        """Add debts behind those already owed."""
+        if self._debts is None:
+            self._debts = Debts(
+                self.connection_id, world=self._world, limits=self._limits, settled=self._know
+            )
+        self._debts.owe(debts)
 
-        What was decided before the first change still holds; the change and all that was
-        decided on top of it did not happen.
-        """
-        held = 0
-        while steps[held].decision.connection is before.connection:
-            self._owe(steps[held].decision.events)
-            steps[held].envelope.reply(steps[held].decision.reply)
-            held += 1
-        self._answer_failed([step.envelope for step in steps[held:]], before, cause)
+    def _know(self, stored: Stored | None) -> None:
+        self._stored = stored
 
-    def _owe_settling(self, steps: list[_Step], before: Stored, write: Write, cause: str) -> None:
-        """Answer a burst whose write is in doubt, and owe its events until it is settled."""
-        self._world.journal.store_failed(self.connection_id, cause)
-        self._owe((_Unsettled(write, before.connection, tuple(steps)),))
-        for step in steps:
-            failed = self._failed(step.envelope.command, before.connection, cause)
-            step.envelope.reply(failed.reply)
+    def _awake(self) -> None:
+        """End the rest, if the actor rests."""
+        if self._wake is not None:
+            self._wake.set()
 
-    def _owe(self, debts: Sequence[Event | _Unsettled]) -> None:
-        """Add debts behind those already owed; they are tried at once when nothing else waits."""
-        if not debts:
-            return
-        if not self._debts:
-            self._debts = []
-            self._debt_pause_s = self._limits.debt_pause_s_min
-            self._debt_due_s = anyio.current_time()
-        self._debts.extend(debts)
+    def _next_due_s(self) -> float:
+        """Return when something must be done even if nothing happens."""
+        debts_due_s = self._debts.due_s if self._debts else math.inf
+        desk_due_s = self._desk.due_s if self._desk is not None else math.inf
+        margin_s = self._limits.answer_margin_s
+        held_due_s = self._mailbox.earliest_deadline_s() - margin_s if self._mailbox else math.inf
+        return min(debts_due_s, desk_due_s, held_due_s)
 
-    async def _pay_debts(self) -> None:
-        """Try once to settle and publish what is owed, oldest first; stop at what fails."""
-        assert self._debts is not None
-        while self._debts:
-            head = self._debts[0]
-            if isinstance(head, _Unsettled):
-                paid = await self._settle(head)
-            else:
-                paid = await self._publish_owed()
-            if not paid:
-                self._debt_due_s = anyio.current_time() + self._debt_pause_s
-                self._debt_pause_s = min(2 * self._debt_pause_s, self._limits.debt_pause_s_max)
-                return
-
-    async def _settle(self, unsettled: _Unsettled) -> bool:
-        """Learn what became of a write, and put its true events in its place."""
-        assert self._debts is not None
-        try:
-            revision = await self._world.store.write(unsettled.write)
-        except (StoreUnavailableError, OutcomeUnknownError):
-            return False
-        except WriteConflictError:
-            self._stored = None
-            decisions = [
-                self._failed(step.envelope.command, unsettled.before, _ANOTHER_WRITER)
-                for step in unsettled.steps
-            ]
-            applied = False
-        else:
-            self._stored = Stored(unsettled.write.connection, revision)
-            decisions = [step.decision for step in unsettled.steps]
-            applied = True
-        self._debts[0:1] = [event for decision in decisions for event in decision.events]
-        self._world.journal.write_settled(self.connection_id, applied=applied)
-        return True
-
-    async def _publish_owed(self) -> bool:
-        """Publish the owed events up to the first unsettled write."""
-        assert self._debts is not None
-        events: list[Event] = []
-        for debt in self._debts:
-            if isinstance(debt, _Unsettled):
-                break
-            events.append(debt)
-        try:
-            await self._world.event_log.append(events)
-        except EventLogUnavailableError:
-            return False
-        del self._debts[: len(events)]
-        return True
-
-    async def _rest_until_debts_are_due(self) -> None:
-        """Wait for the next try, or for a command, whichever comes first."""
+    async def _rest(self, until_s: float) -> None:
+        """Wait until then, or for something to happen, whichever comes first."""
         self._wake = anyio.Event()
-        with anyio.move_on_after(max(0.0, self._debt_due_s - anyio.current_time())):
+        with anyio.move_on_after(max(0.0, until_s - anyio.current_time())):
             await self._wake.wait()
         self._wake = None

@@ -13,8 +13,11 @@ from uuid import UUID
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from actors.connection_actor import ConnectionActor, Limits, World, refused_as_overloaded
+from actors.connection_actor import ConnectionActor
+from actors.flight import Flight, Wish
 from actors.mailbox import Envelope
+from actors.world import Limits, World, refused_as_overloaded
+from domain.commands import GetToken
 from domain.result import Failure, FailureCode
 
 
@@ -44,6 +47,7 @@ class Directory:
         self._quarantined_until_s: dict[UUID, float] = {}
         self._tasks: TaskGroup | None = None
         self._resting_workers: list[_Worker] = []
+        self._flights: set[Flight] = set()
         self._draining = False
         self._changed = anyio.Event()
         self._ended = anyio.Event()
@@ -52,6 +56,11 @@ class Directory:
     def resident_actors(self) -> int:
         """How many actors are in memory, idle ones included."""
         return len(self._actors)
+
+    @property
+    def flights(self) -> int:
+        """How many refreshes at providers are under way, or wait for their turn."""
+        return len(self._flights)
 
     @property
     def busy_actors(self) -> int:
@@ -80,11 +89,25 @@ class Directory:
             return _shutting_down()
         connection_id = envelope.command.connection_id
         actor = self._actors.get(connection_id)
+        if (
+            actor is not None
+            and isinstance(envelope.command, GetToken)
+            and actor.answer_at_once(envelope)
+        ):
+            if connection_id in self._idle_since_s:
+                self._idle_since_s[connection_id] = anyio.current_time()
+                self._idle_since_s.move_to_end(connection_id)
+            return None
         if actor is None:
             failure = self._refusal_to_activate(connection_id)
             if failure is not None:
                 return failure
-            actor = ConnectionActor(connection_id, world=self._world, limits=self._limits)
+            actor = ConnectionActor(
+                connection_id,
+                world=self._world,
+                limits=self._limits,
+                spawn=self._spawn_flight,
+            )
             self._actors[connection_id] = actor
             is_running = False
         else:
@@ -106,8 +129,14 @@ class Directory:
         return False
 
     async def stop(self) -> None:
-        """Cancel what still runs, answer what is unanswered, and return when that is done."""
+        """Cancel what still runs, answer what is unanswered, and return when that is done.
+
+        A request that was sent to a provider is waited for, and its outcome is stored if the
+        store takes it.
+        """
         assert self._tasks is not None
+        for flight in self._flights:
+            flight.gives_up = True
         self._tasks.cancel_scope.cancel()
         await self._ended.wait()
 
@@ -124,6 +153,18 @@ class Directory:
                 return refused_as_overloaded("too many connections are busy")
             self._passivate_oldest()
         return None
+
+    def _spawn_flight(self, flight: Flight, wish: Wish | None) -> None:
+        """Give a flight a task of its own; it outlives its actor's until its outcome is stored."""
+        assert self._tasks is not None
+        self._flights.add(flight)
+        self._tasks.start_soon(self._fly, flight, wish)
+
+    async def _fly(self, flight: Flight, wish: Wish | None) -> None:
+        try:
+            await flight.run(wish)
+        finally:
+            self._flights.discard(flight)
 
     def _start(self, actor: ConnectionActor) -> None:
         """Give an actor a task: one that rests, or a new one."""
@@ -216,7 +257,7 @@ class Directory:
     def _passivate_oldest(self) -> None:
         """Forget the actor that has been idle longest; all it knew is stored."""
         connection_id, _ = self._idle_since_s.popitem(last=False)
-        del self._actors[connection_id]
+        self._actors.pop(connection_id).forget()
 
     async def _passivate_idle_ones(self) -> None:
         """Forget actors that were idle for ``idle_s``, and crashes that are long past."""

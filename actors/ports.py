@@ -90,11 +90,23 @@ class EventLog(Protocol):
         ...
 
 
+class CannotUnsealError(Exception):
+    """A sealed secret cannot be opened: its key is gone, or it is another connection's."""
+
+
 class Sealer(Protocol):
-    """Encrypts secrets before they are stored."""
+    """Encrypts secrets before they are stored, and opens them again."""
 
     def seal(self, secret: Secret, *, connection_id: UUID, generation: int) -> Sealed:
         """Return ``secret`` sealed for exactly this connection and generation."""
+        ...
+
+    def unseal(self, sealed: Sealed, *, connection_id: UUID, generation: int) -> Secret:
+        """Return what was sealed for this connection and generation.
+
+        Raises:
+            CannotUnsealError: The key is not in the ring, or the secret is another's.
+        """
         ...
 
 
@@ -147,6 +159,26 @@ class Journal(Protocol):
 
     def dropped(self, connection_id: UUID, commands: int) -> None:
         """So many commands were not executed because their callers' time was up."""
+        ...
+
+    def outcome_held(self, connection_id: UUID, cause: str) -> None:
+        """What a provider answered cannot be stored; it is held in memory and tried again."""
+        ...
+
+    def outcome_lost(self, connection_id: UUID) -> None:
+        """The daemon stopped while what a provider answered could not be stored."""
+        ...
+
+    def outcome_superseded(self, connection_id: UUID) -> None:
+        """Somebody else wrote the connection while the provider was asked; its answer is void."""
+        ...
+
+    def client_paused(self, provider_slug: str, code: str, reason: str) -> None:
+        """A provider refuses our configuration: its client is paused. Told once."""
+        ...
+
+    def cannot_unseal(self, connection_id: UUID) -> None:
+        """A stored secret cannot be opened, so the provider is not asked."""
         ...
 
     def write_settled(self, connection_id: UUID, *, applied: bool) -> None:

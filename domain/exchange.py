@@ -100,6 +100,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is a failure of the grant's; a rate limit is not."""
     cools_client: bool = False
     """Whether the whole client must wait, not just this connection."""
+    pauses_client: bool = True
+    """Whether an ``operator`` failure is the client's, and not of one grant alone."""
     retry_after_s: float | None = None
     """What the provider asked for, capped."""
     tries_next_secret: bool = False

@@ -138,7 +138,9 @@ def failed(
         at=now,
         failures=failures,
         ambiguous=(before.ambiguous if before else 0) + 1 if is_ambiguous else 0,
-        retry_at=_retry_at(verdict, failures, draw=draw, now=now),
+        retry_at=_retry_at(
+            verdict, failures, draw=draw, now=now, probe_interval_s=profile.probe_interval_s
+        ),
     )
     intent = connection.intent
     in_doubt = verdict.outcome_unknown and not profile.reuse_policy.is_free and intent is not None
@@ -225,13 +227,18 @@ def _without_retry(events: tuple[Event, ...]) -> tuple[Event, ...]:
     )
 
 
-def _retry_at(verdict: Verdict, failures: int, *, draw: float, now: datetime) -> datetime | None:
+def _retry_at(
+    verdict: Verdict, failures: int, *, draw: float, now: datetime, probe_interval_s: float
+) -> datetime | None:
     """Return when the next attempt may be made: exponential with jitter, or what was asked for.
 
-    A configuration failure pauses the client instead, and a dead grant has no next attempt.
+    A configuration failure pauses the whole client instead, unless it is this grant's alone; a
+    dead grant has no next attempt.
     """
-    if verdict.failure_class in (FailureClass.USER, FailureClass.OPERATOR):
+    if verdict.failure_class is FailureClass.USER:
         return None
+    if verdict.failure_class is FailureClass.OPERATOR:
+        return None if verdict.pauses_client else now + timedelta(seconds=probe_interval_s)
     ceiling_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(max(failures - 1, 0), 16))
     pause_s = ceiling_s * (0.5 + 0.5 * draw)
     if verdict.retry_after_s is not None:

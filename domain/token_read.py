@@ -115,7 +115,7 @@ def _may_ask(
         return Dead(NO_REFRESH_TOKEN if not presented else GRANT_EXPIRED)
     blocked_until = _blocked_until(connection, profile, left_s, was_rejected=was_rejected, now=now)
     if blocked_until is not None:
-        return Serve(stale=True) if can_wait else unavailable(connection, blocked_until, now)
+        return Serve(stale=True) if can_wait else _blocked(connection, blocked_until, now)
     return Ask(can_wait)
 
 
@@ -150,20 +150,21 @@ def failure_of(connection: ProviderConnection, now: datetime) -> Failure:
     match trouble.failure_class:
         case FailureClass.USER:
             return reauth_required(trouble.reason)
-        case FailureClass.OPERATOR:
-            return misconfigured(trouble.reason, None)
-        case FailureClass.TRANSIENT | FailureClass.AMBIGUOUS:
-            return unavailable(connection, trouble.retry_at or now, now)
+        case FailureClass.OPERATOR | FailureClass.TRANSIENT | FailureClass.AMBIGUOUS:
+            return _blocked(connection, trouble.retry_at or now, now)
 
 
-def unavailable(connection: ProviderConnection, until: datetime, now: datetime) -> Failure:
-    """Return the answer while the provider cannot be asked."""
+def _blocked(connection: ProviderConnection, until: datetime, now: datetime) -> Failure:
+    """Return the answer while the provider must not be asked for this connection."""
     trouble = connection.trouble
+    left_s = max(1.0, math.ceil((until - now).total_seconds() * 10) / 10)
+    if trouble is not None and trouble.failure_class is FailureClass.OPERATOR:
+        return misconfigured(trouble.reason, left_s)
     return Failure(
         code=FailureCode.PROVIDER_UNAVAILABLE,
         message=trouble.reason if trouble else "The provider cannot be asked now",
         needs_user_action=False,
-        retry_after_s=max(1.0, math.ceil((until - now).total_seconds() * 10) / 10),
+        retry_after_s=left_s,
     )
 
 

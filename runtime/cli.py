@@ -139,6 +139,42 @@ def refresh(
 
 
 @app.command
+def token(
+    connection_id: str,
+    *,
+    min_ttl_s: float = 60.0,
+    if_generation: int | None = None,
+    force: bool = False,
+    header: bool = False,
+    asking: Asking = _HERE,
+) -> None:
+    """Print an access token that lives; it is refreshed at the provider where needed.
+
+    Parameters
+    ----------
+    connection_id
+        Its UUID.
+    min_ttl_s
+        How long the token must still live.
+    if_generation
+        The generation whose token was rejected (401): refresh only if it is still the current one.
+    force
+        Refresh in any case.
+    header
+        Print the whole Authorization header.
+    """
+    body = {"min_ttl_s": min_ttl_s, "if_generation": if_generation, "force": force}
+
+    def show(value: dict[str, Any]) -> str:
+        if value["stale"]:
+            to_stderr("refreshd: this token is stale: it could not be refreshed")
+        bare = str(value["access_token"])
+        return f"Authorization: {value['token_type']} {bare}" if header else bare
+
+    ask(asking, f"connection.{as_token(connection_id)}.token", body, show)
+
+
+@app.command
 def get(connection_id: str, *, asking: Asking = _HERE) -> None:
     """Show a connection; never its credentials."""
     ask(asking, f"connection.{as_token(connection_id)}.get", None, show_fields)

@@ -25,13 +25,18 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _encoder = msgspec.json.Encoder()
+_OF_THE_ENVELOPE = frozenset({"id", "occurred_at"})
+_OF_ATTEMPTS = frozenset({"attempt_id", "failure_class", "code", "provider_code", "retry_at"})
 
 
 @cache
-def _data_fields(event_type: type[Event]) -> tuple[str, ...]:
-    """Return the fields that go into ``data``: all but those the envelope has."""
+def _data_fields(event_type: type[Event]) -> tuple[tuple[str, bool], ...]:
+    """Return the fields that go into ``data``, and whether they are left out where unknown.
+
+    All but those the envelope has. Only what a refresh at a provider adds is ever left out.
+    """
     names = event_type.__struct_fields__
-    return tuple(name for name in names if name not in ("id", "occurred_at"))
+    return tuple((name, name in _OF_ATTEMPTS) for name in names if name not in _OF_THE_ENVELOPE)
 
 
 def encode_event(event: Event, *, source: str) -> bytes:
@@ -41,7 +46,11 @@ def encode_event(event: Event, *, source: str) -> bytes:
         event: Any event of the domain.
         source: ``/refreshd/<daemon>``.
     """
-    data = {name: getattr(event, name) for name in _data_fields(type(event))}
+    data: dict[str, object] = {
+        name: value
+        for name, is_optional in _data_fields(type(event))
+        if (value := getattr(event, name)) is not None or not is_optional
+    }
     return _encoder.encode(
         CloudEvent(
             id=event.id,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from actors.connection_actor import Limits
+from actors.world import Limits
 from runtime.connection_store import StoreLimits
 from runtime.event_log import EventLogLimits
 from runtime.nats_link import LinkLimits, Login

@@ -4,15 +4,19 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import random
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import anyio
 
-from actors.connection_actor import World
+from actors.client_gate import ClientGates
 from actors.directory import Directory
+from actors.world import Owed, Providers, World
+from domain.profile import ProviderProfile
 from runtime import VERSION
+from runtime.client_auth import ProviderSecrets
 from runtime.config import Config
 from runtime.connection_store import JetStreamConnectionStore
 from runtime.durability import warn_unless_durable
@@ -28,11 +32,24 @@ from runtime.sealing import Keyring, KeyringError, open_keyring
 from runtime.service import CommandService
 from runtime.streams import Streams, StreamSettings, ensure_streams
 from runtime.subjects import bucket_stream
+from runtime.token_endpoint import HttpTokenEndpoint
 from runtime.wire import body_bytes_max
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
 KEYRING_FILE = "keyring.json"
 _LAST_ANSWERS_S = 5.0
+
+
+class Profiles:
+    """No provider has a profile yet."""
+
+    def get(self, _slug: str) -> ProviderProfile | None:
+        """Return None."""
+        return None
+
+    def secrets(self, slug: str) -> ProviderSecrets:
+        """Raise LookupError."""
+        raise LookupError(slug)
 
 
 class DaemonError(Exception):
@@ -52,6 +69,8 @@ class Daemon:
         daemon_id: str,
         embedded: EmbeddedNats | None,
         is_durable: bool,
+        profiles: Profiles,
+        endpoint: HttpTokenEndpoint,
     ) -> None:
         """Make every part; nothing is started."""
         ids = Uuid7Ids()
@@ -65,6 +84,7 @@ class Daemon:
         self._partitions = streams.partitions
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
+        self._gates = ClientGates()
         self.event_log = JetStreamEventLog(
             link,
             prefix=prefix,
@@ -81,6 +101,14 @@ class Daemon:
             clock=SystemClock(),
             ids=ids,
             journal=self.journal,
+            providers=Providers(
+                profile=profiles.get,
+                endpoint=endpoint,
+                gates=self._gates,
+                draw=random.random,
+                owner=daemon_id,
+            ),
+            owed=Owed(),
         )
         self.directory = Directory(world=world, limits=config.actors)
         self.responder = Responder(link)
@@ -124,6 +152,9 @@ class Daemon:
             "resident_actors": self.directory.resident_actors,
             "busy_actors": self.directory.busy_actors,
             "commands_in_flight": self.service.commands_in_flight,
+            "token_callers": self.service.token_callers,
+            "flights": self.directory.flights,
+            "paused_providers": self._gates.paused,
             "answers_dropped": self.responder.dropped,
             "nats_reconnects": self.link.reconnects,
             "bad_messages": self.link.bad_messages,
@@ -201,6 +232,10 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
         )
         streams = await ensure_streams(link, _stream_settings(config))
         keyring = _open_keyring(config, data_dir, connections=streams.connections)
+        profiles = Profiles()
+        endpoint = await stack.enter_async_context(
+            HttpTokenEndpoint(profiles.secrets, now=SystemClock().now)
+        )
         daemon = Daemon(
             config=config,
             link=link,
@@ -209,6 +244,8 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             daemon_id=daemon_id,
             embedded=embedded,
             is_durable=is_durable,
+            profiles=profiles,
+            endpoint=endpoint,
         )
         tasks = await stack.enter_async_context(anyio.create_task_group())
         tasks.start_soon(daemon.event_log.run)

@@ -3,10 +3,24 @@
 import msgspec
 
 from domain.connection import ProviderConnection
-from domain.decision import ConnectionRef, Reply
+from domain.decision import AccessToken, ConnectionRef, Reply
 from domain.result import Failure, Success
 
 _MESSAGE_LENGTH_MAX = 200
+_SHOWN = (
+    "id",
+    "user_id",
+    "provider_id",
+    "provider_slug",
+    "status",
+    "created_at",
+    "updated_at",
+    "generation",
+    "alias",
+    "params",
+    "connected_at",
+    "last_sync_at",
+)
 _encoder = msgspec.json.Encoder()
 
 
@@ -18,6 +32,8 @@ def reply_body(reply: Reply) -> bytes:
                 case None:
                     return b'{"ok":null}'
                 case ConnectionRef():
+                    return _encoder.encode({"ok": value})
+                case AccessToken():
                     return _encoder.encode({"ok": value})
                 case ProviderConnection():
                     return _encoder.encode({"ok": connection_view(value)})
@@ -45,8 +61,13 @@ def failure_headers(failure: Failure) -> dict[str, str]:
 
 
 def connection_view(connection: ProviderConnection) -> dict[str, object]:
-    """Return what ``get`` and ``list`` show: everything but the credentials' bytes."""
-    fields = msgspec.structs.asdict(connection)
+    """Return what ``get`` and ``list`` show: no bytes of credentials, and no inner bookkeeping.
+
+    ``trouble`` shows where the last refresh failed.
+    """
+    fields = {name: getattr(connection, name) for name in _SHOWN}
+    if connection.trouble is not None:
+        fields["trouble"] = connection.trouble
     credentials = connection.credentials
     fields["credentials"] = credentials and {
         "credential_type": credentials.credential_type,

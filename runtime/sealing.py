@@ -15,6 +15,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from actors.ports import CannotUnsealError
 from domain.credentials import Sealed, Secret
 from runtime.private_files import create_private_file
 
@@ -26,7 +27,7 @@ class KeyringError(Exception):
     """The keyring file cannot be used; the text names the file and never holds a key."""
 
 
-class UnsealError(Exception):
+class UnsealError(CannotUnsealError):
     """A ciphertext does not open: unknown key, wrong connection or generation, or damage."""
 
 

@@ -17,11 +17,11 @@ import msgspec
 from nats.micro.request import Request
 from nats.micro.service import EndpointStats, Service, ServiceConfig, ServiceStats
 
-from actors.connection_actor import refused_as_overloaded
 from actors.directory import Directory
 from actors.mailbox import Envelope
 from actors.ports import Ids
-from domain.commands import Command
+from actors.world import refused_as_overloaded
+from domain.commands import Command, GetToken
 from domain.decision import Reply
 from domain.result import Failure, FailureCode, Success
 from runtime.logs import log
@@ -52,6 +52,8 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     commands_max: int = 20_000
     bytes_max: int = 256 * 1024 * 1024
     """Bodies of the commands in flight, together."""
+    token_callers_max: int = 50_000
+    """Callers of ``token`` that wait at once; counted apart from the commands."""
     lists_max: int = 8
     """Listings that run at once; four times as many wait. A ``status`` counts as one."""
     credential_bytes_max: int = 64 * 1024
@@ -111,15 +113,40 @@ class DiscoverableService(Service):
         )
 
 
+class _Load:
+    """How much of one kind is taken and not answered yet."""
+
+    __slots__ = ("bytes", "requests", "requests_max")
+
+    def __init__(self, requests_max: int) -> None:
+        self.requests_max = requests_max
+        self.requests = 0
+        self.bytes = 0
+
+
 class _InFlight:
     """One request that was taken and is not answered yet."""
 
-    __slots__ = ("counted", "deadline_s", "reply_subject", "service", "size_bytes", "started_s")
+    __slots__ = (
+        "counted",
+        "deadline_s",
+        "load",
+        "reply_subject",
+        "service",
+        "size_bytes",
+        "started_s",
+    )
 
     def __init__(
-        self, service: "CommandService", counted: _Counted, reply_subject: str, size_bytes: int
+        self,
+        service: "CommandService",
+        counted: _Counted,
+        load: "_Load",
+        reply_subject: str,
+        size_bytes: int,
     ) -> None:
         self.service = service
+        self.load = load
         self.counted = counted
         self.reply_subject = reply_subject
         self.size_bytes = size_bytes
@@ -156,7 +183,8 @@ class _InFlight:
         )
 
     def _sent(self) -> None:
-        self.service.release(self.size_bytes)
+        self.load.requests -= 1
+        self.load.bytes -= self.size_bytes
 
 
 class CommandService:
@@ -183,8 +211,8 @@ class CommandService:
         self._limits = limits
         self._list_connections = list_connections
         self._report_status = report_status
-        self._commands = 0
-        self._bytes = 0
+        self._commands = _Load(limits.commands_max)
+        self._token_callers = _Load(limits.token_callers_max)
         self._lists: set[asyncio.Task[None]] = set()
         self._list_slots = asyncio.Semaphore(limits.lists_max)
         self._service: DiscoverableService | None = None
@@ -193,12 +221,12 @@ class CommandService:
     @property
     def commands_in_flight(self) -> int:
         """How many requests are taken and not yet answered."""
-        return self._commands
+        return self._commands.requests
 
-    def release(self, size_bytes: int) -> None:
-        """Count a request as answered."""
-        self._commands -= 1
-        self._bytes -= size_bytes
+    @property
+    def token_callers(self) -> int:
+        """How many callers of ``token`` are not answered yet."""
+        return self._token_callers.requests
 
     async def start(self, *, version: str, metadata: dict[str, str]) -> None:
         """Make the endpoints known, and return when the server routes requests to them.
@@ -247,21 +275,26 @@ class CommandService:
         """Add one endpoint."""
         assert self._service is not None
         counted = self._service.counted[name] = _Counted()
+        load = self._token_callers if name == "connection-token" else self._commands
         await self._service.add_endpoint(
             name=name,
             subject=f"{self._prefix}.{subject}",
-            handler=partial(self._handle, take, counted),
+            handler=partial(self._handle, take, counted, load),
         )
 
     async def _handle(
-        self, take: Callable[[Request, _InFlight], None], counted: _Counted, request: Request
+        self,
+        take: Callable[[Request, _InFlight], None],
+        counted: _Counted,
+        load: _Load,
+        request: Request,
     ) -> None:
         """Take one request without waiting for its answer. Never raises."""
         reply_subject: str = request._msg.reply  # noqa: SLF001 -- nats.micro does not show it
-        self._commands += 1
-        self._bytes += len(request.data)
-        in_flight = _InFlight(self, counted, reply_subject, len(request.data))
-        if self._commands > self._limits.commands_max or self._bytes > self._limits.bytes_max:
+        load.requests += 1
+        load.bytes += len(request.data)
+        in_flight = _InFlight(self, counted, load, reply_subject, len(request.data))
+        if load.requests > load.requests_max or load.bytes > self._limits.bytes_max:
             in_flight.fail(refused_as_overloaded("the daemon has too many commands in flight"))
             return
         try:
@@ -298,7 +331,7 @@ class CommandService:
             in_flight,
         )
 
-    def _submit(self, command: Command, in_flight: _InFlight) -> None:
+    def _submit(self, command: Command | GetToken, in_flight: _InFlight) -> None:
         """Hand a command to its actor, or answer why not."""
         failure = self._directory.submit(Envelope(command, in_flight.deadline_s, in_flight.reply))
         if failure is not None:

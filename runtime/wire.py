@@ -20,6 +20,7 @@ from domain.commands import (
     Connect,
     Disconnect,
     Get,
+    GetToken,
     MarkSynced,
     Refresh,
 )
@@ -34,6 +35,7 @@ TIMEOUT_HEADER = "Refreshd-Timeout-Ms"
 TIMEOUT_MS_DEFAULT = 4000
 TIMEOUT_MS_MAX = 60_000
 _ENVELOPE_BYTES = 16 * 1024
+_TTL_S_MAX = 10 * 366 * 86_400
 
 _T = TypeVar("_T")
 
@@ -88,6 +90,12 @@ class _EmptyBody(msgspec.Struct, forbid_unknown_fields=True):
     pass
 
 
+class _TokenBody(msgspec.Struct, forbid_unknown_fields=True):
+    min_ttl_s: Annotated[float, Meta(ge=0, le=_TTL_S_MAX)] = 60.0
+    if_generation: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    force: bool = False
+
+
 class ListQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Which connections, how many, from where on."""
 
@@ -119,6 +127,7 @@ _connect_body = msgspec.json.Decoder(_ConnectBody)
 _refresh_body = msgspec.json.Decoder(_RefreshBody)
 _reason_body = msgspec.json.Decoder(_ReasonBody)
 _disconnect_body = msgspec.json.Decoder(_DisconnectBody)
+_token_body = msgspec.json.Decoder(_TokenBody)
 _empty_body = msgspec.json.Decoder(_EmptyBody)
 _list_query = msgspec.json.Decoder(ListQuery)
 _object = msgspec.json.Decoder(dict[str, Any])
@@ -131,7 +140,7 @@ STATUS_VERBS = {
     "revoke": ConnectionStatus.REVOKED,
     "fail": ConnectionStatus.FAILED,
 }
-CONNECTION_VERBS = ("connect", "refresh", "get", *STATUS_VERBS, "synced", "disconnect")
+CONNECTION_VERBS = ("connect", "refresh", "token", "get", *STATUS_VERBS, "synced", "disconnect")
 """The verbs of ``connection.<id>.<verb>``."""
 
 
@@ -191,9 +200,9 @@ def read_connect(
     )
 
 
-def read_command(
+def read_command(  # noqa: PLR0911 -- one return a verb
     verb: str, connection_id: UUID, body: bytes, *, credential_bytes_max: int
-) -> Command:
+) -> Command | GetToken:
     """Return the command of ``connection.<id>.<verb>``.
 
     Raises:
@@ -211,6 +220,14 @@ def read_command(
             refresh = _decode(_refresh_body, body, credential_bytes_max)
             credentials = _read_credentials(refresh.credentials, credential_bytes_max)
             return Refresh(connection_id=connection_id, credentials=credentials)
+        case "token":
+            token = _decode(_token_body, body or b"{}", credential_bytes_max)
+            return GetToken(
+                connection_id=connection_id,
+                min_ttl_s=token.min_ttl_s,
+                if_generation=token.if_generation,
+                force=token.force,
+            )
         case "disconnect":
             disconnect = _decode(_disconnect_body, body, credential_bytes_max)
             return Disconnect(connection_id=connection_id, user_id=disconnect.user_id)
@@ -285,15 +302,15 @@ def _read_credentials(
         return None
     if given.credential_type is UNSET:
         raise MalformedError("Object missing required field `credential_type` - at `$.credentials`")
+    credential_type = _CREDENTIAL_TYPES.get(given.credential_type)
+    if credential_type is None:
+        return None
     secret = _absent_if_null(given.secret)
     encrypted_data = None if given.encrypted_data is UNSET else given.encrypted_data
     if (secret is None) == (encrypted_data is None):
         raise MalformedError(
             "exactly one of `secret` and `encrypted_data` is needed - at `$.credentials`"
         )
-    credential_type = _CREDENTIAL_TYPES.get(given.credential_type)
-    if credential_type is None:
-        return None
     expires_at = _as_utc(given.expires_at)
     if secret is not None:
         if _is_empty_secret(secret, credential_type):

@@ -70,3 +70,28 @@ class LoggingJournal:
         """Log what became of a write in doubt."""
         self.counts["write_settled"] += 1
         log.warning("write_settled", connection_id=str(connection_id), applied=applied)
+
+    def outcome_held(self, connection_id: UUID, cause: str) -> None:
+        """Log that a provider's answer is in memory only."""
+        self.counts["outcome_held"] += 1
+        log.error("outcome_held", connection_id=str(connection_id), cause=cause)
+
+    def outcome_lost(self, connection_id: UUID) -> None:
+        """Log that a provider's answer went with the daemon."""
+        self.counts["outcome_lost"] += 1
+        log.critical("outcome_lost", connection_id=str(connection_id))
+
+    def outcome_superseded(self, connection_id: UUID) -> None:
+        """Log that a provider's answer came too late."""
+        self.counts["outcome_superseded"] += 1
+        log.warning("outcome_superseded", connection_id=str(connection_id))
+
+    def client_paused(self, provider_slug: str, code: str, reason: str) -> None:
+        """Log once that our configuration for a provider does not work."""
+        self.counts["client_paused"] += 1
+        log.error("client_paused", provider_slug=provider_slug, code=code, reason=reason)
+
+    def cannot_unseal(self, connection_id: UUID) -> None:
+        """Log that a record's key is missing."""
+        self.counts["cannot_unseal"] += 1
+        log.error("cannot_unseal", connection_id=str(connection_id))

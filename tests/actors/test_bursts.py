@@ -7,8 +7,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from actors.connection_actor import Limits
 from actors.ports import StoreUnavailableError, Write
+from actors.world import Limits
 from domain.commands import Refresh
 from domain.connection import ProviderConnection
 from domain.credentials import Sealed

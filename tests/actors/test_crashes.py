@@ -5,7 +5,7 @@ from uuid import UUID
 import anyio
 import pytest
 
-from actors.connection_actor import Limits
+from actors.world import Limits
 from domain.credentials import Sealed, Secret
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connect, connection_number, refresh

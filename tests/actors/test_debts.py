@@ -7,13 +7,13 @@ import anyio
 import msgspec
 import pytest
 
-from actors.connection_actor import Limits
 from actors.ports import (
     EventLogUnavailableError,
     OutcomeUnknownError,
     StoreUnavailableError,
     Write,
 )
+from actors.world import Limits
 from domain.events import Event
 from domain.result import FailureCode, Success
 from tests.fakes.commands import command, connect, connection_number, get, refresh

@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from actors.connection_actor import Limits
+from actors.world import Limits
 from domain.result import FailureCode, Success
 from tests.fakes.commands import connect, connection_number, get, refresh
 from tests.fakes.stage import Stage
@@ -176,7 +176,27 @@ async def test_a_drain_gives_up_when_its_time_is_over_and_the_cancelled_are_answ
 
         assert anyio.current_time() - started_s == pytest.approx(10.0)
         assert not any(one.replies for one in sent)
-    assert [one.code for one in sent] == [FailureCode.SHUTTING_DOWN] * 5
+    begun, queued = sent[:2], sent[2:]
+    assert {one.code for one in begun} == {FailureCode.DATABASE_ERROR}
+    assert {one.code for one in queued} == {FailureCode.SHUTTING_DOWN}
+
+
+async def test_a_command_that_was_begun_is_told_truly_although_the_daemon_stops() -> None:
+    stage = Stage()
+
+    async def take_a_second(_operation: str, _id: UUID) -> None:
+        await anyio.sleep(1.0)
+
+    async with stage.opened() as tasks:
+        await stage.ask(connect(_ID))
+        stage.store.before = take_a_second
+        sent = stage.send(refresh(_ID))
+        await anyio.sleep(0.5)
+        tasks.cancel_scope.cancel()
+
+    assert sent.reply == Success(None)
+    assert stage.stored(_ID).generation == 2
+    assert stage.story_of(_ID)[-1] == "token_refresh.succeeded"
 
 
 @_ON_BOTH_BACKENDS
@@ -266,4 +286,4 @@ async def test_a_task_that_is_woken_and_cancelled_at_once_answers_its_commands()
         late = stage.send(refresh(connection_number(1)))
         tasks.cancel_scope.cancel()
 
-    assert late.code is FailureCode.SHUTTING_DOWN
+    assert len(late.replies) == 1

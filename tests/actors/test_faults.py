@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.connection_actor import Limits
+from actors.world import Limits
 from domain.events import ProviderConnectionSucceeded, ProviderTokenRefreshSucceeded
 from tests.fakes import laws
 from tests.fakes.commands import connection_number

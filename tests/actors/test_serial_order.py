@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.connection_actor import Limits
-from domain.commands import Command, Connect, Refresh
+from actors.world import Limits
+from domain.commands import Command, Connect, GetToken, Refresh
 from domain.connection import ProviderConnection
 from domain.credentials import Unsealed
 from domain.decision import decide
@@ -142,7 +142,8 @@ def _assert_replies_are_serial(
     return states, events
 
 
-def _sealed(command: Command, connection: ProviderConnection | None) -> Command:
+def _sealed(command: Command | GetToken, connection: ProviderConnection | None) -> Command:
+    assert not isinstance(command, GetToken)
     if not isinstance(command, Connect | Refresh):
         return command
     if not isinstance(command.credentials, Unsealed):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import anyio
 from hypothesis import strategies as st
 
-from actors.connection_actor import Limits
+from actors.world import Limits
 from tests.fakes.commands import Kind, command, connection_number
 from tests.fakes.stage import Stage
 

@@ -9,15 +9,16 @@ from uuid import UUID
 import anyio
 from anyio.abc import TaskGroup
 
-from actors.connection_actor import Limits, World
 from actors.directory import Directory
 from actors.mailbox import Envelope
 from actors.ports import Clock, Sealer
-from domain.commands import Command, Refresh
+from actors.world import Limits, Owed, Providers, World
+from domain.commands import Command, GetToken, Refresh
 from domain.connection import ProviderConnection
 from domain.decision import Reply
 from domain.events import Event
 from domain.result import Failure, FailureCode, Success
+from tests.fakes.providers import no_providers
 from tests.fakes.world import (
     CountingIds,
     CountingJournal,
@@ -31,7 +32,7 @@ from tests.fakes.world import (
 class Sent:
     """One command that was submitted, and every answer that came to it."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: Command | GetToken) -> None:
         """Note the command; nothing is answered yet."""
         self.command = command
         self.replies: list[Reply] = []
@@ -62,6 +63,8 @@ class Stage:
         event_log: MemoryEventLog | None = None,
         sealer: Sealer | None = None,
         clock: Clock | None = None,
+        providers: Providers | None = None,
+        ids: CountingIds | None = None,
     ) -> None:
         """Set up a directory that is not running yet."""
         self.limits = limits or Limits()
@@ -69,13 +72,16 @@ class Stage:
         self.event_log = event_log or MemoryEventLog()
         self.clock = clock or TickingClock()
         self.journal = CountingJournal()
+        self.providers = providers or no_providers()
         world = World(
             self.store,
             self.event_log,
             sealer or PlainSealer(),
             self.clock,
-            CountingIds(),
+            ids or CountingIds(),
             self.journal,
+            self.providers,
+            Owed(),
         )
         self.directory = Directory(world=world, limits=self.limits)
         self.sent: list[Sent] = []
@@ -91,7 +97,7 @@ class Stage:
             yield tasks
             tasks.cancel_scope.cancel()
 
-    def send(self, command: Command, *, patience_s: float = math.inf) -> Sent:
+    def send(self, command: Command | GetToken, *, patience_s: float = math.inf) -> Sent:
         """Submit a command without waiting for anything."""
         sent = Sent(command)
         self.sent.append(sent)
@@ -110,7 +116,7 @@ class Stage:
             self.complaints.append("a full mailbox took a command")
         return sent
 
-    async def ask(self, command: Command, *, patience_s: float = math.inf) -> Reply:
+    async def ask(self, command: Command | GetToken, *, patience_s: float = math.inf) -> Reply:
         """Submit a command and return its answer."""
         sent = self.send(command, patience_s=patience_s)
         await sent.answered.wait()

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import anyio
 
-from actors.ports import Stored, Write, WriteConflictError
+from actors.ports import CannotUnsealError, Stored, Write, WriteConflictError
 from domain.credentials import Sealed, Secret
 from domain.events import Event
 
@@ -103,6 +103,12 @@ class PlainSealer:
             ciphertext=secret.reveal(),
         )
 
+    def unseal(self, sealed: Sealed, *, connection_id: UUID, generation: int) -> Secret:
+        """See ``Sealer.unseal``."""
+        if sealed.nonce != f"{connection_id}:{generation}".encode():
+            raise CannotUnsealError
+        return Secret(sealed.ciphertext)
+
 
 class TickingClock:
     """A clock that goes on by a millisecond whenever it is read."""
@@ -120,9 +126,9 @@ class TickingClock:
 class CountingIds:
     """Ids in ascending order, the same in every run."""
 
-    def __init__(self) -> None:
-        """Start at one."""
-        self._last = 0
+    def __init__(self, last: int = 0) -> None:
+        """Start after ``last``."""
+        self._last = last
 
     def __iter__(self) -> "CountingIds":
         """Return itself."""
@@ -162,3 +168,23 @@ class CountingJournal:
     def write_settled(self, connection_id: UUID, *, applied: bool) -> None:
         """See ``Journal``."""
         self.counts["settled_applied" if applied else "settled_not_applied"] += 1
+
+    def outcome_held(self, connection_id: UUID, cause: str) -> None:
+        """See ``Journal``."""
+        self.counts["outcome_held"] += 1
+
+    def outcome_lost(self, connection_id: UUID) -> None:
+        """See ``Journal``."""
+        self.counts["outcome_lost"] += 1
+
+    def outcome_superseded(self, connection_id: UUID) -> None:
+        """See ``Journal``."""
+        self.counts["outcome_superseded"] += 1
+
+    def client_paused(self, provider_slug: str, code: str, reason: str) -> None:
+        """See ``Journal``."""
+        self.counts["client_paused"] += 1
+
+    def cannot_unseal(self, connection_id: UUID) -> None:
+        """See ``Journal``."""
+        self.counts["cannot_unseal"] += 1

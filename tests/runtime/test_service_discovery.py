@@ -17,7 +17,17 @@ from tests.fakes.eventually import eventually
 from tests.fakes.raw_nats import hostile_publish, send_and_block
 
 ID = UUID("0195e4a0-0000-7000-8000-000000000001")
-COMMANDS = ("connect", "disconnect", "expire", "fail", "get", "refresh", "revoke", "synced")
+COMMANDS = (
+    "connect",
+    "disconnect",
+    "expire",
+    "fail",
+    "get",
+    "refresh",
+    "revoke",
+    "synced",
+    "token",
+)
 SECRET = "at-s3cret"
 
 

@@ -1,0 +1,266 @@
+"""A token endpoint's answer, read: tokens, or what the provider said instead.
+
+The content decides what a body is, not its content type (PROVIDERS.md quirk 14), and no body
+makes this raise. Tokens come first: whatever else is odd about an answer that holds them is
+noted, and survived (quirk 4). Fields are taken from the profile's paths and nowhere else
+(quirk 16). What is read here may hold secrets and the provider's free text, so it never shows.
+"""
+
+import re
+from datetime import datetime
+from typing import Any, cast
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from domain.exchange import Answered, Tokens
+from domain.expiry import (
+    clock_offset_s,
+    grant_lifetime_s,
+    jwt_lifetime_s,
+    lifetime_s,
+    moment,
+    number,
+)
+from domain.profile import ProviderProfile
+
+DEPTH_MAX = 64
+"""How deep a malformed body is followed."""
+DESCRIPTION_CHARS_MAX = 4096
+SUB_CODES_MAX = 16
+
+Tree = dict[str, Any] | list[Any]
+
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UNREADABLE_CHAR = "\ufffd"
+_TOKEN = re.compile(r'\s*+(?:("(?:[^"\\]|\\.)*+")|([{}\[\]:,])|([^\s{}\[\]:,"]++))', re.DOTALL)
+_NO = (False, 0, "false", "0")
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer without usable tokens. Never shows."""
+
+    has_error: bool = False
+    """Whether it says that it is an error, in the place that the profile names."""
+    code: str | None = None
+    """The provider's error code as it came, if it is a text or a whole number."""
+    description: str | None = None
+    sub_codes: tuple[str, ...] = ()
+    """The finer codes beside it: ``AADSTS<n>`` of each ``error_codes``, ``suberror`` (both
+    Microsoft's), ``error_subtype`` (Google's)."""
+    is_page: bool = False
+    """Whether it is empty or HTML: no token endpoint wrote it (quirk 35)."""
+
+    def __repr__(self) -> str:
+        """Show nothing of it."""
+        return "Refusal(***)"
+
+
+def read_answer(profile: ProviderProfile, answered: Answered) -> Tokens | Refusal:
+    """Return the tokens that an answer holds, or what it says instead.
+
+    It is a success if the status is 2xx, there is no error, and there is an access token
+    (quirk 13); or if there is an access token and a refresh token whatever else it says, for
+    the provider may have ended the old ones (quirk 37; note ``tokens_in_error``).
+
+    Source:
+        RFC 6749 sections 5.1, 5.2 and 6; PROVIDERS.md section 2.
+    """
+    tree, is_malformed, is_page = _parsed(answered.body.reveal())
+    refusal = _refusal(profile, tree, is_page=is_page)
+    access_token = _credential(at(tree, profile.answer.access_token))
+    if access_token is None:
+        return refusal
+    is_success = 200 <= answered.status < 300 and not refusal.has_error  # noqa: PLR2004 -- 2xx
+    refresh_token = _credential(at(tree, profile.answer.refresh_token))
+    if not is_success and refresh_token is None:
+        return refusal
+    notes = ["tokens_in_error"] * (not is_success) + ["answer_malformed"] * is_malformed
+    return _tokens(profile, answered, tree, access_token, notes)
+
+
+def at(tree: object, path: str) -> object:
+    """Return what stands at a dotted path, or None; a number names an array's element."""
+    for name in path.split("."):
+        if isinstance(tree, dict):
+            tree = cast("dict[str, Any]", tree).get(name)
+        elif isinstance(tree, list) and re.fullmatch(r"\d{1,4}", name, re.ASCII):
+            elements = cast("list[Any]", tree)
+            tree = elements[int(name)] if int(name) < len(elements) else None
+        else:
+            return None
+    return tree
+
+
+def _tokens(
+    profile: ProviderProfile,
+    answered: Answered,
+    tree: Tree,
+    access_token: str,
+    notes: list[str],
+) -> Tokens:
+    paths, sent_at = profile.answer, answered.sent_at
+    offset_s = clock_offset_s(sent_at, answered.date)
+    if offset_s:
+        notes.append("clock_skew")
+    provider_now_s = sent_at.timestamp() + offset_s
+    ends_s, note = lifetime_s(at(tree, paths.expiry), profile, provider_now_s=provider_now_s)
+    if note is not None:
+        notes.append(note)
+    if profile.expiry_from_jwt:
+        bound_s = jwt_lifetime_s(access_token, provider_now_s=provider_now_s)
+        ends_s = ends_s if bound_s is None else min(ends_s, bound_s)
+    scope = _scope(at(tree, paths.scope))
+    if _is_narrower(scope, profile.scope):
+        notes.append("scope_narrowed")
+    return Tokens(
+        access_token=access_token,
+        refresh_token=_credential(at(tree, paths.refresh_token)),
+        token_type=_text(at(tree, paths.token_type)),
+        scope=scope,
+        expires_at=moment(sent_at, ends_s),
+        grant_expires_at=_grant_expires_at(profile, tree, sent_at, notes),
+        endpoint_base=_text(at(tree, paths.endpoint_base)) if paths.endpoint_base else None,
+        notes=tuple(notes),
+    )
+
+
+def _grant_expires_at(
+    profile: ProviderProfile, tree: Tree, sent_at: datetime, notes: list[str]
+) -> datetime | None:
+    path = profile.answer.refresh_token_expiry
+    value = at(tree, path) if path else None
+    if value is not None and number(value) is None:
+        notes.append("grant_expiry_unreadable")
+    after_s = grant_lifetime_s(value)
+    return None if after_s is None else moment(sent_at, after_s)
+
+
+def _refusal(profile: ProviderProfile, tree: Tree, *, is_page: bool) -> Refusal:
+    paths = profile.answer
+    error, flag = at(tree, paths.error), None
+    if paths.success_flag is not None:
+        flag = at(tree, paths.success_flag)
+    is_flagged = isinstance(flag, bool | int | str) and _folded(flag) in _NO
+    description = _text(at(tree, paths.error_description))
+    return Refusal(
+        has_error=bool(error) or is_flagged,
+        code=_code(error),
+        description=description[:DESCRIPTION_CHARS_MAX] if description else None,
+        sub_codes=_sub_codes(tree),
+        is_page=is_page,
+    )
+
+
+def _sub_codes(tree: Tree) -> tuple[str, ...]:
+    numbers = at(tree, "error_codes")
+    listed = cast("list[Any]", numbers)[:SUB_CODES_MAX] if isinstance(numbers, list) else []
+    codes = [f"AADSTS{code}" for code in listed if type(code) is int and 0 < code < 10**9]
+    codes += [code for name in ("suberror", "error_subtype") if (code := _text(at(tree, name)))]
+    return tuple(codes)
+
+
+def _folded(value: bool | int | str) -> bool | int | str:  # noqa: FBT001 -- an answer's value
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _code(error: object) -> str | None:
+    if type(error) is int and abs(error) < 10**18:
+        return str(error) if error else None
+    return _text(error)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _credential(value: object) -> str | None:
+    """Return a token; None for what could not be presented: blank, or decoded with a loss."""
+    text = _text(value)
+    return text if text and text.strip() and _UNREADABLE_CHAR not in text else None
+
+
+def _scope(value: object) -> str | None:
+    """Return the scope as RFC 6749 section 3.3 writes it; some answer with an array."""
+    if isinstance(value, list):
+        names = [name for name in cast("list[Any]", value) if isinstance(name, str)]
+        return " ".join(names) or None
+    return _text(value)
+
+
+def _is_narrower(scope: str | None, wanted: str | None) -> bool:
+    """Whether what was asked for was not all given; names may also stand between commas."""
+    if scope is None or wanted is None:
+        return False
+    return not set(wanted.split()) <= set(scope.replace(",", " ").split())
+
+
+def _parsed(body: bytes) -> tuple[Tree, bool, bool]:
+    """Return a body's fields, whether it was malformed, and whether it is no more than a page."""
+    text = body.removeprefix(_UTF8_MARK).strip()
+    if not text or text.startswith(b"<"):
+        return {}, False, True
+    if not text.startswith((b"{", b"[")):
+        return _form(text), False, False
+    try:
+        return msgspec.json.decode(text), False, False
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _as_far_as_it_goes(text.decode(errors="replace")), True, False
+
+
+def _form(text: bytes) -> Tree:
+    """Read ``name=value`` pairs; anything else gives names that no path names."""
+    return dict(parse_qsl(text.decode(errors="replace"), errors="replace"))
+
+
+def _as_far_as_it_goes(text: str) -> Tree:
+    """Return what a JSON text that is not well-formed says up to where it breaks.
+
+    A value that cannot be read is None, so that one bad field, or a broken end, does not
+    lose the tokens before it (quirk 4). A text that is cut off is not read.
+    """
+    root: Tree = [] if text.startswith("[") else {}
+    open_trees, key, position = [root], None, 1
+    while open_trees and (found := _TOKEN.match(text, position)) is not None:
+        position, top = found.end(), open_trees[-1]
+        string, mark, bare = found.groups()
+        if mark in (":", ","):
+            continue
+        if mark in ("}", "]"):
+            if isinstance(top, dict) != (mark == "}"):
+                break
+            open_trees.pop()
+        elif isinstance(top, dict) and key is None:
+            if string is None:
+                break
+            key = _string(string) or ""
+        else:
+            value = _opened(mark) if mark else _string(string) if string else _bare(bare)
+            if isinstance(top, dict):
+                top[key or ""] = value
+            else:
+                top.append(value)
+            key = None
+            if mark and len(open_trees) >= DEPTH_MAX:
+                break
+            if mark:
+                open_trees.append(cast("Tree", value))
+    return root
+
+
+def _opened(mark: str) -> Tree:
+    return {} if mark == "{" else []
+
+
+def _string(text: str) -> str | None:
+    try:
+        return msgspec.json.decode(text, type=str)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+
+
+def _bare(text: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError):
+        return number(text)

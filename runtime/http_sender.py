@@ -1,0 +1,235 @@
+"""Sends one HTTP request once, and knows whether any of it can have reached the other side.
+
+The transport is used without a client around it: no redirect is followed, no cookie is
+kept, no environment is read, nothing is retried and no line is logged (the client logs
+URLs, and some providers want tokens there).
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import ssl
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum, auto
+from typing import Any
+
+import anyio
+import httpx2
+import msgspec
+
+from domain.credentials import Secret
+from domain.exchange import Answered, Lost, NotSent
+
+_REMAINING = ("x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining")
+_RATE_LIMIT_STATUSES = frozenset({400, 403, 429})
+_RETRY_AFTER = re.compile(r"[\x20-\x7e]{1,64}")
+_CONTENT_TYPE = re.compile(r"[\x20-\x7e]{1,200}")
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_BEFORE_SENDING = {
+    "connection.connect_tcp.started": "connect_failed",
+    "connection.start_tls.started": "tls_failed",
+}
+_CONNECTED = "connection.connect_tcp.complete"
+_NOT_A_STEP = frozenset(
+    f"connection.{step}.{end}"
+    for step in ("connect_tcp", "start_tls")
+    for end in ("complete", "failed")
+)
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request may take."""
+
+    pool: str
+    """Who shares connections' slots: one silent provider must not starve another."""
+    connections_max: int
+    connect_timeout_s: float
+    """For each of: a free slot, the connection, the TLS handshake."""
+    deadline_s: float
+    """For all of it, by the event loop's clock."""
+    answer_bytes_max: int
+
+
+class _End(Enum):
+    """How the reading of an answer's body ended."""
+
+    WHOLE = auto()
+    TOO_LARGE = auto()
+
+
+class _Progress:
+    """How far one request has come."""
+
+    def __init__(self) -> None:
+        self.not_sent_code: str | None = "pool_timeout"
+        """What it would be called if it failed now; None once a byte may have been sent."""
+        self.response: httpx2.Response | None = None
+        self.body = bytearray()
+        self._socket: Any = None
+
+    async def note(self, name: str, info: dict[str, Any]) -> None:
+        """Take one of the transport's trace events; what is not known counts as sending."""
+        if name not in _NOT_A_STEP:
+            self.not_sent_code = _BEFORE_SENDING.get(name)
+        elif name == _CONNECTED:
+            self._socket = info["return_value"]
+
+    async def close_unused(self) -> None:
+        """Close a socket on which nothing was sent.
+
+        The transport forgets it where a TLS handshake is cancelled (httpcore2 2.16.2).
+        """
+        if self.not_sent_code is not None and self._socket is not None:
+            with anyio.CancelScope(shield=True):
+                await self._socket.aclose()
+
+
+class HttpSender:
+    """One request, one connection, one outcome."""
+
+    def __init__(self, *, now: Callable[[], datetime], tls: ssl.SSLContext | None = None) -> None:
+        """Make a sender.
+
+        Args:
+            now: The time, aware UTC.
+            tls: Whom to trust; None trusts the system's authorities.
+        """
+        self._now = now
+        self._tls = tls or httpx2.create_ssl_context(trust_env=False)
+        self._transports: dict[tuple[str, int], httpx2.AsyncHTTPTransport] = {}
+        # It writes headers at its debug level.
+        logging.getLogger("httpcore2").setLevel(logging.CRITICAL)
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
+            await transport.aclose()
+
+    async def send(self, request: httpx2.Request, bounds: Bounds) -> NotSent | Lost | Answered:
+        """Send ``request`` and return what came of it. Raises nothing but a cancellation.
+
+        ``NotSent`` is only said while the transport had not begun to write: the split is made
+        by its trace, not by the class of an exception. What is not known is ``Lost``.
+
+        Source:
+            PROVIDERS.md quirks 22, 24, 33.
+        """
+        progress = _Progress()
+        request.extensions = {
+            "timeout": {"connect": bounds.connect_timeout_s, "pool": bounds.connect_timeout_s},
+            "trace": progress.note,
+        }
+        sent_at = self._now()
+        lost_code = "connection_lost"
+        try:
+            async with asyncio.timeout_at(bounds.deadline_s):
+                response = await self._transport(bounds).handle_async_request(request)
+                progress.response = response
+                if await _read(response, progress.body, bounds.answer_bytes_max) is _End.TOO_LARGE:
+                    return Lost(code="answer_too_large")
+                return _answered(response, bytes(progress.body), bounds, sent_at)
+        except (TimeoutError, httpx2.TimeoutException):
+            lost_code = "timeout"
+        except Exception:  # noqa: BLE001, S110 -- whatever it was, the request's fate is the answer
+            pass
+        finally:
+            await progress.close_unused()
+        if progress.not_sent_code is not None:
+            return NotSent(code=progress.not_sent_code)
+        return _rescued(progress, bounds, sent_at) or Lost(code=lost_code)
+
+    def _transport(self, bounds: Bounds) -> httpx2.AsyncHTTPTransport:
+        key = (bounds.pool, bounds.connections_max)
+        if key not in self._transports:
+            # A connection is never used twice: one that the server closes while we write gives an
+            # error that does not tell whether the request was handled, and a token is spent once.
+            limits = httpx2.Limits(
+                max_connections=bounds.connections_max, max_keepalive_connections=0
+            )
+            self._transports[key] = httpx2.AsyncHTTPTransport(
+                verify=self._tls, trust_env=False, limits=limits, retries=0
+            )
+        return self._transports[key]
+
+
+async def _read(response: httpx2.Response, body: bytearray, bytes_max: int) -> _End:
+    """Read the body into ``body``, which keeps what came if this is cut short."""
+    try:
+        async with contextlib.aclosing(response.aiter_raw()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > bytes_max:
+                    return _End.TOO_LARGE
+    finally:
+        await response.aclose()
+    return _End.WHOLE
+
+
+def _answered(
+    response: httpx2.Response, raw: bytes, bounds: Bounds, sent_at: datetime
+) -> Answered | Lost:
+    """Return the answer as the domain reads it; provider texts are cut to what is needed."""
+    body = _unpacked(response, raw, bounds.answer_bytes_max)
+    if isinstance(body, Lost):
+        return body
+    headers = response.headers
+    remaining = {headers.get(name, "").strip() for name in _REMAINING}
+    retry_after = headers.get("retry-after", "").strip()
+    content_type = headers.get("content-type", "").strip()
+    return Answered(
+        status=response.status_code,
+        body=Secret(body),
+        content_type=content_type if _CONTENT_TYPE.fullmatch(content_type) else "",
+        retry_after=retry_after if _RETRY_AFTER.fullmatch(retry_after) else None,
+        is_rate_limited=response.status_code in _RATE_LIMIT_STATUSES and "0" in remaining,
+        sent_at=sent_at,
+        date=_date(headers.get("date", "")),
+    )
+
+
+def _rescued(progress: _Progress, bounds: Bounds, sent_at: datetime) -> Answered | None:
+    """Return the answer of an exchange that broke off after it, if it is certainly all there.
+
+    A server that names a wrong length, or resets instead of closing, may have sent the only copy
+    of a new refresh token. A JSON object tells its own end, so one that parses is whole.
+    """
+    if progress.response is None or len(progress.body) > bounds.answer_bytes_max:
+        return None
+    answer = _answered(progress.response, bytes(progress.body), bounds, sent_at)
+    if isinstance(answer, Lost):
+        return None
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        msgspec.json.decode(answer.body.reveal(), type=dict[str, Any])
+        return answer
+    return None
+
+
+def _unpacked(response: httpx2.Response, raw: bytes, bytes_max: int) -> bytes | Lost:
+    """Return the plain body, unpacked no further than its bound."""
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    if coding in ("", "identity") or not raw:
+        return raw
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        return Lost(code="answer_unreadable")
+    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        body = unpacker.decompress(raw, bytes_max + 1)
+    except zlib.error:
+        return Lost(code="answer_unreadable")
+    if len(body) > bytes_max:
+        return Lost(code="answer_too_large")
+    return body if unpacker.eof else Lost(code="answer_unreadable")
+
+
+def _date(text: str) -> datetime | None:
+    """Return an HTTP-date as aware UTC (RFC 9110 section 5.6.7)."""
+    try:
+        date = parsedate_to_datetime(text)
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

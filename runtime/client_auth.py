@@ -18,7 +18,7 @@ from domain.profile import BasicEncoding, ClientAuth, ProviderProfile
 _ASSERTION_LIFETIME_S = 60
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _KEY_TYPES: dict[str, Literal["RSA", "EC"]] = {"RS": "RSA", "PS": "RSA", "ES": "EC"}
-_ALGORITHMS = frozenset(kind + bits for kind in _KEY_TYPES for bits in ("256", "384", "512"))
+ASSERTION_ALGORITHMS = frozenset(kind + bits for kind in _KEY_TYPES for bits in ("256", "384", "512"))
 
 _SigningKey = jwk.RSAKey | jwk.ECKey
 
@@ -102,7 +102,7 @@ class ClientAuthenticator:
         clock_offset: timedelta,
     ) -> ClientProof | Misconfigured:
         """Sign a fresh assertion; its times are the provider's, or a skewed clock fails it."""
-        if profile.assertion_algorithm not in _ALGORITHMS:
+        if profile.assertion_algorithm not in ASSERTION_ALGORITHMS:
             return Misconfigured(code="assertion_algorithm_unknown")
         if secrets.private_key is None:
             return Misconfigured(code="client_key_missing")
@@ -134,7 +134,7 @@ class ClientAuthenticator:
         """Return the parsed key: checking an RSA key takes longer than signing with it.
 
         Raises:
-            ValueError: It is not a private key.
+            ValueError: It is not a key.
             JoseError: It is none for this algorithm.
         """
         algorithm = profile.assertion_algorithm
@@ -144,8 +144,6 @@ class ClientAuthenticator:
         data = msgspec.json.decode(text, type=dict) if text.lstrip()[:1] == b"{" else text
         key_type = _KEY_TYPES[algorithm[:2]]
         key = jwk.RSAKey.import_key(data) if key_type == "RSA" else jwk.ECKey.import_key(data)
-        if not key.is_private:
-            raise ValueError("not a private key")
         self._keys[profile.slug] = (text, algorithm, key)
         return key
 

@@ -102,6 +102,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     service: ServiceConfig = ServiceConfig()
     actors: Limits = Limits()
     log: LogConfig = LogConfig()
+    providers: dict[str, dict[str, Any]] = {}
+    """One section a provider; ``runtime.profiles`` reads them."""
 
     def login(self) -> Login:
         """Return how to reach the external server.
@@ -113,8 +115,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return Login(
             url=self.nats.url,
             user=self.nats.user,
-            password=_secret_of(self.nats.password_file, "nats.password_file"),
-            token=_secret_of(self.nats.token_file, "nats.token_file"),
+            password=secret_of(self.nats.password_file, "nats.password_file"),
+            token=secret_of(self.nats.token_file, "nats.token_file"),
             creds_file=self.nats.creds_file,
             nkey_seed_file=self.nats.nkey_seed_file,
         )
@@ -165,7 +167,7 @@ def _apply_variable(settings: dict[str, Any], name: str, value: str) -> None:
     words = name.removeprefix(ENVIRONMENT_PREFIX).lower()
     section, _, key = words.partition("_")
     section_type = Config.__annotations__.get(section)
-    if section_type is None:
+    if section_type is None or section == "providers":
         raise ConfigError(f"environment variable {name}: no such section")
     target = settings.setdefault(section, {})
     for nested in ("limits", "link"):
@@ -206,8 +208,12 @@ def _from_text(to: type, value: object) -> object:
     raise TypeError("Expected a path")
 
 
-def _secret_of(file: Path | None, key: str) -> str | None:
-    """Return the first line of a secret file."""
+def secret_of(file: Path | None, key: str) -> str | None:
+    """Return the text of a secret file, without the white space around it.
+
+    Raises:
+        ConfigError: It cannot be read; the text names ``key`` and the file, and quotes nothing.
+    """
     if file is None:
         return None
     try:

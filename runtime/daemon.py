@@ -14,9 +14,7 @@ import anyio
 from actors.client_gate import ClientGates
 from actors.directory import Directory
 from actors.world import Owed, Providers, World
-from domain.profile import ProviderProfile
 from runtime import VERSION
-from runtime.client_auth import ProviderSecrets
 from runtime.config import Config
 from runtime.connection_store import JetStreamConnectionStore
 from runtime.durability import warn_unless_durable
@@ -27,6 +25,7 @@ from runtime.listing import Listing
 from runtime.logs import log
 from runtime.nats_link import Login, NatsLink, open_link
 from runtime.private_files import make_private_folder
+from runtime.profiles import Profiles, load_profiles
 from runtime.responder import Responder
 from runtime.sealing import Keyring, KeyringError, open_keyring
 from runtime.service import CommandService
@@ -38,18 +37,6 @@ from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
 KEYRING_FILE = "keyring.json"
 _LAST_ANSWERS_S = 5.0
-
-
-class Profiles:
-    """No provider has a profile yet."""
-
-    def get(self, _slug: str) -> ProviderProfile | None:
-        """Return None."""
-        return None
-
-    def secrets(self, slug: str) -> ProviderSecrets:
-        """Raise LookupError."""
-        raise LookupError(slug)
 
 
 class DaemonError(Exception):
@@ -209,11 +196,13 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
 
     Raises:
         DaemonError: Another daemon uses the data folder.
-        EmbeddedNatsError, LinkError, StreamsError, KeyringError, ConfigError: As they say.
+        EmbeddedNatsError, LinkError, StreamsError, KeyringError, ConfigError: As they
+            say.
         OSError: The data folder cannot be used.
     """
     make_private_folder(data_dir)
     daemon_id = f"d-{os.urandom(4).hex()}"
+    profiles = load_profiles(config.providers)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_only_daemon_of(data_dir))
         embedded: EmbeddedNats | None = None
@@ -232,7 +221,6 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
         )
         streams = await ensure_streams(link, _stream_settings(config))
         keyring = _open_keyring(config, data_dir, connections=streams.connections)
-        profiles = Profiles()
         endpoint = await stack.enter_async_context(
             HttpTokenEndpoint(profiles.secrets, now=SystemClock().now)
         )

@@ -40,17 +40,28 @@ BUCKETS = 8
 
 
 async def measure(
-    clients: list[Client], subject: Callable[[int], str], requests: int = REQUESTS
+    clients: list[Client],
+    subject: Callable[[int], str],
+    requests: int = REQUESTS,
+    *,
+    body: bytes | None = None,
 ) -> tuple[float, list[float]]:
-    """Return requests per second and the latencies in seconds."""
+    """Return requests per second and the latencies in seconds.
+
+    Args:
+        clients: One per caller; the same one may be there several times.
+        subject: Where request number n goes.
+        requests: How many, together.
+        body: None encodes credentials anew for each request.
+    """
     numbers = iter(range(requests))
     latencies_s: list[float] = []
 
     async def caller(client: Client) -> None:
         for number in numbers:
             started_s = time.perf_counter()
-            body = msgspec.json.encode({"credentials": credentials(number)})
-            reply = await client.request(subject(number), body, timeout=10)
+            data = body or msgspec.json.encode({"credentials": credentials(number)})
+            reply = await client.request(subject(number), data, timeout=10)
             if b"error" in reply.data or not msgspec.json.decode(reply.data):
                 raise SystemExit(f"refused: {reply.data!r}")
             latencies_s.append(time.perf_counter() - started_s)
@@ -75,7 +86,7 @@ def credentials(number: int) -> dict[str, Any]:
 
 async def run(context: NatsContext) -> None:
     """Measure in turn and print."""
-    own = [await _connect(context) for _ in range(CALLERS)]
+    own = [await connected(context) for _ in range(CALLERS)]
     ids = [str(connection_id) for connection_id, _ in zip(Uuid7Ids(), range(CONNECTIONS))]  # noqa: B905
     for connection_id in ids:
         body = {
@@ -123,7 +134,8 @@ async def run(context: NatsContext) -> None:
         await client.close()
 
 
-async def _connect(context: NatsContext) -> Client:
+async def connected(context: NatsContext) -> Client:
+    """Return a plain connection to the daemon's server."""
     return await nats.connect(context.url, user=context.user, password=context.password)
 
 

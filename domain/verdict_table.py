@@ -208,3 +208,13 @@ STORE_UNAVAILABLE = Verdict(
     code="store_unavailable",
     reason="The refresh could not be stored, so the provider was not asked",
 )
+
+OF_ONE_CONNECTION = frozenset(
+    {
+        "template_value_missing",
+        "template_value_malformed",
+        "host_not_allowed",
+        "endpoint_base_malformed",
+    }
+)
+"""Reasons not to ask that lie in one connection's own values: they pause no other."""

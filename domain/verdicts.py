@@ -33,6 +33,7 @@ from domain.verdict_table import (
     MISCONFIGURED,
     NO_TOKENS,
     NOT_SENT,
+    OF_ONE_CONNECTION,
     PAGE,
     RATE_LIMITED,
     RULED,
@@ -68,7 +69,11 @@ def judge(profile: ProviderProfile, exchange: Exchange, *, sent_scope: bool) -> 
         case Lost(code=code):
             return replace(LOST, code=_word(code) or LOST.code)
         case Misconfigured(code=code):
-            return replace(MISCONFIGURED, code=_word(code) or MISCONFIGURED.code)
+            return replace(
+                MISCONFIGURED,
+                code=_word(code) or MISCONFIGURED.code,
+                pauses_client=code not in OF_ONE_CONNECTION,
+            )
         case Answered():
             answer = read_answer(profile, exchange)
             if isinstance(answer, Tokens):

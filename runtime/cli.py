@@ -12,7 +12,7 @@ import sys
 from typing import Annotated, Any
 
 import uvloop
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 
 from domain.result import Failure, Success
 from runtime import VERSION
@@ -34,11 +34,14 @@ from runtime.asking import (
 from runtime.client import CommandClient
 from runtime.daemon import serve
 from runtime.demo import run_demo
+from runtime.fake_provider.command import fake_provider_command
 from runtime.logs import configure_logs
 from runtime.tables import show_connections, show_event, show_fields
 
 CredentialsFile = Annotated[str, Parameter(allow_leading_hyphen=True)]
 """A path, or - for standard input."""
+
+Many = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 app = App(
     name="refreshd",
@@ -47,6 +50,9 @@ app = App(
 )
 _SOMEWHERE = Place()
 _HERE = Asking()
+
+
+app.command(fake_provider_command, name="fake-provider")
 
 
 @app.command(name="serve")
@@ -296,7 +302,9 @@ def status(*, asking: Asking = _HERE) -> None:
 
 
 @app.command
-def demo(*, connections: int = 1000, refreshes: int = 6000, callers: int = 200) -> None:
+def demo(
+    *, connections: Many = 1000, refreshes: Many = 6000, callers: Many = 200, herd: Many = 10_000
+) -> None:
     """Show the main job on a daemon of its own: many callers, one truth.
 
     Parameters
@@ -309,7 +317,9 @@ def demo(*, connections: int = 1000, refreshes: int = 6000, callers: int = 200) 
         How many of them at once.
     """
     configure_logs(level="error", as_json=False)
-    passed = uvloop.run(run_demo(connections=connections, refreshes=refreshes, callers=callers))
+    passed = uvloop.run(
+        run_demo(connections=connections, refreshes=refreshes, callers=callers, herd=herd)
+    )
     if not passed:
         raise CommandError("the demo found a broken promise", EXIT_ERROR)
 

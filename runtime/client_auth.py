@@ -18,7 +18,9 @@ from domain.profile import BasicEncoding, ClientAuth, ProviderProfile
 _ASSERTION_LIFETIME_S = 60
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _KEY_TYPES: dict[str, Literal["RSA", "EC"]] = {"RS": "RSA", "PS": "RSA", "ES": "EC"}
-ASSERTION_ALGORITHMS = frozenset(kind + bits for kind in _KEY_TYPES for bits in ("256", "384", "512"))
+ASSERTION_ALGORITHMS = frozenset(
+    kind + bits for kind in _KEY_TYPES for bits in ("256", "384", "512")
+)
 
 _SigningKey = jwk.RSAKey | jwk.ECKey
 

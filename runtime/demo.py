@@ -27,9 +27,12 @@ from domain.connection import ProviderConnection
 from domain.credentials import Sealed
 from domain.record import decode_record
 from domain.result import Failure, Success
+from runtime import demo_herd
 from runtime.client import CommandClient
 from runtime.daemon import KEYRING_FILE, DaemonError
 from runtime.embedded_nats import CONTEXT_FILE, read_context
+from runtime.fake_provider.provider import FakeProvider
+from runtime.fake_provider.server import running_fake_provider
 from runtime.nats_link import LinkError, NatsLink, open_link
 from runtime.sealing import Keyring, UnsealError, open_keyring
 from runtime.stream_reader import read_stream
@@ -63,13 +66,16 @@ class Run:
         self.elapsed_s = 0.0
 
 
-async def run_demo(*, connections: int, refreshes: int, callers: int) -> bool:
+async def run_demo(*, connections: int, refreshes: int, callers: int, herd: int) -> bool:
     """Run the demo, print its verdict, and return whether every promise was kept."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="refreshd-demo-") as folder:
         data_dir = Path(folder)
         console.print(f"A daemon with an embedded NATS server starts in {folder} ...")
-        async with _daemon(data_dir) as ready_line:
+        async with (
+            running_fake_provider(quirks=demo_herd.QUIRKS) as provider,
+            _daemon(data_dir, demo_herd.write_config(data_dir, provider)) as ready_line,
+        ):
             console.print(f"  {ready_line}", markup=False, highlight=False, soft_wrap=True)
             context = read_context(data_dir / CONTEXT_FILE)
             assert context is not None
@@ -80,12 +86,29 @@ async def run_demo(*, connections: int, refreshes: int, callers: int) -> bool:
                     await _work(client, run, connections, refreshes, callers, advance=advance)
                 keyring = open_keyring(data_dir / KEYRING_FILE, create=False)
                 checks = await verdict(link, client, keyring, run, connections)
-        _report(checks, run, callers, connections)
-    return all(check.kept for check in checks)
+                _report(checks, run, callers, connections)
+                kept, burned = await _herds(console, client, provider, herd)
+        demo_herd.report(kept, burned)
+    is_kept = all(check.kept for check in checks) and demo_herd.is_kept(kept)
+    _conclude(is_kept=is_kept)
+    return is_kept
+
+
+async def _herds(
+    console: Console, client: CommandClient, provider: FakeProvider, callers: int
+) -> tuple[demo_herd.Herd, demo_herd.Herd]:
+    """Let the herd come with refreshd and without."""
+    names = ("with refreshd", "without")
+    with _progress(console, **dict.fromkeys(names, callers)) as advance:
+        kept = await demo_herd.with_refreshd(
+            client, provider, callers, lambda: advance("with refreshd")
+        )
+        burned = await demo_herd.each_by_itself(provider, callers, lambda: advance("without"))
+    return kept, burned
 
 
 @contextlib.asynccontextmanager
-async def _daemon(data_dir: Path) -> AsyncGenerator[str]:
+async def _daemon(data_dir: Path, config: Path) -> AsyncGenerator[str]:
     """Yield the ready line of a daemon that runs as a process of its own.
 
     Raises:
@@ -93,7 +116,7 @@ async def _daemon(data_dir: Path) -> AsyncGenerator[str]:
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "runtime", "serve", "--data-dir", str(data_dir)),
+        *("-m", "runtime", "serve", "--data-dir", str(data_dir), "--config", str(config)),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parent.parent,
@@ -292,7 +315,7 @@ def _token_in(connection: ProviderConnection, keyring: Keyring) -> str | None:
 def _progress(console: Console, **totals: int) -> Generator[Callable[[str], None]]:
     """Yield what advances the bar of its name by one."""
     with Progress(
-        TextColumn("  {task.description:<12}"),
+        TextColumn("  {task.description:<14}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -323,7 +346,15 @@ def _report(checks: list[Check], run: Run, callers: int, connections: int) -> No
         highlight=False,
         soft_wrap=True,
     )
-    if all(check.kept for check in checks):
-        console.print("\n[bold green]No refresh was lost, doubled or reordered.[/bold green]")
+
+
+def _conclude(*, is_kept: bool) -> None:
+    """Print the last line."""
+    console = Console()
+    if is_kept:
+        console.print(
+            "\n[bold green]No refresh was lost, doubled or reordered, and no grant "
+            "burned.[/bold green]"
+        )
     else:
         console.print("\n[bold red]A promise was broken: please report this.[/bold red]")

@@ -40,7 +40,7 @@ class ArmouredClient(Client):
         self.forbidden_replies: tuple[bytes, ...] = (b"$",)
         """How a reply subject in a request to us must not begin."""
 
-    async def send(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
+    def send(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
         """Publish at once what the caller has checked; ``publish`` would check it again.
 
         With ``pending_size=0`` there is no point at which a cancelled caller could leave half
@@ -61,7 +61,8 @@ class ArmouredClient(Client):
         self._pending.append(command)
         self._pending_data_size += len(command)
         if self._flush_queue is not None and self._flush_queue.empty():
-            await self._flush_pending()
+            # What nats-py's own publish does, less the waiting that never comes.
+            self._flush_queue.put_nowait(Future())
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes

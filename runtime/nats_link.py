@@ -213,7 +213,18 @@ class NatsLink:
         reply: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Send a message, without waiting for the server.
+        """Send a message, without waiting for the server; see ``publish_now``."""
+        self.publish_now(subject, payload, reply=reply, headers=headers)
+
+    def publish_now(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        reply: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put a message behind all that was sent before; nothing can come in between.
 
         Raises:
             NotSentError: Not connected, too much unsent already, or too large.
@@ -229,7 +240,7 @@ class NatsLink:
             # nats-py forgets the headers; a message beyond the limit ends the connection for good.
             raise NotSentError("too large")
         try:
-            await self._client.send(subject, reply, block, payload)
+            self._client.send(subject, reply, block, payload)
         except (OSError, nats.errors.Error, ValueError) as error:
             raise NotSentError(_cause(error)) from None
 

@@ -1,7 +1,7 @@
 """Sends answers in the order they were given, and holds them while NATS is away.
 
-One task publishes for all endpoints, so that an actor answers without waiting. An answer that
-cannot be sent because the connection is lost waits for the next one, as long as its caller does.
+An answer is sent at once, without waiting. One that cannot be sent because the connection is lost
+waits for the next one, as long as its caller does, and so do all that come after it.
 """
 
 import asyncio
@@ -52,12 +52,20 @@ class Responder:
             sent: Called when it was sent or dropped. Must not raise.
             headers: For failures.
         """
-        if not subject:
+        if not subject or (not self._queue and self._is_sent(subject, body, headers)):
             sent()
             return
         self._queue.append(_Answer(subject, body, headers, expires_s, sent))
         self._empty.clear()
         self._arrived.set()
+
+    def _is_sent(self, subject: str, body: bytes, headers: Mapping[str, str] | None) -> bool:
+        """Send an answer at once, if it can be."""
+        try:
+            self._link.publish_now(subject, body, headers=headers)
+        except NotSentError:
+            return False
+        return True
 
     async def drained(self) -> None:
         """Return when no answer waits."""
@@ -74,7 +82,7 @@ class Responder:
                     await self._wait_for_a_connection(queue[0].expires_s - loop.time())
                 answer = queue[0]
                 try:
-                    await self._link.publish(answer.subject, answer.body, headers=answer.headers)
+                    self._link.publish_now(answer.subject, answer.body, headers=answer.headers)
                 except NotSentError as error:
                     if not self._link.is_connected and answer.expires_s > loop.time():
                         continue

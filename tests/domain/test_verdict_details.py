@@ -274,3 +274,14 @@ def test_no_exchange_without_an_answer_raises(code: str, kind: Any) -> None:
 
     assert verdict.failure_class is (O if kind is Misconfigured else T)
     assert verdict.outcome_unknown is (kind is Lost)
+
+
+@pytest.mark.parametrize(
+    ("code", "pauses"), [("template_value_missing", False), ("client_secret_missing", True)]
+)
+def test_what_lies_in_one_connections_values_does_not_pause_its_client(code: str, pauses: bool):
+    verdict = judge(ProviderProfile(slug="any"), Misconfigured(code=code), sent_scope=False)
+
+    assert isinstance(verdict, Verdict)
+    assert verdict.failure_class is FailureClass.OPERATOR
+    assert verdict.pauses_client is pauses

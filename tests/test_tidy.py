@@ -15,6 +15,7 @@ LAYERS = {
 PURE = {
     "__future__",
     "collections",
+    "contextlib",
     "base64",
     "binascii",
     "dataclasses",
@@ -22,6 +23,7 @@ PURE = {
     "email",
     "enum",
     "functools",
+    "heapq",
     "itertools",
     "math",
     "re",

@@ -166,12 +166,22 @@ async def test_the_daemon_ends_with_an_error_when_its_server_ends(tmp_path: Path
 
 
 async def test_the_demo_says_that_nothing_was_lost():
-    shown = await refreshd("demo", "--connections", "20", "--refreshes", "200", "--callers", "20")
+    small = ("--connections", "20", "--refreshes", "200", "--callers", "20", "--herd", "500")
+    shown = await refreshd("demo", *small)
 
     assert shown.code == 0
     assert shown.stdout.count("kept") == 5
     assert "BROKEN" not in shown.stdout
-    assert "No refresh was lost, doubled or reordered." in shown.stdout
+    assert "No refresh was lost, doubled or reordered, and no grant burned." in shown.stdout
+    requests, spent, alive, callers = (
+        next(line for line in shown.stdout.splitlines() if line.strip().startswith(begins))
+        for begins in ("requests", "spent", "grants alive", "callers with")
+    )
+    assert requests.split()[-2:] == ["100", "500"]
+    assert spent.split()[-2:] == ["0", "100"]
+    assert "100 of 100" in alive
+    assert alive.rstrip().endswith(" 0 of 100")
+    assert "500 of 500" in callers
 
 
 async def test_credentials_come_by_standard_input_and_never_by_an_argument():

@@ -18,7 +18,7 @@ from msgspec import to_builtins
 
 from runtime.config import Config, load_config
 from runtime.daemon import run_daemon
-from runtime.embedded_nats import CONTEXT_FILE
+from runtime.fake_provider.server import running_fake_provider
 from tests.conftest import ROOT
 from tests.fakes.eventually import eventually
 
@@ -30,6 +30,10 @@ def block(paper: str, language: str, start: str = "") -> str:
     found = re.search(rf"```{language}\n({re.escape(start)}.*?)```", text, re.DOTALL)
     assert found is not None
     return found[1]
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text()
 
 
 def connect_body(user_id: str) -> bytes:
@@ -54,30 +58,34 @@ def test_the_settings_in_the_papers_are_all_settings_and_their_defaults(tmp_path
                 assert shown[section][key] == value, f"{section}.{key}"
 
 
-async def test_the_python_of_the_readme_refreshes_a_connection(tmp_path: Path):
+async def test_the_python_of_the_readme_gets_one_token_for_a_hundred_callers(tmp_path: Path):
     home = tmp_path / "home"
     data_dir = home / ".local/state/refreshd"
-    async with run_daemon(Config(), data_dir):
-        context = json.loads((data_dir / CONTEXT_FILE).read_text())
-        client = await nats.connect(
-            context["url"], user=context["user"], password=context["password"]
+    section = tomllib.loads(
+        re.findall(r"^\[providers.*?(?=^\$)", readme(), re.MULTILINE | re.DOTALL)[0]
+    )
+    (tmp_path / "client-secret").write_text("fake-secret\n")
+    async with running_fake_provider() as provider:
+        fake = section["providers"]["fake"]
+        assert fake["token_endpoint"].endswith("/token")
+        fake["token_endpoint"] = provider.token_endpoint
+        fake["client_secret_file"] = str(tmp_path / "client-secret")
+        grant = provider.create(expires_in=-1.0)
+        (tmp_path / "grant.json").write_text(
+            json.dumps({"access_token": grant.access_token, "refresh_token": grant.refresh_token})
         )
-        made = await client.request("refreshd.v1.connect", connect_body(str(uuid4())), timeout=5)
-        connection_id = json.loads(made.data)["ok"]["connection_id"]
-        code = block("README.md", "python")
-        code = re.sub(r'connection_id = "[0-9a-f-]+"', f'connection_id = "{connection_id}"', code)
+        async with run_daemon(Config(providers={"fake": fake}), data_dir):
+            ran = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-W", "ignore", "-c", block("README.md", "python")),
+                stdout=subprocess.PIPE,
+                env=os.environ | {"HOME": str(home)},
+                cwd=tmp_path,
+            )
+            said, _ = await ran.communicate()
+        calls = provider.stats.calls
 
-        ran = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "ignore", "-c", code),
-            stdout=subprocess.PIPE,
-            env=os.environ | {"HOME": str(home)},
-        )
-        said, _ = await ran.communicate()
-        got = await client.request(f"refreshd.v1.connection.{connection_id}.get", b"", timeout=5)
-        await client.close()
-
-    assert said.decode().strip() == "{'ok': None}"
-    assert json.loads(got.data)["ok"]["generation"] == 2
+    assert said.decode().splitlines()[0] == "1 token for 100 callers"
+    assert calls == 1
 
 
 @pytest.fixture

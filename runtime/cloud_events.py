@@ -25,18 +25,13 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _encoder = msgspec.json.Encoder()
-_OF_THE_ENVELOPE = frozenset({"id", "occurred_at"})
 _OF_ATTEMPTS = frozenset({"attempt_id", "failure_class", "code", "provider_code", "retry_at"})
 
 
 @cache
-def _data_fields(event_type: type[Event]) -> tuple[tuple[str, bool], ...]:
-    """Return the fields that go into ``data``, and whether they are left out where unknown.
-
-    All but those the envelope has. Only what a refresh at a provider adds is ever left out.
-    """
-    names = event_type.__struct_fields__
-    return tuple((name, name in _OF_ATTEMPTS) for name in names if name not in _OF_THE_ENVELOPE)
+def _left_out_where_unknown(event_type: type[Event]) -> tuple[str, ...]:
+    """Return the fields that only a refresh at a provider fills."""
+    return tuple(name for name in event_type.__struct_fields__ if name in _OF_ATTEMPTS)
 
 
 def encode_event(event: Event, *, source: str) -> bytes:
@@ -46,11 +41,11 @@ def encode_event(event: Event, *, source: str) -> bytes:
         event: Any event of the domain.
         source: ``/refreshd/<daemon>``.
     """
-    data: dict[str, object] = {
-        name: value
-        for name, is_optional in _data_fields(type(event))
-        if (value := getattr(event, name)) is not None or not is_optional
-    }
+    data = msgspec.structs.asdict(event)
+    del data["id"], data["occurred_at"]
+    for name in _left_out_where_unknown(type(event)):
+        if data[name] is None:
+            del data[name]
     return _encoder.encode(
         CloudEvent(
             id=event.id,

@@ -233,7 +233,7 @@ class NatsLink:
             raise NotSentError("not connected")
         if self._client.pending_data_size > self._limits.unsent_bytes_max:
             raise NotSentError("too much is unsent")
-        if not _SUBJECT.fullmatch(subject) or not _SUBJECT.fullmatch(reply or "-"):
+        if not _SUBJECT.fullmatch(subject):
             raise NotSentError("not a subject")
         block = header_block(headers) if headers else b""
         if len(block) + len(payload) > self._client.max_payload:

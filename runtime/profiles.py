@@ -216,9 +216,8 @@ def _emptied(key: str, value: object) -> object:
 
 def _reuse_policy(value: object, where: str) -> object:
     try:
-        assert isinstance(value, str)
-        return reuse_policy(value)
-    except (AssertionError, ValueError):
+        return reuse_policy(value if isinstance(value, str) else "")
+    except ValueError:
         raise ProfileError(
             f"{where}.reuse_policy: expected none, strict, grace:<seconds>, non_rotating or unknown"
         ) from None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import uvloop
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from domain.result import Failure, FailureCode, Success
 from runtime.client import CommandClient
@@ -18,7 +19,15 @@ from runtime.daemon import DaemonError
 from runtime.embedded_nats import CONTEXT_FILE, EmbeddedNatsError, read_context
 from runtime.jetstream_api import JetStreamError
 from runtime.logs import configure_logs
-from runtime.nats_link import LinkError, LinkLimits, Login, NoRespondersError, open_link
+from runtime.nats_link import (
+    CannotConnectError,
+    LinkError,
+    LinkLimits,
+    Login,
+    NoRespondersError,
+    TooLargeError,
+    open_link,
+)
 from runtime.sealing import KeyringError
 from runtime.streams import StreamsError
 
@@ -102,8 +111,8 @@ class Asking(Place):
 
     output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table"
     "table for people, json for programs."
-    timeout_s: float = 4.0
-    "How long to wait for the daemon."
+    timeout_s: Annotated[float, Parameter(validator=validators.Number(gt=0, lte=60))] = 4.0
+    "How long to wait for the daemon; at most 60."
 
 
 def ask(asking: Asking, subject: str, body: object, show: Callable[[Any], str | None]) -> None:
@@ -152,6 +161,8 @@ def _run(work: Coroutine[Any, Any, _T]) -> _T:
         return uvloop.run(work)
     except NoRespondersError:
         raise CommandError("no refreshd answers there", EXIT_UNAVAILABLE) from None
+    except TooLargeError as error:
+        raise CommandError(str(error), EXIT_USAGE) from None
 
 
 def exit_for(error: Exception) -> NoReturn:
@@ -163,6 +174,9 @@ def exit_for(error: Exception) -> NoReturn:
             pass
         case ConfigError() | KeyringError():
             code = EXIT_USAGE
+        case CannotConnectError():
+            to_stderr(f"refreshd: {error}")
+            error, code = CommandError("is `refreshd serve` running?"), EXIT_UNAVAILABLE
         case LinkError() | EmbeddedNatsError() | StreamsError() | JetStreamError():
             code = EXIT_UNAVAILABLE
         case DaemonError() | OSError():
@@ -195,7 +209,7 @@ def read_pair(text: str) -> tuple[str, str]:
 
 def as_token(text: str) -> str:
     """Return ``text`` when it can be one token of a subject."""
-    if not text or any(character in ".*> \t\r\n" for character in text):
+    if not re.fullmatch(r"[!-~]+", text) or any(character in ".*>" for character in text):
         raise CommandError(f"{text!r} is no id", EXIT_USAGE)
     return text
 

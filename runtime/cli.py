@@ -327,7 +327,11 @@ def demo(
 def main() -> None:
     """Run the command line, and exit with its code."""
     try:
+        for argument in sys.argv:
+            argument.encode()
         app(print_error=True, exit_on_error=False)
+    except UnicodeEncodeError:
+        exit_for(CommandError("an argument is not UTF-8", EXIT_USAGE))
     except CycloptsError:
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:

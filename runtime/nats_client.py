@@ -18,12 +18,15 @@ The overridden methods are private, so nats-py is pinned and ``tests/runtime/tes
 shows each trap on the plain client and its absence here.
 """
 
+import re
 from asyncio import Future, StreamWriter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nats.aio.client import Client
 from nats.protocol.command import hpub_cmd, pub_cmd
+
+_HEADER_LINES = re.compile(r"(?:[!-9;-~]+: [ -~]*\r\n)*")
 
 
 class ArmouredClient(Client):
@@ -118,6 +121,18 @@ class ArmouredClient(Client):
             self._pings_outstanding = 0
             return
         await super()._process_pong()
+
+
+def header_block(headers: Mapping[str, str]) -> bytes:
+    """Return headers as they go over the wire (ADR-4).
+
+    Raises:
+        ValueError: One is not printable ASCII, or holds what would begin another line.
+    """
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if not _HEADER_LINES.fullmatch(lines) or lines.count("\n") != len(headers):
+        raise ValueError("a header is not plain text")
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 
 def _as_utf8(text: bytes) -> bytes:

@@ -24,10 +24,9 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from runtime.logs import log
-from runtime.nats_client import ArmouredClient
+from runtime.nats_client import ArmouredClient, header_block
 
 _SUBJECT = re.compile(r"\S+")
-_HEADER_LINES = re.compile(r"(?:[!-9;-~]+: [ -~]*\r\n)*")
 _PROBE_TOKEN = "probe"  # noqa: S105 -- the last token of a subject
 _T = TypeVar("_T")
 
@@ -38,6 +37,14 @@ class LinkError(Exception):
 
 class NotSentError(LinkError):
     """Nothing was sent, so nothing can have happened."""
+
+
+class TooLargeError(NotSentError):
+    """The message is over the server's limit, whoever sends it whenever."""
+
+
+class CannotConnectError(LinkError):
+    """No server let us in."""
 
 
 class NoRespondersError(LinkError):
@@ -144,7 +151,7 @@ class NatsLink:
         """Connect, and be able to make requests.
 
         Raises:
-            LinkError: No server let us in within ``connect_timeout_s``.
+            CannotConnectError: No server let us in within ``connect_timeout_s``.
         """
         limits = self._limits
         try:
@@ -172,7 +179,7 @@ class NatsLink:
             with contextlib.suppress(Exception):
                 await self._client.close()
             cause = self._refusal or _cause(error)
-            raise LinkError(f"cannot connect to {self.url}: {cause}") from None
+            raise CannotConnectError(f"cannot connect to {self.url}: {cause}") from None
         self._connected.set()
         self._probe = asyncio.create_task(self._probe_for_ever(), name="nats-probe")
 
@@ -235,11 +242,11 @@ class NatsLink:
             raise NotSentError("too much is unsent")
         if not _SUBJECT.fullmatch(subject):
             raise NotSentError("not a subject")
-        block = header_block(headers) if headers else b""
-        if len(block) + len(payload) > self._client.max_payload:
-            # nats-py forgets the headers; a message beyond the limit ends the connection for good.
-            raise NotSentError("too large")
         try:
+            block = header_block(headers) if headers else b""
+            if len(block) + len(payload) > self._client.max_payload:
+                # nats-py forgets the headers; a message beyond it ends the connection for good.
+                raise TooLargeError("too large")
             self._client.send(subject, reply, block, payload)
         except (OSError, nats.errors.Error, ValueError) as error:
             raise NotSentError(_cause(error)) from None
@@ -370,18 +377,6 @@ async def open_link(login: Login, *, name: str, limits: LinkLimits | None = None
 async def _run_to_its_end(work: Awaitable[_T]) -> _T:
     """Await ``work`` in a task of its own, so that cancelling us does not cancel it."""
     return await asyncio.shield(asyncio.ensure_future(work))
-
-
-def header_block(headers: Mapping[str, str]) -> bytes:
-    """Return headers as they go over the wire (ADR-4).
-
-    Raises:
-        NotSentError: One is not printable ASCII, or holds what would begin another line.
-    """
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    if not _HEADER_LINES.fullmatch(lines) or lines.count("\n") != len(headers):
-        raise NotSentError("a header is not plain text")
-    return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 
 def _give_up_waiting(answer: asyncio.Future[Msg]) -> None:

@@ -8,8 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from tests.fakes.daemon_process import CREDENTIALS, DaemonProcess
+from runtime.fake_provider.grants import Issued, RevocationCause
+from runtime.fake_provider.provider import FakeProvider
+from runtime.fake_provider.server import running_fake_provider
+from tests.fakes.daemon_process import CREDENTIALS, DaemonProcess, daemon_process, plain_caller
 from tests.fakes.refreshd_command import Ended, refreshd
+from tests.fakes.token_daemon import connect, write_config
 
 USER = str(uuid4())
 Run = Callable[..., Awaitable[Ended]]
@@ -106,6 +110,7 @@ async def test_status_tells_where_the_daemon_is(run: Run, daemon: DaemonProcess)
         (("get", str(uuid4())), 3, "CONNECTION_NOT_FOUND: Connection not found"),
         (("get", "no-uuid"), 2, "INVALID_COMMAND: connection_id"),
         (("get", "a.b"), 2, "no id"),
+        (("get", "\udcff"), 2, "not UTF-8"),
         (("list", "--status", "odd"), 2, "INVALID_COMMAND: status"),
         (("list", "--limit", "0"), 2, "limit"),
         (("refresh", str(uuid4()), "--credentials-file", "/nowhere"), 2, "/nowhere: No such file"),
@@ -151,3 +156,49 @@ async def test_wrong_usage_is_2(arguments: tuple[str, ...]):
     ended = await refreshd(*arguments)
 
     assert ended.code == (2 if arguments else 0)
+
+
+@pytest.mark.parametrize("timeout_s", ["0", "-1", "61", "nan", "soon"])
+async def test_a_time_limit_that_no_daemon_takes_is_wrong_usage(timeout_s: str):
+    ended = await refreshd("status", "--timeout-s", timeout_s)
+
+    assert ended.code == 2
+    assert "timeout-s" in ended.stderr
+
+
+async def test_a_stopped_daemon_is_told_from_one_that_does_not_answer(tmp_path: Path):
+    async with daemon_process(tmp_path) as daemon:
+        await daemon.stop()
+
+    ended = await refreshd("status", "--data-dir", str(tmp_path), "--timeout-s", "0.5")
+
+    assert ended.code == 69
+    assert "is `refreshd serve` running?" in ended.stderr
+
+
+async def test_a_token_comes_by_the_command_line_alone_or_as_a_header(tmp_path: Path):
+    async with running_fake_provider() as provider:
+        config = write_config(tmp_path, provider)
+        arguments = ("--data-dir", str(tmp_path / "data"), "--config", str(config))
+        async with (
+            daemon_process(tmp_path / "data", "--config", str(config)) as daemon,
+            plain_caller(**daemon.context) as caller,
+        ):
+            connection_id, grant = await connect(caller, provider)
+            bare = await refreshd("token", connection_id, *arguments)
+            header = await refreshd("token", connection_id, "--header", *arguments)
+            as_json = await refreshd("token", connection_id, "-o", "json", *arguments)
+            _revoke(provider, grant)
+            dead = await refreshd("token", connection_id, "--force", *arguments)
+
+    assert (bare.code, header.code, as_json.code) == (0, 0, 0)
+    assert header.stdout.strip() == f"Authorization: Bearer {bare.stdout.strip()}"
+    assert json.loads(as_json.stdout)["generation"] == 2
+    assert dead.code == 5
+    assert "REAUTH_REQUIRED" in dead.stderr
+
+
+def _revoke(provider: FakeProvider, issued: Issued) -> None:
+    grant = provider.book.get(issued.grant_id)
+    assert grant is not None
+    provider.book.revoke(grant, RevocationCause.ADMIN)

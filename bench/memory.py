@@ -14,16 +14,17 @@ from uuid import UUID
 
 import anyio
 
-from actors.connection_actor import Limits, World
 from actors.directory import Directory
 from actors.mailbox import Envelope
 from actors.ports import Stored, Write
+from actors.world import Limits, Owed, World
 from domain.commands import Connect
 from domain.credentials import CredentialType, Secret, Unsealed
 from domain.decision import Reply
 from domain.events import Event
 from runtime.sealing import Keyring
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
+from tests.fakes.providers import no_providers
 
 ACTORS = 50_000
 SECRET_BYTES = 600
@@ -63,6 +64,8 @@ async def main() -> None:
         clock=SystemClock(),
         ids=ids,
         journal=LoggingJournal(),
+        providers=no_providers(),
+        owed=Owed(),
     )
     directory = Directory(world=world, limits=Limits())
     before_bytes = after_bytes = idle_tasks = 0

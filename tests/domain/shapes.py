@@ -5,8 +5,17 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from domain.connection import ConnectionStatus, ProviderConnection
+from domain.commands import GetToken
+from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
 from domain.credentials import Credentials, CredentialType, Opaque, Sealed
+from domain.profile import (
+    NO_REUSE,
+    NON_ROTATING,
+    UNKNOWN_REUSE,
+    FailureClass,
+    ProviderProfile,
+    ReusePolicy,
+)
 
 CONNECTION_ID = UUID("01890000-0000-7000-8000-00000000c0de")
 USER_ID = UUID("01890000-0000-7000-8000-0000000000a1")
@@ -56,7 +65,37 @@ credentials = st.builds(
     credential_type=st.sampled_from(CredentialType),
     payload=sealed_payloads | opaque_payloads,
     expires_at=st.none() | times,
+    issued_at=st.none() | times,
+    client_id=st.none() | st.text(max_size=20),
+    notes=st.lists(st.text(max_size=20), max_size=3).map(tuple),
 )
+
+
+def troubles(retry_at: st.SearchStrategy[datetime | None]) -> st.SearchStrategy[Trouble]:
+    """Draw any trouble, with the times that ``retry_at`` draws."""
+    return st.builds(
+        Trouble,
+        failure_class=st.sampled_from(FailureClass),
+        code=st.text(max_size=20),
+        provider_code=st.none() | st.text(max_size=20),
+        reason=st.text(max_size=20),
+        at=times,
+        failures=st.integers(0, 2**53),
+        ambiguous=st.integers(0, 2**53),
+        retry_at=retry_at,
+    )
+
+
+def intents(generation: int) -> st.SearchStrategy[RefreshIntent]:
+    """Draw any intent to present the credentials of ``generation``."""
+    return st.builds(
+        RefreshIntent,
+        attempt_id=st.uuids(),
+        generation=st.just(generation),
+        owner=st.text(max_size=20),
+        started_at=times,
+        deadline_at=times,
+    )
 
 
 @st.composite
@@ -70,6 +109,8 @@ def connections(draw: st.DrawFn) -> ProviderConnection:
     else:
         held = draw(st.none() | credentials)
     created_at, updated_at = sorted((draw(times), draw(times)))
+    generation = draw(st.integers(0 if held is None else 1, 2**53))
+    is_active = status is ConnectionStatus.ACTIVE
     return ProviderConnection(
         id=draw(st.uuids()),
         user_id=draw(st.uuids()),
@@ -78,10 +119,47 @@ def connections(draw: st.DrawFn) -> ProviderConnection:
         status=status,
         created_at=created_at,
         updated_at=updated_at,
-        generation=draw(st.integers(0 if held is None else 1, 2**53)),
+        generation=generation,
         credentials=held,
         alias=draw(st.none() | st.text(max_size=100)),
         params=draw(st.none() | st.dictionaries(st.text(max_size=9), st.text(max_size=9))),
         connected_at=draw(st.none() | times),
         last_sync_at=draw(st.none() | times),
+        intent=draw(st.none() | intents(generation)) if is_active else None,
+        doubted_at=draw(st.none() | times),
+        trouble=draw(st.none() | troubles(st.none() | times)),
+        granted_at=draw(st.none() | times),
+        grant_expires_at=draw(st.none() | times),
+        endpoint_base=draw(st.none() | st.text(max_size=20)),
+    )
+
+
+_YEAR_S = 365 * 86_400.0
+spans_s = st.sampled_from([0.0, 0.5, 29.0, 30.0, 31.0, 300.0]) | st.floats(0, _YEAR_S)
+near_times = st.none() | st.builds(
+    lambda span_s, sign: NOW + timedelta(seconds=sign * span_s), spans_s, st.sampled_from([-1, 1])
+)
+"""None, or a time within a year of NOW."""
+reuse_policies = st.sampled_from(
+    [NO_REUSE, UNKNOWN_REUSE, NON_ROTATING, ReusePolicy("grace", 120.0)]
+)
+profiles = st.builds(
+    ProviderProfile,
+    slug=st.just(SLUG),
+    reuse_policy=reuse_policies,
+    grant_lifetime_s=st.none() | spans_s,
+    max_lead_s=st.none() | spans_s,
+    interval_s_min=st.just(1.0) | spans_s,
+    settling_s=st.just(0.0) | spans_s,
+)
+
+
+def asks(generation: int) -> st.SearchStrategy[GetToken]:
+    """Draw any wish for the token of a connection at ``generation``."""
+    return st.builds(
+        GetToken,
+        connection_id=st.just(CONNECTION_ID),
+        min_ttl_s=spans_s,
+        if_generation=st.none() | st.integers(generation - 1, generation + 1),
+        force=st.booleans(),
     )

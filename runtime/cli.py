@@ -36,6 +36,7 @@ from runtime.daemon import serve
 from runtime.demo import run_demo
 from runtime.fake_provider.command import fake_provider_command
 from runtime.logs import configure_logs
+from runtime.provider_commands import provider
 from runtime.tables import show_connections, show_event, show_fields
 
 CredentialsFile = Annotated[str, Parameter(allow_leading_hyphen=True)]
@@ -53,6 +54,7 @@ _HERE = Asking()
 
 
 app.command(fake_provider_command, name="fake-provider")
+app.command(provider)
 
 
 @app.command(name="serve")

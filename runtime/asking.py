@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
+import msgspec
 import uvloop
 from cyclopts import Parameter, validators
 
@@ -20,6 +21,7 @@ from runtime.embedded_nats import CONTEXT_FILE, EmbeddedNatsError, read_context
 from runtime.jetstream_api import JetStreamError
 from runtime.logs import configure_logs
 from runtime.nats_link import (
+    PLAIN_INBOX,
     CannotConnectError,
     LinkError,
     LinkLimits,
@@ -134,7 +136,8 @@ def run_and_show(
 
     async def run() -> Success[Any] | Failure:
         limits = LinkLimits(connect_timeout_s=asking.timeout_s)
-        async with open_link(login, name="refreshd cli", limits=limits) as link:
+        inbox = settings.nats.inbox_prefix or PLAIN_INBOX
+        async with open_link(login, name="refreshd cli", limits=limits, inbox_prefix=inbox) as link:
             client = CommandClient(link, prefix=settings.service.prefix, timeout_s=asking.timeout_s)
             return await work(client)
 
@@ -190,11 +193,11 @@ def exit_for(error: Exception) -> NoReturn:
 def read_json(file: str) -> Any:  # noqa: ANN401 -- whatever JSON it is; the daemon checks it
     """Return the JSON in a file, or on standard input for ``-``."""
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
-        return json.loads(text)
+        text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return msgspec.json.decode(text)
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}", EXIT_USAGE) from None
-    except ValueError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         # The parser's text would quote what it read.
         raise CommandError(f"{file}: not JSON", EXIT_USAGE) from None
 

@@ -47,7 +47,7 @@ class CommandClient:
         )
         try:
             reply = _reply.decode(answer.data)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise NoAnswerError("the answer is not refreshd's") from None
         return Success(reply.ok) if reply.error is None else reply.error
 

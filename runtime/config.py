@@ -5,6 +5,7 @@ unknown key, in the file or in the environment, is an error. Secrets come by ``*
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,10 @@ from runtime.service import ServiceLimits
 from runtime.subjects import DEFAULT_PREFIX, is_prefix
 
 ENVIRONMENT_PREFIX = "REFRESHD_"
-_NOT_SECTIONS = frozenset({"REFRESHD_CONFIG", "REFRESHD_DATA_DIR"})
+_NOT_SETTINGS = re.compile(
+    r"REFRESHD_(CONFIG|DATA_DIR|PORT|PORT_.*|SERVICE_HOST|SERVICE_PORT|SERVICE_PORT_.*)"
+)
+"""Two are read elsewhere; the others Kubernetes sets for a Service of this name."""
 _HOUR_S = 3600
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -43,6 +47,10 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     token_file: Path | None = None
     monitoring_url: str | None = None
     """The external server's HTTP monitoring address, to check that it syncs each write."""
+    inbox_prefix: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")] | None = (
+        None
+    )
+    """Where answers come in; None: ``_INBOX_refreshd`` for the daemon, ``_INBOX`` for the verbs."""
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     server_bin: Path | None = None
     """The embedded server's program; None looks beside Python and on the PATH."""
@@ -150,7 +158,7 @@ def load_config(
     settings = {} if file is None else _read_toml(file)
     _convert(settings, Config, where=str(file))
     for name in sorted(environment):
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in _NOT_SECTIONS:
+        if name.startswith(ENVIRONMENT_PREFIX) and not _NOT_SETTINGS.fullmatch(name):
             _apply_variable(settings, name, environment[name])
     if nats_url is not None:
         settings["nats"] = {**settings.get("nats", {}), "url": nats_url}

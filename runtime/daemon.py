@@ -36,6 +36,8 @@ from runtime.wire import body_bytes_max
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
 KEYRING_FILE = "keyring.json"
+DAEMON_INBOX = "_INBOX_refreshd"
+"""Stored records come in there: no other user of the server needs the right to read it."""
 _LAST_ANSWERS_S = 5.0
 
 
@@ -217,7 +219,12 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             login = config.login()
             is_durable = await warn_unless_durable(config.nats.monitoring_url)
         link = await stack.enter_async_context(
-            open_link(login, name=f"refreshd {daemon_id}", limits=config.nats.link)
+            open_link(
+                login,
+                name=f"refreshd {daemon_id}",
+                limits=config.nats.link,
+                inbox_prefix=config.nats.inbox_prefix or DAEMON_INBOX,
+            )
         )
         streams = await ensure_streams(link, _stream_settings(config))
         keyring = _open_keyring(config, data_dir, connections=streams.connections)

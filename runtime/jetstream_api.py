@@ -101,7 +101,7 @@ def read_pub_ack(message: Msg) -> PubAck:
     """
     try:
         ack = _pub_ack.decode(message.data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise NoAnswerError("the answer is not JetStream's") from None
     if ack.error is not None:
         raise JetStreamError(ack.error)
@@ -129,6 +129,8 @@ async def last_message(
         if decoded.error.err_code == NO_MESSAGE_FOUND:
             return None
         raise JetStreamError(decoded.error)
+    if decoded.message is None:
+        raise NoAnswerError("the answer is not JetStream's")
     return decoded.message
 
 
@@ -147,6 +149,8 @@ async def stream_info(
         if info.error.err_code == STREAM_NOT_FOUND:
             return None
         raise JetStreamError(info.error)
+    if not info.config:
+        raise NoAnswerError("the answer is not JetStream's")
     return info
 
 
@@ -208,5 +212,5 @@ def _decode(decoder: msgspec.json.Decoder[_T], answer: Msg) -> _T:
     """Decode an API answer; anything else on the reply subject means that nothing is known."""
     try:
         return decoder.decode(answer.data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise NoAnswerError("the answer is not JetStream's") from None

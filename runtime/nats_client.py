@@ -41,7 +41,11 @@ class ArmouredClient(Client):
         super().__init__()
         self._on_bad_message = on_bad_message
         self.forbidden_replies: tuple[bytes, ...] = (b"$",)
-        """How a reply subject in a request to us must not begin."""
+        """How a reply subject in a request to us must not begin; see ``forbid_replies``."""
+
+    def forbid_replies(self, *prefixes: bytes) -> None:
+        """Give no answer to requests whose reply subject begins with one of these, either."""
+        self.forbidden_replies = (*self.forbidden_replies, *prefixes)
 
     def send(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
         """Publish at once what the caller has checked; ``publish`` would check it again.
@@ -90,7 +94,8 @@ class ArmouredClient(Client):
     def _is_inbox(self, sid: int) -> bool:
         """Whether a subscription is an inbox: JetStream delivers with ``$JS.ACK`` replies."""
         subscription = self._subs.get(sid)
-        return subscription is not None and subscription.subject.startswith("_INBOX.")
+        prefix = bytes(self._inbox_prefix).decode() + "."
+        return subscription is not None and subscription.subject.startswith(prefix)
 
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:  # noqa: ANN401
         """Parse a header block; an unreadable one counts as none."""

@@ -16,17 +16,18 @@ import contextlib
 import itertools
 import re
 from collections.abc import Awaitable, Mapping
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 
 from runtime.logs import log
 from runtime.nats_client import ArmouredClient, header_block
+from runtime.nats_login import LinkLimits, Login
 
 _SUBJECT = re.compile(r"\S+")
+PLAIN_INBOX = "_INBOX"
+"""Where every NATS client's answers come in unless it is told otherwise."""
 _PROBE_TOKEN = "probe"  # noqa: S105 -- the last token of a subject
 _T = TypeVar("_T")
 
@@ -55,56 +56,14 @@ class NoAnswerError(LinkError):
     """It was sent and no answer came: what happened is not known."""
 
 
-class LinkLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The bounds of the NATS connection."""
-
-    connect_timeout_s: float = 10.0
-    reconnect_wait_s: float = 0.25
-    ping_interval_s: int = 2
-    pings_outstanding_max: int = 2
-    probe_interval_s: float = 2.0
-    probes_missed_max: int = 2
-    requests_waiting_max: int = 65_536
-    unsent_bytes_max: int = 64 * 1024 * 1024
-
-
-class Login(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the server is, and how to be let in. Passwords and seeds never show."""
-
-    url: str
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    creds_file: Path | None = None
-    nkey_seed_file: Path | None = None
-
-    @property
-    def address(self) -> str:
-        """The URL without any user or password in it."""
-        scheme, separator, rest = self.url.partition("://")
-        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
-
-    def __repr__(self) -> str:
-        """Show the address alone."""
-        return f"Login({self.address})"
-
-    def options(self) -> dict[str, Any]:
-        """Return nats-py's connect options for this login."""
-        options: dict[str, Any] = {
-            "user": self.user,
-            "password": self.password,
-            "token": self.token,
-            "user_credentials": None if self.creds_file is None else str(self.creds_file),
-            "nkeys_seed": None if self.nkey_seed_file is None else str(self.nkey_seed_file),
-        }
-        return {name: value for name, value in options.items() if value is not None}
-
-
 class NatsLink:
     """A connection to NATS; make one with ``open_link``."""
 
-    def __init__(self, login: Login, limits: LinkLimits, name: str) -> None:
+    def __init__(
+        self, login: Login, limits: LinkLimits, name: str, inbox_prefix: str = PLAIN_INBOX
+    ) -> None:
         """Prepare a link; nothing is opened."""
+        self._inbox_prefix = inbox_prefix
         self._login = login
         self._limits = limits
         self._name = name
@@ -169,9 +128,14 @@ class NatsLink:
                     ping_interval=limits.ping_interval_s,
                     max_outstanding_pings=limits.pings_outstanding_max,
                     pending_size=0,
+                    inbox_prefix=self._inbox_prefix,
                     **self._login.options(),
                 )
                 self._inbox = self._client.new_inbox()
+                if self._inbox_prefix != PLAIN_INBOX:
+                    # Nobody else has business there: a request that names it would have us
+                    # answer ourselves.
+                    self._client.forbid_replies(self._inbox_prefix.encode() + b".")
                 await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
                 await self.flush()
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
@@ -360,13 +324,26 @@ class NatsLink:
 
 
 @contextlib.asynccontextmanager
-async def open_link(login: Login, *, name: str, limits: LinkLimits | None = None):  # noqa: ANN201
+async def open_link(  # noqa: ANN201
+    login: Login,
+    *,
+    name: str,
+    limits: LinkLimits | None = None,
+    inbox_prefix: str = PLAIN_INBOX,
+):
     """Yield a connected link, and close it afterwards.
+
+    Args:
+        login: Where, and as whom.
+        name: What the server shows for the connection.
+        limits: The link's bounds.
+        inbox_prefix: Where answers come in. One of its own keeps other users of the server from
+            reading them: permissions can be given for it alone.
 
     Raises:
         LinkError: No server let us in.
     """
-    link = NatsLink(login, limits or LinkLimits(), name)
+    link = NatsLink(login, limits or LinkLimits(), name, inbox_prefix)
     try:
         await link.open()
         yield link

@@ -235,7 +235,7 @@ class CommandService:
             LinkError: The server did not take the subscriptions.
         """
         client = self._link.client
-        client.forbidden_replies = (b"$", self._prefix.encode() + b".")
+        client.forbid_replies(self._prefix.encode() + b".")
         service = DiscoverableService(
             client,
             ServiceConfig(

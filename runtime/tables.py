@@ -8,6 +8,10 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+_WIDTH = 300
+"""No column is ever squeezed: an alias has at most 100 characters."""
 
 
 def show_fields(value: Mapping[str, Any]) -> str:
@@ -24,15 +28,20 @@ def show_connections(connections: list[dict[str, Any]]) -> str:
     for connection in connections:
         credentials = connection["credentials"] or {}
         table.add_row(
-            connection["id"],
-            connection["provider_slug"],
-            connection["status"],
-            str(connection["generation"]),
-            credentials.get("expires_at") or "-",
-            connection["alias"] or "-",
+            *(
+                Text(_cell(value))
+                for value in (
+                    connection["id"],
+                    connection["provider_slug"],
+                    connection["status"],
+                    str(connection["generation"]),
+                    credentials.get("expires_at"),
+                    connection["alias"],
+                )
+            )
         )
     text = io.StringIO()
-    Console(file=text, width=160).print(table)
+    Console(file=text, width=_WIDTH).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 

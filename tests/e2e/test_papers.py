@@ -15,6 +15,7 @@ import nats
 import nats.errors
 import pytest
 from msgspec import to_builtins
+from nats.aio.msg import Msg
 
 from runtime.config import Config, load_config
 from runtime.daemon import run_daemon
@@ -97,7 +98,7 @@ async def guarded_url(tmp_path: Path) -> AsyncGenerator[str]:
         f'jetstream {{ store_dir: "{tmp_path}/js", sync_interval: always }}\n'
         + block("SECURITY.md", "", "authorization")
     )
-    users = dict.fromkeys(("DAEMON", "APP", "READER", "ADMIN"), "pw")
+    users = dict.fromkeys(("DAEMON", "APP", "TOKENS", "READER", "ADMIN"), "pw")
     server = await asyncio.create_subprocess_exec(
         *(Path(sys.executable).parent / "nats-server", "-c", config),
         env=os.environ | users,
@@ -130,9 +131,22 @@ async def test_the_permissions_in_the_papers_let_each_do_its_part_and_no_more(
 
     async with run_daemon(config, tmp_path / "data"):
         clients = {
-            name: await nats.connect(guarded_url, user=name, password="pw", error_cb=swallow)
-            for name in ("app", "reader", "admin")
+            name: await nats.connect(
+                guarded_url,
+                user=name,
+                password="pw",
+                error_cb=swallow,
+                inbox_prefix=f"_INBOX_{name}",
+            )
+            for name in ("app", "tokens", "reader", "admin")
         }
+        overheard: list[bytes] = []
+
+        async def overhear(message: Msg) -> None:
+            overheard.append(message.data)
+
+        for inbox in ("_INBOX.>", "_INBOX_refreshd.>", "_INBOX_app.>", "_INBOX_tokens.>"):
+            await clients["reader"].subscribe(inbox, cb=overhear)
 
         async def code(name: str, subject: str, body: bytes = b"") -> str:
             try:
@@ -149,6 +163,9 @@ async def test_the_permissions_in_the_papers_let_each_do_its_part_and_no_more(
             code("app", f"{connection}.refresh", refresh),
             code("app", f"{connection}.disconnect", disconnect),
             code("app", "connections.list"),
+            code("tokens", f"{connection}.token"),
+            code("tokens", f"{connection}.get"),
+            code("reader", f"{connection}.token"),
             code("reader", f"{connection}.get"),
             code("reader", "connections.list"),
             code("reader", f"{connection}.refresh", refresh),
@@ -161,7 +178,9 @@ async def test_the_permissions_in_the_papers_let_each_do_its_part_and_no_more(
 
     assert answers == [
         *("ok", "not allowed", "not allowed"),
-        *("ok", "ok", "not allowed"),
+        *("ok", "not allowed"),
+        *("not allowed", "ok", "ok", "not allowed"),
         *("ok", "ok"),
     ]
     assert ended == "ok"
+    assert overheard == []

@@ -268,3 +268,11 @@ def test_no_configuration_shows_a_secret(tmp_path: Path):
 )
 def test_the_data_folder_is_where_the_environment_says(environment: dict[str, str], folder: Path):
     assert default_data_dir(environment) == folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["REFRESHD_PORT", "REFRESHD_PORT_4222_TCP", "REFRESHD_SERVICE_HOST", "REFRESHD_SERVICE_PORT"],
+)
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting(name: str):
+    assert load_config(None, environment={name: "tcp://10.0.0.1:80"}) == Config()

@@ -1,0 +1,52 @@
+"""Where a NATS server is, how to be let in, and the bounds of the connection to it."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class LinkLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The bounds of the NATS connection."""
+
+    connect_timeout_s: float = 10.0
+    reconnect_wait_s: float = 0.25
+    ping_interval_s: int = 2
+    pings_outstanding_max: int = 2
+    probe_interval_s: float = 2.0
+    probes_missed_max: int = 2
+    requests_waiting_max: int = 65_536
+    unsent_bytes_max: int = 64 * 1024 * 1024
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the server is, and how to be let in. Passwords and seeds never show."""
+
+    url: str
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    creds_file: Path | None = None
+    nkey_seed_file: Path | None = None
+
+    @property
+    def address(self) -> str:
+        """The URL without any user, password or query in it."""
+        scheme, _, _ = self.url.partition("://")
+        host = self.url.rpartition("://")[2].rpartition("@")[2].partition("?")[0]
+        return f"{scheme}://{host}" if scheme in ("nats", "tls", "ws", "wss") else host
+
+    def __repr__(self) -> str:
+        """Show the address alone."""
+        return f"Login({self.address})"
+
+    def options(self) -> dict[str, Any]:
+        """Return nats-py's connect options for this login."""
+        options: dict[str, Any] = {
+            "user": self.user,
+            "password": self.password,
+            "token": self.token,
+            "user_credentials": None if self.creds_file is None else str(self.creds_file),
+            "nkeys_seed": None if self.nkey_seed_file is None else str(self.nkey_seed_file),
+        }
+        return {name: value for name, value in options.items() if value is not None}

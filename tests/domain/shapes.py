@@ -1,8 +1,10 @@
 """Connections, credentials and events in every shape, for the tests of the pure parts."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+import msgspec
 from hypothesis import strategies as st
 
 from domain.commands import GetToken
@@ -53,6 +55,32 @@ def stored(status: ConnectionStatus) -> ProviderConnection:
         params={"subdomain": "acme"},
         connected_at=None if pending else CREATED_AT,
     )
+
+
+ATTEMPT_ID = UUID("01890000-0000-7000-8000-00000000a77e")
+BEGUN_AT = NOW - timedelta(seconds=20)
+GRANTED_AT = CREATED_AT + timedelta(minutes=5)
+ABOUT: dict[str, Any] = {
+    "user_id": USER_ID,
+    "connection_id": CONNECTION_ID,
+    "provider_id": PROVIDER_ID,
+    "provider_slug": SLUG,
+}
+INTENT = RefreshIntent(
+    attempt_id=ATTEMPT_ID,
+    generation=1,
+    owner="me",
+    started_at=BEGUN_AT,
+    deadline_at=BEGUN_AT + timedelta(seconds=35),
+)
+IDLE = msgspec.structs.replace(
+    stored(ConnectionStatus.ACTIVE),
+    granted_at=GRANTED_AT,
+    grant_expires_at=NOW + timedelta(days=7),
+    endpoint_base="https://eu.example.com",
+)
+FLYING = msgspec.structs.replace(IDLE, intent=INTENT, updated_at=BEGUN_AT)
+"""IDLE with the refresh that ``INTENT`` announces under way."""
 
 
 times = st.datetimes(timezones=st.just(UTC))

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from domain.connection import ConnectionStatus, ProviderConnection
+from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
 from domain.credentials import Credentials, CredentialType, Opaque, Sealed
+from domain.profile import FailureClass
 from domain.record import SCHEMA_VERSION, Record, RecordError, decode_record, encode_record
 from tests.conftest import ROOT
-from tests.domain.shapes import CONNECTION_ID, connections, stored
+from tests.domain.shapes import CONNECTION_ID, FLYING, NOW, connections, stored
 
 OP_ID = bytes(range(16))
 FIXTURES = ROOT / "tests" / "fixtures"
+NAIVE = "2026-06-01T00:00:00"
 NESTED_DEEP = b"\x82\xa1v\x01\xa1z" + b"\x91" * 100_000 + b"\x01"
 
 
@@ -43,7 +45,7 @@ def at(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=UTC)
 
 
-V1_COMMON: dict[str, Any] = {
+COMMON: dict[str, Any] = {
     "id": UUID("01890a5d-ac96-774b-bcce-b302099a8057"),
     "user_id": UUID("01890a5d-ac96-7a11-8000-00000000000a"),
     "provider_id": UUID("01890a5d-ac96-7b22-8000-00000000000b"),
@@ -105,16 +107,82 @@ V1_RECORDS: dict[str, tuple[bytes, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", V1_RECORDS)
-def test_a_record_of_version_1_decodes_for_ever(name: str) -> None:
-    op_id, fields = V1_RECORDS[name]
+V2_RECORDS: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "refreshing": (
+        b"\x05" * 16,
+        {
+            "status": ConnectionStatus.ACTIVE,
+            "generation": 9,
+            "connected_at": at(2026, 1, 2, 3, 4, 6),
+            "credentials": Credentials(
+                credential_type=CredentialType.OAUTH2,
+                payload=Sealed(
+                    key_id="k-2026", nonce=bytes(range(12)), ciphertext=bytes(range(200, 256))
+                ),
+                expires_at=at(2026, 2, 3, 4, 35, 6),
+                issued_at=at(2026, 2, 3, 4, 5, 6, 789012),
+                client_id="client-é",
+                notes=("expiry_unreadable", "clock_skew"),
+            ),
+            "intent": RefreshIntent(
+                attempt_id=UUID("01890a5d-ac96-7c33-8000-00000000000c"),
+                generation=9,
+                owner="d-0a1b2c",
+                started_at=at(2026, 2, 3, 4, 34, 5, 6),
+                deadline_at=at(2026, 2, 3, 4, 34, 40, 6),
+            ),
+            "doubted_at": at(2026, 2, 3, 4, 33),
+            "trouble": Trouble(
+                failure_class=FailureClass.AMBIGUOUS,
+                code="timeout",
+                provider_code="sys_busy",
+                reason="No whole answer came",
+                at=at(2026, 2, 3, 4, 33, 30),
+                failures=4,
+                ambiguous=2,
+                retry_at=at(2026, 2, 3, 4, 34, 0, 500000),
+            ),
+            "granted_at": at(2026, 1, 2, 3, 4, 6),
+            "grant_expires_at": at(2026, 7, 1),
+            "endpoint_base": "https://eu.example.com",
+        },
+    ),
+    "dead": (
+        b"\x06" * 16,
+        {
+            "status": ConnectionStatus.EXPIRED,
+            "generation": 1,
+            "credentials": Credentials(
+                credential_type=CredentialType.LINK_TOKEN, payload=Opaque(data=b"\x00\xff")
+            ),
+            "trouble": Trouble(
+                failure_class=FailureClass.USER,
+                code="invalid_grant",
+                reason="The grant is over",
+                at=at(2026, 2, 3, 4, 33, 30),
+            ),
+        },
+    ),
+}
+FORMER = {1: V1_RECORDS, 2: V2_RECORDS}
 
-    record = decode_record((FIXTURES / f"record_v1_{name}.msgpack").read_bytes())
 
-    assert (record.v, record.op_id) == (1, op_id)
+@pytest.mark.parametrize(
+    ("version", "name"), [(version, name) for version in FORMER for name in FORMER[version]]
+)
+def test_a_record_of_any_version_decodes_for_ever(version: int, name: str) -> None:
+    op_id, fields = FORMER[version][name]
+
+    record = decode_record((FIXTURES / f"record_v{version}_{name}.msgpack").read_bytes())
+
+    assert (record.v, record.op_id) == (version, op_id)
     # Fields that later versions add are free to have any default.
-    for field, value in (V1_COMMON | fields).items():
+    for field, value in (COMMON | fields).items():
         assert getattr(record.connection, field) == value, field
+
+
+def test_every_version_up_to_this_one_has_fixtures() -> None:
+    assert set(FORMER) == set(range(1, SCHEMA_VERSION + 1))
 
 
 @given(connections(), st.binary(min_size=16, max_size=16))
@@ -159,7 +227,8 @@ def test_fields_of_a_later_version_are_ignored() -> None:
 
 @pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 2**63])
 def test_a_newer_schema_is_refused_whatever_it_looks_like(version: int) -> None:
-    for value in ({"v": version}, {"v": version, "connection": "of another shape"}):
+    good = unpacked(packed()) | {"v": version}
+    for value in ({"v": version}, {"v": version, "connection": "of another shape"}, good):
         with pytest.raises(RecordError, match=f"schema {version}"):
             decode_record(msgspec.msgpack.encode(value))
 
@@ -202,6 +271,36 @@ def test_a_damaged_record_is_read_or_refused_and_nothing_else(data: st.DataObjec
 def test_a_record_that_breaks_a_law_is_refused(law: str, changes: dict[str, object]) -> None:
     with pytest.raises(RecordError, match=law):
         decode_record(packed(**changes))
+
+
+@pytest.mark.parametrize(
+    ("law", "changes"),
+    [
+        ("only an ACTIVE connection is being refreshed", {"status": "expired"}),
+        ("an intent presents the present credentials", {"generation": 2}),
+        ("timezone-aware UTC", {"doubted_at": NAIVE}),
+        ("timezone-aware UTC", {"granted_at": NAIVE}),
+        ("timezone-aware UTC", {"grant_expires_at": NAIVE}),
+        ("timezone-aware UTC", {"intent": {"started_at": NAIVE}}),
+        ("timezone-aware UTC", {"intent": {"deadline_at": NAIVE}}),
+        ("timezone-aware UTC", {"trouble": {"at": NAIVE}}),
+        ("timezone-aware UTC", {"trouble": {"retry_at": NAIVE}}),
+        ("timezone-aware UTC", {"credentials": {"issued_at": NAIVE}}),
+    ],
+)
+def test_a_record_that_breaks_a_law_of_refreshing_is_refused(
+    law: str, changes: dict[str, Any]
+) -> None:
+    trouble = Trouble(failure_class=FailureClass.USER, code="c", reason="r", at=NOW)
+    fields = unpacked(encode_record(record_of(msgspec.structs.replace(FLYING, trouble=trouble))))
+    assert decode_record(msgspec.msgpack.encode(fields)).connection.trouble == trouble
+    stored_fields = fields["connection"]
+    for name, change in changes.items():
+        is_part = isinstance(change, dict)
+        stored_fields[name] = stored_fields[name] | change if is_part else change
+
+    with pytest.raises(RecordError, match=law):
+        decode_record(msgspec.msgpack.encode(fields))
 
 
 def test_credentials_that_lapse_at_a_naive_time_are_refused() -> None:

@@ -15,6 +15,7 @@ import nats
 import nats.errors
 import pytest
 from msgspec import to_builtins
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from runtime.config import Config, load_config
@@ -126,19 +127,9 @@ async def test_the_permissions_in_the_papers_let_each_do_its_part_and_no_more(
     config = load_config(None, environment=environment)
     user_id = str(uuid4())
 
-    async def swallow(_error: Exception) -> None:
-        return
-
     async with run_daemon(config, tmp_path / "data"):
         clients = {
-            name: await nats.connect(
-                guarded_url,
-                user=name,
-                password="pw",
-                error_cb=swallow,
-                inbox_prefix=f"_INBOX_{name}",
-            )
-            for name in ("app", "tokens", "reader", "admin")
+            name: await _user(guarded_url, name) for name in ("app", "tokens", "reader", "admin")
         }
         overheard: list[bytes] = []
 
@@ -184,3 +175,18 @@ async def test_the_permissions_in_the_papers_let_each_do_its_part_and_no_more(
     ]
     assert ended == "ok"
     assert overheard == []
+
+
+async def _user(url: str, name: str) -> Client:
+    """Connect one of the users of SECURITY.md, who says nothing of what he may not do."""
+
+    async def swallow(_error: Exception) -> None:
+        return
+
+    return await nats.connect(
+        url,
+        user=name,
+        password="pw",
+        error_cb=swallow,
+        inbox_prefix=f"_INBOX_{name}",
+    )

@@ -164,6 +164,9 @@ def _run(work: Coroutine[Any, Any, _T]) -> _T:
         return uvloop.run(work)
     except NoRespondersError:
         raise CommandError("no refreshd answers there", EXIT_UNAVAILABLE) from None
+    except CannotConnectError as error:
+        text = f"{error}; is `refreshd serve` running?"
+        raise CommandError(text, EXIT_UNAVAILABLE) from None
     except TooLargeError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
 
@@ -177,9 +180,6 @@ def exit_for(error: Exception) -> NoReturn:
             pass
         case ConfigError() | KeyringError():
             code = EXIT_USAGE
-        case CannotConnectError():
-            to_stderr(f"refreshd: {error}")
-            error, code = CommandError("is `refreshd serve` running?"), EXIT_UNAVAILABLE
         case LinkError() | EmbeddedNatsError() | StreamsError() | JetStreamError():
             code = EXIT_UNAVAILABLE
         case DaemonError() | OSError():

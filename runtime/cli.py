@@ -7,6 +7,7 @@ configuration, 3 not found, 4 conflict, 5 re-authorisation required, 69 unavaila
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 from typing import Annotated, Any
@@ -63,6 +64,8 @@ def serve_command(*, place: Place = _SOMEWHERE) -> None:
     settings = place.settings()
     as_json = {"auto": None, "json": True, "text": False}[settings.log.format]
     configure_logs(level=settings.log.level, as_json=as_json)
+    # A core file would hold keys and tokens.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     async def run() -> None:
         stop = asyncio.Event()

@@ -26,6 +26,7 @@ from actors.ports import (
     Write,
     WriteConflictError,
 )
+from actors.world import Seconds
 from domain.record import Record, RecordError, decode_record, encode_record
 from runtime.jetstream_api import (
     ANOTHER_WRITE_IN_FLIGHT,
@@ -50,11 +51,11 @@ EXPECTED_SEQUENCE_HEADER = "Nats-Expected-Last-Subject-Sequence"
 class StoreLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long the store tries. Two writes in a row must fit into a caller's four seconds."""
 
-    load_timeout_s: float = 1.5
-    write_timeout_s: float = 1.5
-    answer_timeout_s: float = 1.0
+    load_timeout_s: Seconds = 1.5
+    write_timeout_s: Seconds = 1.5
+    answer_timeout_s: Seconds = 1.0
     """How long one copy of a write waits for its answer."""
-    retry_pause_s: float = 0.05
+    retry_pause_s: Seconds = 0.05
     """The mean pause between copies; jittered by half."""
 
 

@@ -70,6 +70,8 @@ class Daemon:
         self.embedded = embedded
         self.connections_at_start = streams.connections
         self._is_durable = is_durable
+        self.is_lost = False
+        """Whether the daemon ends because NATS is gone for good."""
         self._partitions = streams.partitions
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
@@ -161,7 +163,9 @@ class Daemon:
 
     async def drain(self) -> None:
         """Take no new commands; return when those taken are answered, at last ``SHUTTING_DOWN``."""
-        until_s = anyio.current_time() + self.config.service.drain_grace_s
+        # Without NATS nothing that waits for it can end.
+        grace_s = 0.0 if self.is_lost else self.config.service.drain_grace_s
+        until_s = anyio.current_time() + grace_s
         with anyio.CancelScope(deadline=until_s):
             await self.service.stop_taking()
         if not await self.directory.drain(max(until_s - anyio.current_time(), 0.0)):
@@ -273,6 +277,7 @@ async def serve(
             stopping.cancel()
             watching.cancel()
         if watching.done() and not watching.cancelled():
+            daemon.is_lost = True
             watching.result()
         log.info("draining")
     log.info("stopped")

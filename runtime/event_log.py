@@ -23,6 +23,7 @@ from uuid import UUID
 import msgspec
 
 from actors.ports import EventLogUnavailableError, Ids
+from actors.world import Count, Seconds
 from domain.events import Event
 from runtime.cloud_events import CONTENT_TYPE, encode_event
 from runtime.jetstream_api import JetStreamError, read_pub_ack
@@ -36,11 +37,11 @@ MESSAGE_ID_HEADER = "Nats-Msg-Id"
 class EventLogLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The bounds of a commit. The server takes at most 1,000 messages in a batch."""
 
-    append_timeout_s: float = 1.5
+    append_timeout_s: Seconds = 1.5
     """How long an append may take before its actor owes the events and goes on."""
-    answer_timeout_s: float = 1.0
-    batch_events_min: int = 16
-    batch_events_max: int = 500
+    answer_timeout_s: Seconds = 1.0
+    batch_events_min: Count = 16
+    batch_events_max: Count = 500
 
 
 class _Message(NamedTuple):
@@ -103,8 +104,14 @@ class JetStreamEventLog:
             group = self._take_group()
             if not self._pending:
                 self._arrived.clear()
-            if group:
+            if not group:
+                continue
+            try:
                 await self._commit(group)
+            except Exception as error:  # noqa: BLE001 -- a bug in one commit must not end all
+                log.error("event_commit_crashed", error=type(error).__name__)
+                for append in group:
+                    _resolve(append, NoAnswerError("internal error"))
 
     def _take_group(self) -> list[_Append]:
         """Return the oldest appends that fit into one batch; at least one, if any."""

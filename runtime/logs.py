@@ -6,6 +6,7 @@ exception's text from outside; the processor below is the second net, not the fi
 
 import contextlib
 import logging
+import select
 import sys
 from typing import Any, TextIO
 
@@ -51,16 +52,37 @@ def configure_logs(*, level: str = "info", as_json: bool | None = None) -> None:
         cache_logger_on_first_use=False,
     )
     # nats-py logs through the standard library; its texts can quote what it received.
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    for name in ("nats", "httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+_LINE_LENGTH_MAX = select.PIPE_BUF // 4 * 3
 
 
 class _Lossy:
-    """A stream that loses what cannot be written: a log that is gone must not stop the daemon."""
+    """A stream that loses what cannot be written at once.
+
+    A log that is gone, or a pipe that nobody reads, must not stop the daemon.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lost = 0
+        self._room: select.poll | None = None
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            room = select.poll()
+            room.register(stream.fileno(), select.POLLOUT)
+            self._room = room
 
     def write(self, text: str) -> None:
+        # A pipe that polls as writable takes PIPE_BUF bytes without blocking (POSIX).
+        if self._room is not None and not self._room.poll(0):
+            self._lost += 1
+            return
+        if self._lost and len(text) < _LINE_LENGTH_MAX:
+            text, self._lost = f"({self._lost} lines were lost)\n{text}", 0
+        if len(text) > _LINE_LENGTH_MAX:
+            text = text[:_LINE_LENGTH_MAX] + "...\n"
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
 

@@ -5,18 +5,20 @@ from typing import Any
 
 import msgspec
 
+from actors.world import Count, Seconds
+
 
 class LinkLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The bounds of the NATS connection."""
 
-    connect_timeout_s: float = 10.0
-    reconnect_wait_s: float = 0.25
-    ping_interval_s: int = 2
-    pings_outstanding_max: int = 2
-    probe_interval_s: float = 2.0
-    probes_missed_max: int = 2
-    requests_waiting_max: int = 65_536
-    unsent_bytes_max: int = 64 * 1024 * 1024
+    connect_timeout_s: Seconds = 10.0
+    reconnect_wait_s: Seconds = 0.25
+    ping_interval_s: Count = 2
+    pings_outstanding_max: Count = 2
+    probe_interval_s: Seconds = 2.0
+    probes_missed_max: Count = 2
+    requests_waiting_max: Count = 65_536
+    unsent_bytes_max: Count = 64 * 1024 * 1024
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from nats.micro.service import EndpointStats, Service, ServiceConfig, ServiceSta
 from actors.directory import Directory
 from actors.mailbox import Envelope
 from actors.ports import Ids
-from actors.world import refused_as_overloaded
+from actors.world import Count, refused_as_overloaded
 from domain.commands import Command, GetToken
 from domain.decision import Reply
 from domain.result import Failure, FailureCode, Success
@@ -49,14 +49,14 @@ ReportStatus = Callable[[], Awaitable[dict[str, object]]]
 class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the endpoints hold at once; beyond it a request is answered ``OVERLOADED``."""
 
-    commands_max: int = 20_000
-    bytes_max: int = 256 * 1024 * 1024
+    commands_max: Count = 20_000
+    bytes_max: Count = 256 * 1024 * 1024
     """Bodies of the commands in flight, together."""
-    token_callers_max: int = 50_000
+    token_callers_max: Count = 50_000
     """Callers of ``token`` that wait at once; counted apart from the commands."""
-    lists_max: int = 8
+    lists_max: Count = 8
     """Listings that run at once; four times as many wait. A ``status`` counts as one."""
-    credential_bytes_max: int = 64 * 1024
+    credential_bytes_max: Count = 64 * 1024
 
 
 class _Counted:

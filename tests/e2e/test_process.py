@@ -42,6 +42,7 @@ async def test_a_signal_drains_fifty_requests_in_flight_and_ends_all(
         async with plain_caller(**daemon.context) as caller:
             ids = [await caller.connect() for _ in range(10)]
             asking = [asyncio.create_task(caller.refresh(ids[n % 10])) for n in range(50)]
+            await asyncio.sleep(0)  # lets them be sent before the PING of the flush
             await caller.client.flush()
 
             code = await daemon.stop(number)

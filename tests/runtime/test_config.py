@@ -276,3 +276,21 @@ def test_the_data_folder_is_where_the_environment_says(environment: dict[str, st
 )
 def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting(name: str):
     assert load_config(None, environment={name: "tcp://10.0.0.1:80"}) == Config()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "REFRESHD_ACTORS_BURST_COMMANDS_MAX",
+        "REFRESHD_ACTORS_IDLE_S",
+        "REFRESHD_SERVICE_LIMITS_LISTS_MAX",
+        "REFRESHD_SERVICE_LIMITS_CREDENTIAL_BYTES_MAX",
+        "REFRESHD_STATE_LIMITS_WRITE_TIMEOUT_S",
+        "REFRESHD_EVENTS_LIMITS_BATCH_EVENTS_MAX",
+        "REFRESHD_NATS_LINK_PROBE_INTERVAL_S",
+    ],
+)
+def test_a_bound_that_bounds_nothing_is_refused(name: str, value: str):
+    with pytest.raises(ConfigError, match=name):
+        load_config(None, environment={name: value})

@@ -173,6 +173,27 @@ def test_a_log_that_nobody_reads_any_more_is_no_error(
         log.error("event")
 
 
+@pytest.mark.timeout(20)
+def test_a_pipe_that_nobody_reads_does_not_stop_the_daemon_and_the_loss_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with os.fdopen(writer, "w") as text, os.fdopen(reader, "rb") as reading:
+        monkeypatch.setattr(sys, "stderr", text)
+        configure_logs(as_json=True)
+
+        for number in range(5000):
+            log.error("event", number=number)
+        kept = reading.read().splitlines()
+        log.error("event", text="x" * 10_000)
+        after = reading.read()
+
+    assert 0 < len(kept) < 5000
+    assert json.loads(kept[-1])["number"] == len(kept) - 1
+    assert after.startswith(f"({5000 - len(kept)} lines were lost)".encode()) or len(after) < 4096
+
+
 def test_a_crash_is_told_by_its_type_and_place_and_never_by_its_text():
     def crash() -> None:
         raise ValueError("refresh_token=s3cret")

@@ -230,8 +230,17 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
                 inbox_prefix=config.nats.inbox_prefix or DAEMON_INBOX,
             )
         )
-        streams = await ensure_streams(link, _stream_settings(config))
+        streams = await ensure_streams(
+            link,
+            _stream_settings(config),
+            keyring_id=lambda: _open_keyring(config, data_dir, connections=0).primary,
+        )
         keyring = _open_keyring(config, data_dir, connections=streams.connections)
+        if streams.keyring_id is not None and streams.keyring_id not in keyring:
+            raise KeyringError(
+                f"{config.keys.file or data_dir / KEYRING_FILE}: key {streams.keyring_id!r} is not "
+                "in it, but what is stored was begun with that: another daemon's keyring?"
+            )
         endpoint = await stack.enter_async_context(
             HttpTokenEndpoint(profiles.secrets, now=SystemClock().now)
         )

@@ -54,6 +54,10 @@ class Keyring:
         """Show key ids only."""
         return f"Keyring(primary={self._primary!r}, keys={sorted(self._ciphers)})"
 
+    def __contains__(self, key_id: str) -> bool:
+        """Whether a key is in the ring."""
+        return key_id in self._ciphers
+
     @property
     def primary(self) -> str:
         """The id of the key that new secrets are sealed with."""

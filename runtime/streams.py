@@ -5,7 +5,7 @@ settings would lose acknowledged data or serve stale reads is refused, with the 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -20,6 +20,7 @@ from runtime.subjects import EVENT_STREAM, bucket_name, bucket_stream, events_fi
 
 SERVER_VERSION_MIN = (2, 12, 0)
 PARTITIONS_METADATA = "refreshd.partitions"
+KEYRING_METADATA = "refreshd.keyring"
 _NANOSECONDS = 1_000_000_000
 
 
@@ -49,12 +50,21 @@ class Streams(msgspec.Struct, frozen=True):
     partitions: int
     connections: int
     """How many records are stored, disconnected ones included."""
+    keyring_id: str | None = None
+    """The key that sealed the first record; whoever has it has this state's keyring."""
 
 
-async def ensure_streams(link: NatsLink, settings: StreamSettings) -> Streams:
+async def ensure_streams(
+    link: NatsLink, settings: StreamSettings, *, keyring_id: Callable[[], str] | None = None
+) -> Streams:
     """Make what is missing, check what is there.
 
     Takes the same number of requests however many connections are stored.
+
+    Args:
+        link: A connection that may make streams.
+        settings: What the configuration says of them.
+        keyring_id: Called where the first bucket is to be made, which keeps it for ever.
 
     Raises:
         StreamsError: The server is too old, has no JetStream, or a stream cannot be trusted.
@@ -64,10 +74,12 @@ async def ensure_streams(link: NatsLink, settings: StreamSettings) -> Streams:
         found = ".".join(map(str, link.server_version))
         raise StreamsError(f"nats-server {wanted} or newer is needed, this one is {found}")
     try:
-        partitions = await _partitions(link, settings)
+        first = await stream_info(link, bucket_stream(0))
+        partitions = _partitions(first, settings)
+        key_id = keyring_id() if first is None and keyring_id is not None else None
         buckets = await asyncio.gather(
             *(
-                _ensure(link, _bucket_config(settings, partitions, partition), _BUCKET_LAWS)
+                _ensure(link, _bucket_config(settings, partitions, partition, key_id), _BUCKET_LAWS)
                 for partition in range(partitions)
             )
         )
@@ -76,17 +88,26 @@ async def ensure_streams(link: NatsLink, settings: StreamSettings) -> Streams:
         raise StreamsError(f"JetStream does not answer: {error}") from None
     except JetStreamError as error:
         raise StreamsError(str(error)) from None
-    return Streams(partitions, sum(bucket.state.messages for bucket in buckets))
+    return Streams(
+        partitions,
+        sum(bucket.state.messages for bucket in buckets),
+        _metadata(buckets[0], KEYRING_METADATA),
+    )
 
 
-async def _partitions(link: NatsLink, settings: StreamSettings) -> int:
+def _metadata(info: StreamInfo, name: str) -> str | None:
+    """Return a text that a stream's maker has left with it."""
+    metadata = info.config.get("metadata")
+    text = metadata.get(name) if isinstance(metadata, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def _partitions(first: StreamInfo | None, settings: StreamSettings) -> int:
     """Return the partition count, which the first start writes into the first bucket for ever."""
-    first = await stream_info(link, bucket_stream(0))
     if first is None:
         return settings.partitions or PARTITIONS_DEFAULT
-    metadata = first.config.get("metadata")
-    text = metadata.get(PARTITIONS_METADATA) if isinstance(metadata, dict) else None
-    if not isinstance(text, str) or not text.isdigit():
+    text = _metadata(first, PARTITIONS_METADATA)
+    if text is None or not text.isdigit():
         raise StreamsError(f"{bucket_stream(0)} was not made by refreshd: no {PARTITIONS_METADATA}")
     stored = int(text)
     if settings.partitions not in (None, stored):
@@ -142,8 +163,13 @@ def _event_laws(settings: StreamSettings) -> Mapping[str, tuple[object, str]]:
     }
 
 
-def _bucket_config(settings: StreamSettings, partitions: int, partition: int) -> dict[str, object]:
+def _bucket_config(
+    settings: StreamSettings, partitions: int, partition: int, key_id: str | None
+) -> dict[str, object]:
     """Return a bucket's stream configuration, readable by any KV client."""
+    metadata = {PARTITIONS_METADATA: str(partitions)}
+    if key_id is not None:
+        metadata[KEYRING_METADATA] = key_id
     return {
         "name": bucket_stream(partition),
         "description": "refreshd: connections",
@@ -160,7 +186,7 @@ def _bucket_config(settings: StreamSettings, partitions: int, partition: int) ->
         "allow_rollup_hdrs": True,
         "deny_delete": True,
         "allow_direct": False,
-        "metadata": {PARTITIONS_METADATA: str(partitions)},
+        "metadata": metadata,
     }
 
 

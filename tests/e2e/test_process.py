@@ -191,3 +191,14 @@ async def test_credentials_come_by_standard_input_and_never_by_an_argument():
 
     assert "--credentials-file" in usage.stdout
     assert refused.code == 2
+
+
+async def test_a_second_daemon_with_a_keyring_of_its_own_is_refused(tmp_path: Path):
+    async with external_nats(tmp_path) as server:
+        async with daemon_process(tmp_path / "one", "--nats", server.url):
+            pass
+
+        other = await refreshd("serve", "--data-dir", str(tmp_path / "two"), "--nats", server.url)
+
+    assert other.code == 2
+    assert "another daemon's keyring?" in other.stderr

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 _YEAR_S = 365 * 24 * 3600.0
 
-Seconds = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=100 * _YEAR_S)]
 AnswerPath = Annotated[str, Meta(pattern=r"\A[^.\s]+(\.[^.\s]+)*\Z", max_length=200)]
 
 

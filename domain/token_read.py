@@ -222,9 +222,9 @@ def _is_too_early(
     """Whether a refresh would be too soon after the last, or too long before the end."""
     if credentials.issued_at is not None:
         age_s = (now - credentials.issued_at).total_seconds()
-        if was_rejected and age_s < profile.settling_s:
+        if was_rejected and 0 <= age_s < profile.settling_s:
             return True
-        if not was_rejected and not ask.force and age_s < profile.interval_s_min:
+        if not was_rejected and not ask.force and 0 <= age_s < profile.interval_s_min:
             return True
     return (
         profile.max_lead_s is not None
@@ -248,7 +248,7 @@ def _blocked_until(
     if connection.doubted_at is None or profile.reuse_policy.is_free or was_rejected:
         return None
     grace = timedelta(seconds=profile.reuse_policy.grace_s)
-    if now < connection.doubted_at + grace or left_s <= REPLAY_LEAD_S:
+    if connection.doubted_at <= now < connection.doubted_at + grace or left_s <= REPLAY_LEAD_S:
         return None
     return now + timedelta(seconds=min(left_s - REPLAY_LEAD_S, 366 * 86_400.0))
 

@@ -127,8 +127,8 @@ def intents(generation: int) -> st.SearchStrategy[RefreshIntent]:
 
 
 @st.composite
-def connections(draw: st.DrawFn) -> ProviderConnection:
-    """Draw any connection that breaks no law."""
+def connections(draw: st.DrawFn, *, troubled: bool = False) -> ProviderConnection:
+    """Draw any connection that breaks no law; only with ``troubled`` can a refresh have failed."""
     status = draw(st.sampled_from(ConnectionStatus))
     if status is ConnectionStatus.ACTIVE:
         held = draw(credentials)
@@ -155,7 +155,7 @@ def connections(draw: st.DrawFn) -> ProviderConnection:
         last_sync_at=draw(st.none() | times),
         intent=draw(st.none() | intents(generation)) if is_active else None,
         doubted_at=draw(st.none() | times),
-        trouble=draw(st.none() | troubles(st.none() | times)),
+        trouble=draw(st.none() | troubles(st.none() | times)) if troubled else None,
         granted_at=draw(st.none() | times),
         grant_expires_at=draw(st.none() | times),
         endpoint_base=draw(st.none() | st.text(max_size=20)),

@@ -211,7 +211,7 @@ def test_nothing_is_shipped_under_a_foreign_name():
         (section(timeout_s=121), "providers.bank.timeout_s: expected 1 to 120"),
         (section(timeout_s=float("nan")), "providers.bank.timeout_s: Expected"),
         (section(connect_timeout_s=121), "providers.bank.connect_timeout_s: expected at most"),
-        (section(lifetime_default_s=float("inf")), "providers.bank.lifetime_default_s: expected a"),
+        (section(lifetime_default_s=float("inf")), "providers.bank.lifetime_default_s: Expected"),
         (section(grant_idle_s=-1), "providers.bank.grant_idle_s: Expected"),
         (section(extra_parameters={"Client_Secret": "x"}), "Client_Secret is not for a profile"),
         (section(extra_parameters={"refresh_token": "x"}), "refresh_token is not for a profile"),

@@ -1,0 +1,397 @@
+"""Each step of a refresh leaves the connection and the events that it must, and no others."""
+
+import itertools
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from domain.commands import Connect, Refresh
+from domain.connection import (
+    ConnectionStatus,
+    ProviderConnection,
+    Trouble,
+    broken_invariant,
+)
+from domain.decision import decide
+from domain.events import (
+    Event,
+    ProviderConnectionStatusChanged,
+    ProviderTokenRefreshAttempted,
+    ProviderTokenRefreshFailed,
+    ProviderTokenRefreshSucceeded,
+)
+from domain.exchange import Tokens, Verdict
+from domain.profile import (
+    NO_REUSE,
+    NON_ROTATING,
+    UNKNOWN_REUSE,
+    FailureClass,
+    ProviderProfile,
+    ReusePolicy,
+)
+from domain.refreshing import (
+    ATTEMPTED_AGAIN_S,
+    BACKOFF_S_MAX,
+    OUTCOME_UNKNOWN,
+    Step,
+    attempt_s_max,
+    begun,
+    died,
+    failed,
+    left_open,
+    succeeded,
+)
+from domain.token_read import GRANT_EXPIRED
+from tests.domain.shapes import (
+    ABOUT,
+    ATTEMPT_ID,
+    BEGUN_AT,
+    CONNECTION_ID,
+    FLYING,
+    GRANTED_AT,
+    IDLE,
+    NOW,
+    SLUG,
+    profiles,
+    sealed,
+    stored,
+    troubles,
+)
+from tests.fakes.world import CountingIds
+
+T, O, U, A = (  # noqa: E741 -- the letters of PROVIDERS.md section 4
+    FailureClass.TRANSIENT,
+    FailureClass.OPERATOR,
+    FailureClass.USER,
+    FailureClass.AMBIGUOUS,
+)
+PLAIN = ProviderProfile(slug=SLUG)
+FIRST_ID, SECOND_ID, THIRD_ID = itertools.islice(CountingIds(), 3)
+ATTEMPTED = ProviderTokenRefreshAttempted(
+    id=ATTEMPT_ID, occurred_at=BEGUN_AT, attempt_id=ATTEMPT_ID, **ABOUT
+)
+TOKENS = Tokens(access_token="a2", expires_at=NOW + timedelta(hours=1))
+
+
+def verdict(failure_class: FailureClass = T, **fields: Any) -> Verdict:
+    """Return a verdict of a class."""
+    told: dict[str, Any] = {"code": "server_error", "reason": "It broke"} | fields
+    return Verdict(failure_class=failure_class, **told)
+
+
+def fail(
+    told: Verdict,
+    connection: ProviderConnection = FLYING,
+    profile: ProviderProfile = PLAIN,
+    *,
+    draw: float = 0.0,
+    now: datetime = NOW,
+) -> Step:
+    """Return the step of a failure."""
+    return failed(connection, told, profile, draw=draw, now=now, ids=CountingIds())
+
+
+def told_of(
+    told: Verdict, *, now: datetime = NOW, retry_at: datetime | None = None, **fields: Any
+) -> list[Event]:
+    """Return the events that must tell of a failure."""
+    is_dead = told.failure_class is U
+    event = ProviderTokenRefreshFailed(
+        id=FIRST_ID,
+        occurred_at=now,
+        reason=told.reason,
+        needs_user_action=is_dead,
+        failure_class=told.failure_class,
+        code=told.code,
+        provider_code=told.provider_code,
+        retry_at=retry_at,
+        **fields,
+        **ABOUT,
+    )
+    changed = ProviderConnectionStatusChanged(
+        id=SECOND_ID,
+        occurred_at=now,
+        from_status=ConnectionStatus.ACTIVE,
+        to_status=ConnectionStatus.EXPIRED,
+        reason=told.reason,
+        **ABOUT,
+    )
+    return [event, changed] if is_dead else [event]
+
+
+def pause_s(told: Verdict, *, failures: int = 0, draw: float = 0.0) -> float | None:
+    """Return how long the provider may not be asked after so many failures and one more."""
+    trouble = Trouble(failure_class=T, code="c", reason="r", at=BEGUN_AT, failures=failures)
+    after = fail(told, replace(FLYING, trouble=trouble), draw=draw).connection.trouble
+    assert after is not None
+    return None if after.retry_at is None else (after.retry_at - NOW).total_seconds()
+
+
+def test_a_refresh_begins_with_an_intent_that_names_what_is_presented() -> None:
+    step = begun(IDLE, PLAIN, attempt_id=ATTEMPT_ID, owner="me", now=BEGUN_AT)
+
+    assert step == Step(FLYING, (ATTEMPTED,))
+    assert broken_invariant(step.connection) is None
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [FLYING, *(stored(status) for status in ConnectionStatus if status != "active")],
+    ids=lambda connection: connection.status,
+)
+def test_only_an_idle_active_connection_can_begin(connection: ProviderConnection) -> None:
+    with pytest.raises(AssertionError):
+        begun(connection, PLAIN, attempt_id=ATTEMPT_ID, owner="me", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected_s"),
+    [
+        ({}, 35.0),
+        ({"client_secrets": 0}, 35.0),
+        ({"client_secrets": 2}, 65.0),
+        ({"scope": "read"}, 65.0),
+        ({"client_secrets": 3, "scope": "read", "timeout_s": 10, "connect_timeout_s": 1}, 41.0),
+    ],
+)
+def test_an_attempt_ends_only_after_every_request_that_it_may_make(
+    fields: dict[str, Any], expected_s: float
+) -> None:
+    profile = ProviderProfile(slug=SLUG, **fields)
+    intent = begun(IDLE, profile, attempt_id=ATTEMPT_ID, owner="me", now=NOW).connection.intent
+
+    assert attempt_s_max(profile) == expected_s
+    assert intent is not None
+    assert intent.deadline_at == NOW + timedelta(seconds=expected_s)
+
+
+def test_success_leaves_the_new_credentials_and_nothing_of_the_attempt() -> None:
+    trouble = Trouble(failure_class=T, code="c", reason="r", at=BEGUN_AT, failures=3)
+    before = replace(FLYING, trouble=trouble, doubted_at=BEGUN_AT)
+
+    step = succeeded(before, TOKENS, sealed("new"), now=NOW, ids=CountingIds())
+
+    after = replace(IDLE, credentials=sealed("new"), generation=2, updated_at=NOW)
+    event = ProviderTokenRefreshSucceeded(
+        id=FIRST_ID, occurred_at=NOW, attempt_id=ATTEMPT_ID, **ABOUT
+    )
+    assert step == Step(after, (event,))
+    assert broken_invariant(after) is None
+
+
+def test_success_takes_what_the_answer_told_of_the_grant_and_the_place() -> None:
+    ends_at, base = NOW + timedelta(days=1), "https://us.example.com"
+    tokens = replace(TOKENS, grant_expires_at=ends_at, endpoint_base=base)
+
+    after = succeeded(FLYING, tokens, sealed(), now=NOW, ids=CountingIds()).connection
+
+    assert (after.grant_expires_at, after.endpoint_base) == (ends_at, base)
+
+
+def test_only_the_user_renews_a_grant() -> None:
+    expired = replace(IDLE, status=ConnectionStatus.EXPIRED)
+    connect = Connect(credentials=sealed("new"), **ABOUT)
+    refresh = Refresh(connection_id=CONNECTION_ID, credentials=sealed("new"))
+
+    by_provider = succeeded(FLYING, TOKENS, sealed("new"), now=NOW, ids=CountingIds()).connection
+    by_user = [
+        decide(expired, connect, now=NOW, ids=CountingIds()).connection,
+        decide(IDLE, refresh, now=NOW, ids=CountingIds()).connection,
+    ]
+
+    assert by_provider.granted_at == GRANTED_AT
+    for connection in by_user:
+        assert connection is not None
+        assert (connection.granted_at, connection.grant_expires_at) == (NOW, None)
+
+
+@pytest.mark.parametrize("failure_class", FailureClass)
+def test_a_failure_is_stored_and_told_with_all_that_is_known(failure_class: FailureClass) -> None:
+    told = verdict(failure_class, provider_code="sys_down", pauses_client=False)
+    is_dead = failure_class is U
+
+    step = fail(told, profile=ProviderProfile(slug=SLUG, probe_interval_s=77.0))
+
+    retry_s = {T: 0.5, O: 77.0, U: None, A: 0.5}[failure_class]
+    retry_at = None if retry_s is None else NOW + timedelta(seconds=retry_s)
+    trouble = Trouble(
+        failure_class=failure_class,
+        code="server_error",
+        provider_code="sys_down",
+        reason="It broke",
+        at=NOW,
+        failures=1,
+        ambiguous=failure_class is A,
+        retry_at=retry_at,
+    )
+    status = ConnectionStatus.EXPIRED if is_dead else ConnectionStatus.ACTIVE
+    after = replace(IDLE, status=status, trouble=trouble, updated_at=NOW)
+    events = told_of(told, retry_at=retry_at, attempt_id=ATTEMPT_ID)
+    assert step == Step(after, tuple(events))
+    assert broken_invariant(step.connection) is None
+
+
+@pytest.mark.parametrize(
+    ("connection", "policy", "outcome_unknown", "expected"),
+    [
+        (FLYING, NO_REUSE, True, BEGUN_AT),
+        (FLYING, UNKNOWN_REUSE, True, BEGUN_AT),
+        (FLYING, ReusePolicy("grace", 30), True, BEGUN_AT),
+        (FLYING, NON_ROTATING, True, None),
+        (FLYING, NO_REUSE, False, None),
+        (FLYING, UNKNOWN_REUSE, False, None),
+        (IDLE, NO_REUSE, True, None),
+        (replace(FLYING, doubted_at=GRANTED_AT), NO_REUSE, True, GRANTED_AT),
+        (replace(FLYING, doubted_at=GRANTED_AT), NO_REUSE, False, GRANTED_AT),
+    ],
+)
+def test_a_refresh_token_is_in_doubt_from_the_first_presentation_of_unknown_end(
+    connection: ProviderConnection,
+    policy: ReusePolicy,
+    outcome_unknown: bool,
+    expected: datetime | None,
+) -> None:
+    profile = ProviderProfile(slug=SLUG, reuse_policy=policy)
+
+    step = fail(verdict(A, outcome_unknown=outcome_unknown), connection, profile)
+
+    assert step.connection.doubted_at == expected
+    if outcome_unknown and connection.intent is not None:
+        cut_off = left_open(connection, profile, now=NOW, ids=CountingIds())
+        assert cut_off.connection.doubted_at == expected
+
+
+@pytest.mark.parametrize(
+    ("failures", "ceiling_s"),
+    [(0, 1), (1, 2), (2, 4), (3, 8), (7, 128), (8, 256), (9, 300), (10, 300), (2**53, 300)],
+)
+def test_the_pause_doubles_to_a_bound_and_is_spread_over_its_upper_half(
+    failures: int, ceiling_s: float
+) -> None:
+    for told in (verdict(T), verdict(A)):
+        assert pause_s(told, failures=failures, draw=0.0) == ceiling_s / 2
+        assert pause_s(told, failures=failures, draw=0.5) == ceiling_s * 0.75
+        assert pause_s(told, failures=failures, draw=1.0) == ceiling_s
+    assert ceiling_s <= BACKOFF_S_MAX
+
+
+@pytest.mark.parametrize(
+    ("told", "expected_s"),
+    [
+        (verdict(retry_after_s=0.0), 4.0),
+        (verdict(retry_after_s=3.9), 4.0),
+        (verdict(retry_after_s=4.1), 4.1),
+        (verdict(retry_after_s=3600.0), 3600.0),
+        (verdict(counts=False), 2.0),
+        (verdict(counts=False, retry_after_s=2.1), 2.1),
+        (verdict(U, retry_after_s=5.0), None),
+        (verdict(O, retry_after_s=5.0), None),
+    ],
+)
+def test_what_the_provider_asked_for_wins_where_it_is_longer_and_there_is_a_next_time(
+    told: Verdict, expected_s: float | None
+) -> None:
+    assert pause_s(told, failures=3) == expected_s
+
+
+@pytest.mark.parametrize(
+    "told", [verdict(O, pauses_client=False), verdict(T, retry_after_s=3e9)], ids=["probe", "wait"]
+)
+def test_a_failure_is_stored_however_long_the_pause_is(told: Verdict) -> None:
+    profile = ProviderProfile(slug=SLUG, probe_interval_s=3e9, retry_after_s_max=3e9)
+
+    assert fail(told, profile=profile).connection.intent is None
+
+
+@pytest.mark.parametrize(
+    ("told", "failures", "ambiguous"),
+    [
+        (verdict(T), 4, 0),
+        (verdict(T, counts=False), 3, 0),
+        (verdict(A), 4, 3),
+        (verdict(A, counts=False), 3, 3),
+        (verdict(O), 4, 0),
+        (verdict(U), 4, 0),
+    ],
+)
+def test_failures_are_counted_in_a_row_but_for_those_that_do_not_count(
+    told: Verdict, failures: int, ambiguous: int
+) -> None:
+    before = Trouble(
+        failure_class=A, code="c", reason="r", at=BEGUN_AT, failures=3, ambiguous=2, retry_at=NOW
+    )
+
+    trouble = fail(told, replace(FLYING, trouble=before)).connection.trouble
+
+    assert trouble is not None
+    assert (trouble.failures, trouble.ambiguous) == (failures, ambiguous)
+
+
+@pytest.mark.parametrize("profile", [PLAIN, None])
+@pytest.mark.parametrize(
+    ("age_s", "is_told_again"),
+    [(35.0, True), (ATTEMPTED_AGAIN_S - 0.1, True), (ATTEMPTED_AGAIN_S, False), (9999.0, False)],
+)
+def test_an_attempt_that_a_crash_cut_off_is_in_doubt_and_may_be_asked_about_at_once(
+    age_s: float, is_told_again: bool, profile: ProviderProfile | None
+) -> None:
+    now = BEGUN_AT + timedelta(seconds=age_s)
+
+    step = left_open(FLYING, profile, now=now, ids=CountingIds())
+
+    reason = "The daemon ended before the provider's answer was stored"
+    trouble = Trouble(
+        failure_class=A, code="outcome_unknown", reason=reason, at=now, failures=1, ambiguous=1
+    )
+    after = replace(IDLE, doubted_at=BEGUN_AT, trouble=trouble, updated_at=now)
+    events = told_of(OUTCOME_UNKNOWN, now=now, attempt_id=ATTEMPT_ID)
+    assert step == Step(after, ((ATTEMPTED,) if is_told_again else ()) + tuple(events))
+    assert broken_invariant(step.connection) is None
+
+
+def test_a_grant_that_has_ended_dies_without_an_attempt_id() -> None:
+    step = died(IDLE, GRANT_EXPIRED, PLAIN, now=NOW, ids=CountingIds())
+
+    reason = "The provider's grant has reached its end"
+    attempted = ProviderTokenRefreshAttempted(id=THIRD_ID, occurred_at=NOW, **ABOUT)
+    trouble = Trouble(failure_class=U, code="grant_expired", reason=reason, at=NOW, failures=1)
+    after = replace(IDLE, status=ConnectionStatus.EXPIRED, trouble=trouble, updated_at=NOW)
+    assert step == Step(after, (attempted, *told_of(GRANT_EXPIRED)))
+    assert broken_invariant(step.connection) is None
+
+
+steps_at = st.floats(-1e6, 1e6).map(lambda span_s: NOW + timedelta(seconds=span_s))
+
+
+@given(
+    st.none() | troubles(st.none() | steps_at),
+    st.builds(
+        verdict,
+        st.sampled_from(FailureClass),
+        outcome_unknown=st.booleans(),
+        counts=st.booleans(),
+        pauses_client=st.booleans(),
+        retry_after_s=st.none() | st.floats(0, 3600),
+    ),
+    profiles,
+    st.floats(0, 1),
+    steps_at,
+)
+def test_whenever_a_refresh_fails_its_laws_hold_and_the_credentials_stay(
+    before: Trouble | None, told: Verdict, profile: ProviderProfile, draw: float, now: datetime
+) -> None:
+    flying = replace(FLYING, trouble=before)
+
+    for step in (
+        fail(told, flying, profile, draw=draw, now=now),
+        left_open(flying, profile, now=now, ids=CountingIds()),
+    ):
+        after = step.connection
+        assert broken_invariant(after) is None
+        assert (after.intent, after.updated_at) == (None, max(now, flying.updated_at))
+        assert (after.credentials, after.generation) == (flying.credentials, flying.generation)
+        assert after.is_active or told.failure_class is U

@@ -224,6 +224,14 @@ CASES = {
     "quirk-21-outside-nearly-over": Case(MAY, doubted(30, ago_s=120), GRACE),
     "quirk-21-outside-rejected": Case(MUST, doubted(31, ago_s=120), GRACE, REJECTED),
     "quirk-21-inside-backoff": Case(STALE, doubted(31, ago_s=1, **AMBIGUOUS), GRACE),
+    # A doubt or a token that a faster clock wrote lies in this one's future.
+    "quirk-23-doubt-of-a-faster-clock": Case(STALE, doubted(3000, ago_s=-60), STRICT, FORCE),
+    "quirk-23-unknown-of-a-faster-clock": Case(STALE, doubted(3000, ago_s=-60), UNKNOWN, FORCE),
+    "quirk-36-nothing-settles": Case(MUST, held(99, age_s=-60), PLAIN, REJECTED),
+    # A profile's times are at most a century.
+    "quirk-25-outlives-the-calendar": Case(
+        MUST, held(0, granted_at=NOW), profile(grant_lifetime_s=3e9)
+    ),
 }
 
 
@@ -237,18 +245,6 @@ def read(
     """Return the reading at NOW."""
     wish = GetToken(connection_id=CONNECTION_ID, **ask)
     return read_token(connection, wish, of, presented=presented, now=NOW)
-
-
-CASES |= {
-    # A doubt or a token that a faster clock wrote lies in this one's future.
-    "quirk-23-doubt-of-a-faster-clock": Case(STALE, doubted(3000, ago_s=-60), STRICT, FORCE),
-    "quirk-23-unknown-of-a-faster-clock": Case(STALE, doubted(3000, ago_s=-60), UNKNOWN, FORCE),
-    "quirk-36-nothing-settles": Case(MUST, held(99, age_s=-60), PLAIN, REJECTED),
-    # A profile's times are at most a century.
-    "quirk-25-outlives-the-calendar": Case(
-        MUST, held(0, granted_at=NOW), profile(grant_lifetime_s=3e9)
-    ),
-}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

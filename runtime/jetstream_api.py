@@ -169,6 +169,8 @@ async def create_stream(link: NatsLink, config: dict[str, object]) -> StreamInfo
     info = _decode(_stream_info, answer)
     if info.error is not None:
         raise JetStreamError(info.error)
+    if not info.config:
+        raise NoAnswerError("the answer is not JetStream's")
     return info
 
 
@@ -205,6 +207,9 @@ async def create_reading_consumer(
     info = _decode(_consumer_info, answer)
     if info.error is not None:
         raise JetStreamError(info.error)
+    if not info.name:
+        # Taken for a consumer, it would have nothing to read: an empty list where there is much.
+        raise NoAnswerError("the answer is not JetStream's")
     return info
 
 

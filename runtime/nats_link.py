@@ -132,17 +132,20 @@ class NatsLink:
                     **self._login.options(),
                 )
                 self._inbox = self._client.new_inbox()
-                if self._inbox_prefix != PLAIN_INBOX:
-                    # Nobody else has business there: a request that names it would have us
-                    # answer ourselves.
-                    self._client.forbid_replies(self._inbox_prefix.encode() + b".")
+                # Nobody else has business there: a request that names it would have us answer
+                # ourselves. Where all share a prefix, what is ours below it is.
+                shared = self._inbox_prefix == PLAIN_INBOX
+                ours = self._inbox if shared else self._inbox_prefix
+                self._client.forbid_replies(f"{ours}.".encode())
                 await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
                 await self.flush()
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
             self._closing = True
             with contextlib.suppress(Exception):
                 await self._client.close()
-            cause = self._refusal or _cause(error)
+            # urllib's words for a URL that it cannot read quote the password in it.
+            unreadable = isinstance(error, ValueError)
+            cause = "its URL or key cannot be read" if unreadable else self._refusal or _cause(error)
             raise CannotConnectError(f"cannot connect to {self.url}: {cause}") from None
         self._connected.set()
         self._probe = asyncio.create_task(self._probe_for_ever(), name="nats-probe")

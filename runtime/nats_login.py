@@ -1,11 +1,14 @@
 """Where a NATS server is, how to be let in, and the bounds of the connection to it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from actors.world import Count, Seconds
+
+_AFTER_HOST = re.compile(r"[/?#]")
 
 
 class LinkLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,9 +36,13 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def address(self) -> str:
-        """The URL without any user, password or query in it."""
-        scheme, _, _ = self.url.partition("://")
-        host = self.url.rpartition("://")[2].rpartition("@")[2].partition("?")[0]
+        """The URL without any user, password, path or query in it."""
+        scheme, found, rest = self.url.partition("://")
+        before, _, host = (rest if found else self.url).rpartition("@")
+        if _AFTER_HOST.search(before):
+            # Was that a mark in the password, or the @ in the query? Show neither.
+            return "an address that is not shown"
+        host = _AFTER_HOST.split(host, maxsplit=1)[0]
         return f"{scheme}://{host}" if scheme in ("nats", "tls", "ws", "wss") else host
 
     def __repr__(self) -> str:

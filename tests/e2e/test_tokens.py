@@ -220,3 +220,29 @@ async def test_no_token_shows_in_the_log_the_events_or_the_files(scene: Scene):
     for secret in secrets:
         assert secret not in shown
         assert secret.encode() not in stored
+
+
+async def test_callers_that_wait_for_a_token_are_bounded_apart_from_commands(tmp_path: Path):
+    async with running_fake_provider() as provider:
+        config = write_config(tmp_path, provider)
+        with config.open("a") as file:
+            file.write("[service.limits]\ntoken_callers_max = 20\ncommands_max = 5\n")
+        async with (
+            daemon_process(tmp_path / "data", "--config", str(config)) as daemon,
+            plain_caller(**daemon.context) as caller,
+        ):
+            connection_id, _ = await connect(caller, provider)
+            provider.quirks.set({"hang": "before"})
+            waiting = [asyncio.create_task(token(caller, connection_id)) for _ in range(20)]
+            await eventually(lambda: provider.stats.hanging == 1)
+            await caller.ask("status")
+
+            beyond = await token(caller, connection_id)
+            command = await caller.get(connection_id)
+            provider.quirks.set({"hang": "no"})
+            provider.release()
+            answers = await asyncio.gather(*waiting)
+
+    assert beyond.code == "OVERLOADED"
+    assert command["generation"] == 1
+    assert {answer.code for answer in answers} == {"ok"}

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import nats.errors
 from nats.aio.msg import Msg
+from nkeys import NkeysError
 
 from runtime.logs import log
 from runtime.nats_client import ArmouredClient, header_block
@@ -139,13 +140,13 @@ class NatsLink:
                 self._client.forbid_replies(f"{ours}.".encode())
                 await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
                 await self.flush()
-        except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
+        except (OSError, nats.errors.Error, TimeoutError, ValueError, NkeysError) as error:
             self._closing = True
             with contextlib.suppress(Exception):
                 await self._client.close()
-            # urllib's words for a URL that it cannot read quote the password in it.
-            unreadable = isinstance(error, ValueError)
-            cause = "its URL or key cannot be read" if unreadable else self._refusal or _cause(error)
+            # A text of urllib or of a decoder may quote what it could not read.
+            unreadable = isinstance(error, ValueError | NkeysError)
+            cause = "the URL or the key is none" if unreadable else self._refusal or _cause(error)
             raise CannotConnectError(f"cannot connect to {self.url}: {cause}") from None
         self._connected.set()
         self._probe = asyncio.create_task(self._probe_for_ever(), name="nats-probe")

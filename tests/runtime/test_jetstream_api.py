@@ -3,7 +3,13 @@
 import pytest
 from nats.aio.msg import Msg
 
-from runtime.jetstream_api import last_message, read_pub_ack, stream_info
+from runtime.jetstream_api import (
+    create_reading_consumer,
+    create_stream,
+    last_message,
+    read_pub_ack,
+    stream_info,
+)
 from runtime.nats_link import NatsLink, NoAnswerError
 
 ODD = [
@@ -35,3 +41,7 @@ async def test_an_odd_answer_is_never_taken_for_nothing_stored(data: bytes):
         await stream_info(_Answering(data), "KV_x")
     with pytest.raises(NoAnswerError):
         read_pub_ack(Msg(None, data=data))  # type: ignore[arg-type]
+    with pytest.raises(NoAnswerError):
+        await create_stream(_Answering(data), {"name": "KV_x"})
+    with pytest.raises(NoAnswerError):
+        await create_reading_consumer(_Answering(data), "KV_x", start_seq=1)

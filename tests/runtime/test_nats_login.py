@@ -4,6 +4,8 @@ import pytest
 
 from runtime.nats_login import Login
 
+HIDDEN = "an address that is not shown"
+
 
 @pytest.mark.parametrize(
     ("url", "address"),
@@ -15,10 +17,22 @@ from runtime.nats_login import Login
         ("nats://bob:hun@ter2@example.com:1", "nats://example.com:1"),
         ("nats://example.com?token=hunter2", "nats://example.com"),
         ("bob:hunter2://x@example.com", "example.com"),
+        ("hunter2@", ""),
+        ("nats://example.com:4222/?hunter2", "nats://example.com:4222"),
+        ("nats://example.com/hunter2", "nats://example.com"),
+        ("nats://example.com#hunter2", "nats://example.com"),
+        ("example.com?token=hunter2://x", "example.com"),
+        ("wss://bob:hunter2@[::1]:443/x", "wss://[::1]:443"),
+        ("nats://example.com?token=hunt@er2", HIDDEN),
+        ("nats://bob:hun/ter2@example.com:1", HIDDEN),
+        ("nats://bob:hun?ter2@example.com:1", HIDDEN),
+        ("nats://bob:hun#ter2@example.com:1", HIDDEN),
+        ("nats://a:hunter2@h1,nats://b:hunter2@h2", HIDDEN),
     ],
 )
 def test_an_address_never_shows_what_stands_before_the_host(url: str, address: str):
     shown = Login(url=url).address
 
     assert "hun" not in shown
+    assert "er2" not in shown
     assert shown == address

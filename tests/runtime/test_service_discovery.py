@@ -9,8 +9,8 @@ from uuid import UUID
 import anyio
 import pytest
 
-from runtime.config import Config, NatsConfig
-from runtime.daemon import Daemon, run_daemon
+from runtime.config import Config, KeysConfig, NatsConfig
+from runtime.daemon import KEYRING_FILE, Daemon, run_daemon
 from runtime.nats_link import NatsLink, NoRespondersError, open_link
 from runtime.subjects import bucket_stream
 from tests.fakes.eventually import eventually
@@ -277,4 +277,7 @@ def _at(daemon: Daemon, folder: Path) -> Config:
     password_file = folder / "password"
     assert login.password is not None
     password_file.write_text(login.password)
-    return Config(nats=NatsConfig(url=login.url, user=login.user, password_file=password_file))
+    return Config(
+        nats=NatsConfig(url=login.url, user=login.user, password_file=password_file),
+        keys=KeysConfig(file=folder / KEYRING_FILE),
+    )

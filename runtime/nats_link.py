@@ -133,11 +133,10 @@ class NatsLink:
                     **self._login.options(),
                 )
                 self._inbox = self._client.new_inbox()
-                # Nobody else has business there: a request that names it would have us answer
-                # ourselves. Where all share a prefix, what is ours below it is.
-                shared = self._inbox_prefix == PLAIN_INBOX
-                ours = self._inbox if shared else self._inbox_prefix
-                self._client.forbid_replies(f"{ours}.".encode())
+                if self._inbox_prefix != PLAIN_INBOX:
+                    # Nobody else has business there: a request that names it would have us
+                    # answer ourselves.
+                    self._client.forbid_replies(self._inbox_prefix.encode() + b".")
                 await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
                 await self.flush()
         except (OSError, nats.errors.Error, TimeoutError, ValueError, NkeysError) as error:

@@ -8,6 +8,7 @@ import msgspec
 
 from actors.world import Count, Seconds
 
+_SCHEME = re.compile(r"(nats|tls|wss?)://")
 _AFTER_HOST = re.compile(r"[/?#]")
 
 
@@ -37,13 +38,13 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def address(self) -> str:
         """The URL without any user, password, path or query in it."""
-        scheme, found, rest = self.url.partition("://")
-        before, _, host = (rest if found else self.url).rpartition("@")
+        known = _SCHEME.match(self.url)
+        scheme = known[0] if known else ""
+        before, _, host = self.url.removeprefix(scheme).rpartition("@")
         if _AFTER_HOST.search(before):
             # Was that a mark in the password, or the @ in the query? Show neither.
             return "an address that is not shown"
-        host = _AFTER_HOST.split(host, maxsplit=1)[0]
-        return f"{scheme}://{host}" if scheme in ("nats", "tls", "ws", "wss") else host
+        return scheme + _AFTER_HOST.split(host, maxsplit=1)[0]
 
     def __repr__(self) -> str:
         """Show the address alone."""

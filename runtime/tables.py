@@ -53,8 +53,8 @@ def show_event(sequence: int, event: Mapping[str, Any]) -> str:
         for name in ("reason", "needs_user_action", "from_status", "to_status")
         if data.get(name) is not None
     )
-    line = f"{sequence:>8}  {event['time']}  {event['subject']}  {data['provider_slug']}"
-    return f"{line}  {event['type']}  {detail}".rstrip()
+    named = (event["time"], event["subject"], data["provider_slug"], event["type"])
+    return "  ".join([f"{sequence:>8}", *map(_cell, named), detail]).rstrip()
 
 
 def _cell(value: object) -> str:

@@ -136,8 +136,9 @@ async def test_the_permissions_in_the_papers_let_each_do_its_part_and_no_more(
         async def overhear(message: Msg) -> None:
             overheard.append(message.data)
 
-        for inbox in ("_INBOX.>", "_INBOX_refreshd.>", "_INBOX_app.>", "_INBOX_tokens.>"):
-            await clients["reader"].subscribe(inbox, cb=overhear)
+        for name in ("_INBOX", "_INBOX_refreshd", "_INBOX_app", "_INBOX_tokens", "$KV", "$JS"):
+            await clients["reader"].subscribe(f"{name}.>", cb=overhear)
+        await clients["reader"].subscribe(">", cb=overhear)
 
         async def code(name: str, subject: str, body: bytes = b"") -> str:
             try:

@@ -1,7 +1,9 @@
 """A private file is there whole and for its owner alone, or it is not there."""
 
+import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,23 @@ def test_a_draft_that_cannot_take_its_place_is_removed(tmp_path: Path):
         replace_private_file(tmp_path / "folder", b"content")
 
     assert names_in(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("write", [create_private_file, replace_private_file])
+def test_a_disk_that_is_full_is_told_with_the_file_and_leaves_no_draft(
+    tmp_path: Path, write: Callable[[Path, bytes], None], monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "file"
+
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left on device") as failed:
+        write(path, b"content")
+
+    assert str(path) in str(failed.value)
+    assert names_in(tmp_path) == []
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runtime.tables import show_connections, show_fields
+from runtime.tables import show_connections, show_event, show_fields
 
 ID = "01890000-0000-7000-8000-00000000c0de"
 
@@ -31,6 +31,18 @@ def test_no_control_character_reaches_the_terminal(alias: str):
 
     assert all(character.isprintable() or character == "\n" for character in shown)
     assert len(show_connections([_connection(alias)]).splitlines()) == 3
+
+
+@pytest.mark.parametrize("field", ["time", "subject", "type", "provider_slug", "reason"])
+def test_no_control_character_of_an_event_reaches_the_terminal(field: str):
+    event = dict.fromkeys(("time", "subject", "type"), "x") | {field: "a\x1b[31m\nb"}
+    data = {"provider_slug": "x", "reason": "x"} | {field: "a\x1b[31m\nb"}
+
+    shown = show_event(7, event | {"data": data})
+
+    assert shown.startswith("       7  ")
+    assert "a?[31m?b" in shown
+    assert shown.isprintable()
 
 
 def test_a_long_alias_does_not_squeeze_the_id():

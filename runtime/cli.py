@@ -5,6 +5,7 @@ configuration, 3 not found, 4 conflict, 5 re-authorisation required, 69 unavaila
 """
 
 import asyncio
+import ctypes
 import json
 import os
 import resource
@@ -51,6 +52,8 @@ app = App(
     version=VERSION,
 )
 _SOMEWHERE = Place()
+_REPEATS_MAX = 20
+_PR_SET_DUMPABLE = 4
 _HERE = Asking()
 
 
@@ -63,9 +66,8 @@ def serve_command(*, place: Place = _SOMEWHERE) -> None:
     """Run the daemon until SIGTERM or Ctrl-C; a second signal ends it at once."""
     settings = place.settings()
     as_json = {"auto": None, "json": True, "text": False}[settings.log.format]
-    configure_logs(level=settings.log.level, as_json=as_json)
-    # A core file would hold keys and tokens.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    configure_logs(level=settings.log.level, as_json=as_json, repeats_max=_REPEATS_MAX)
+    leave_no_core()
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -81,6 +83,17 @@ def serve_command(*, place: Place = _SOMEWHERE) -> None:
         await serve(settings, place.folder(), announce=to_stderr, stop=stop)
 
     uvloop.run(run())
+
+
+def leave_no_core() -> None:
+    """Let no core file be made of this process: it would hold keys and tokens.
+
+    On Linux no other process of its user may read its memory from now on, either.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        # The limit does not hold where cores are piped to a program.
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
 
 @app.command

@@ -20,6 +20,7 @@ class _Reply(msgspec.Struct):
     error: Failure | None = None
 
 
+_event = msgspec.json.Decoder(dict[str, Any])
 _reply = msgspec.json.Decoder(_Reply)
 
 
@@ -48,8 +49,12 @@ class CommandClient:
         try:
             reply = _reply.decode(answer.data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise NoAnswerError("the answer is not refreshd's") from None
-        return Success(reply.ok) if reply.error is None else reply.error
+            reply = _Reply()
+        if reply.error is not None:
+            return reply.error
+        if reply.ok is msgspec.UNSET:
+            raise NoAnswerError("the answer is not refreshd's")
+        return Success(reply.ok)
 
     async def events(
         self,
@@ -62,7 +67,7 @@ class CommandClient:
         """Yield stream sequence and CloudEvent of each event, oldest first.
 
         Raises:
-            LinkError, JetStreamError: The stream cannot be read.
+            LinkError, JetStreamError: The stream cannot be read, or holds what is no event.
         """
         subject = events_filter(
             self._prefix, provider_slug=provider_slug, connection_id=connection_id
@@ -70,4 +75,8 @@ class CommandClient:
         async for message in read_stream(
             self._link, EVENT_STREAM, start_seq=start_seq, filter_subject=subject, follow=follow
         ):
-            yield message.sequence, msgspec.json.decode(message.data)
+            try:
+                event = _event.decode(message.data)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                raise NoAnswerError(f"event {message.sequence} is not refreshd's") from None
+            yield message.sequence, event

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from actors.world import Limits
+from actors.world import Limits, Seconds
 from runtime.connection_store import StoreLimits
 from runtime.event_log import EventLogLimits
 from runtime.nats_link import LinkLimits, Login
@@ -88,7 +88,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The endpoints."""
 
     prefix: str = DEFAULT_PREFIX
-    drain_grace_s: Annotated[float, Meta(gt=0)] = 20.0
+    drain_grace_s: Seconds = 20.0
     """How long SIGTERM waits for what is under way."""
     limits: ServiceLimits = ServiceLimits()
 

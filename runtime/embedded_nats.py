@@ -5,7 +5,9 @@ it when the daemon is killed (``PR_SET_PDEATHSIG``). It has a session of its own
 reaches the daemon first, which then drains while NATS is still there.
 
 User, password and port are kept in ``<data-dir>/context.json`` and used again, so that clients
-survive a restart. JetStream runs with ``sync_interval: always``.
+survive a restart. Another port is taken when another program listens there, and another
+password with it: that program may have been sent the last one. JetStream runs with
+``sync_interval: always``.
 """
 
 import asyncio
@@ -99,12 +101,14 @@ class EmbeddedNats:
         login = Login(
             url=last.url if last else "",
             user=(last.user if last else "") or _USER,
-            password=(last.password if last else "") or secrets.token_urlsafe(32),
+            password=(last.password if last else "") or _new_password(),
         )
         wanted = self._port or _port_of(login.url)
         url = await self._spawn(program, login, wanted)
         if url is None and wanted is not None and self._port is None:
             log.warning("embedded_nats_port_taken", port=wanted)
+            # Clients may have sent the login to whoever listens there now.
+            login = msgspec.structs.replace(login, password=_new_password())
             url = await self._spawn(program, login, None)
         if url is None:
             raise EmbeddedNatsError(
@@ -218,6 +222,11 @@ class EmbeddedNats:
         }
         content = msgspec.json.format(msgspec.json.encode(context), indent=2)
         replace_private_file(self._context_path, content + b"\n")
+
+
+def _new_password() -> str:
+    """Return a password that nobody can guess."""
+    return secrets.token_urlsafe(32)
 
 
 def _find_server(given: Path | None) -> Path:

@@ -4,14 +4,18 @@ Log calls name an event and give plain fields. Nothing logs a payload, a credent
 exception's text from outside; the processor below is the second net, not the first.
 """
 
+import atexit
 import contextlib
 import logging
 import select
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from domain.credentials import Opaque, Sealed, Secret, Unsealed
 
@@ -20,15 +24,20 @@ _SECRET_KEYS = frozenset(
     | {"encrypted_data", "authorization", "payload", "body", "ciphertext"}
 )
 
+_PERIOD_S = 10.0
+
 log: Any = structlog.get_logger("refreshd")
 
 
-def configure_logs(*, level: str = "info", as_json: bool | None = None) -> None:
+def configure_logs(
+    *, level: str = "info", as_json: bool | None = None, repeats_max: int | None = None
+) -> None:
     """Set up logging for the process.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
         as_json: None chooses readable lines on a terminal and JSON lines elsewhere.
+        repeats_max: How many lines of one event are shown in ten seconds; None for all.
     """
     if as_json is None:
         as_json = not sys.stderr.isatty()
@@ -40,8 +49,14 @@ def configure_logs(*, level: str = "info", as_json: bool | None = None) -> None:
         if as_json
         else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
+    few: list[Processor] = []
+    if repeats_max is not None:
+        repeats = FewRepeats(repeats_max)
+        atexit.register(repeats.tell)
+        few = [repeats]
     structlog.configure(
         processors=[
+            *few,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             hide_secrets,
@@ -89,6 +104,44 @@ class _Lossy:
     def flush(self) -> None:
         with contextlib.suppress(OSError, ValueError):
             self._stream.flush()
+
+
+class FewRepeats:
+    """Shows an event so many times in a period, and then tells how many lines were left out.
+
+    Many warnings are caused by what callers do, and callers can do it very often. Errors are
+    always shown: each names what an operator must look at.
+    """
+
+    def __init__(self, repeats_max: int, *, now: Callable[[], float] = time.monotonic) -> None:
+        """Start the first period with the first line."""
+        self._repeats_max = repeats_max
+        self._now = now
+        self._until_s = 0.0
+        self._lines: Counter[str] = Counter()
+
+    def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        """Return ``event``, or drop it."""
+        if method in ("error", "critical", "exception"):
+            return event
+        if self._now() >= self._until_s:
+            self._until_s = self._now() + _PERIOD_S
+            self.tell()
+        self._lines[event["event"]] += 1
+        if self._lines[event["event"]] > self._repeats_max:
+            raise structlog.DropEvent
+        return event
+
+    def tell(self) -> None:
+        """Log what was left out, if anything was, and count from zero again."""
+        left_out = {
+            name: lines - self._repeats_max
+            for name, lines in self._lines.items()
+            if lines > self._repeats_max
+        }
+        self._lines.clear()
+        if left_out:
+            log.warning("lines_left_out", lines=left_out)
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -143,9 +143,7 @@ class NatsLink:
             self._closing = True
             with contextlib.suppress(Exception):
                 await self._client.close()
-            # A text of urllib or of a decoder may quote what it could not read.
-            unreadable = isinstance(error, ValueError | NkeysError)
-            cause = "the URL or the key is none" if unreadable else self._refusal or _cause(error)
+            cause = self._refusal or _cause(error)
             raise CannotConnectError(f"cannot connect to {self.url}: {cause}") from None
         self._connected.set()
         self._probe = asyncio.create_task(self._probe_for_ever(), name="nats-probe")

@@ -15,6 +15,7 @@ from runtime.jetstream_api import (
     create_stream,
     stream_info,
 )
+from runtime.logs import log
 from runtime.nats_link import LinkError, NatsLink
 from runtime.subjects import EVENT_STREAM, bucket_name, bucket_stream, events_filter
 
@@ -128,7 +129,22 @@ async def _ensure(
         found = info.config.get(setting, _ABSENT.get(setting))
         if found != wanted:
             raise StreamsError(f"stream {name} has {setting}={found!r}, not {wanted!r}: {why}")
+    room, needed = _number(info.config, "max_msg_size"), _number(config, "max_msg_size")
+    if 0 < room < needed:
+        raise StreamsError(
+            f"stream {name} has max_msg_size={room}, but service.limits.credential_bytes_max takes "
+            f"{needed}: what was accepted could not be stored"
+        )
+    replicas, configured = _number(info.config, "num_replicas"), _number(config, "num_replicas")
+    if replicas != configured:
+        log.warning("replicas_differ", stream=name, replicas=replicas, configured=configured)
     return info
+
+
+def _number(config: Mapping[str, object], setting: str) -> int:
+    """Return a setting that is a number; 0 where there is none."""
+    number = config.get(setting)
+    return number if isinstance(number, int) else 0
 
 
 _ABSENT: dict[str, object] = {

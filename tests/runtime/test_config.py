@@ -289,6 +289,7 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting(name: str)
         "REFRESHD_STATE_LIMITS_WRITE_TIMEOUT_S",
         "REFRESHD_EVENTS_LIMITS_BATCH_EVENTS_MAX",
         "REFRESHD_NATS_LINK_PROBE_INTERVAL_S",
+        "REFRESHD_SERVICE_DRAIN_GRACE_S",
     ],
 )
 def test_a_bound_that_bounds_nothing_is_refused(name: str, value: str):

@@ -8,7 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import anyio
@@ -65,6 +65,16 @@ def listening_addresses(pid: int) -> list[str]:
 def visible_to_others(pid: int) -> bytes:
     """Return the arguments and the environment of a process."""
     return b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
+
+
+@contextlib.contextmanager
+def squatting(port: int) -> Generator[None]:
+    """Listen on a port that was the server's."""
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind(("127.0.0.1", port))
+        squatter.listen()
+        yield
 
 
 def fake_server(folder: Path, script: str) -> Path:
@@ -152,17 +162,35 @@ async def test_another_port_is_taken_when_the_last_one_is_not_free(
     login = await server.start()
     await server.stop()
 
-    with socket.socket() as squatter:
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        squatter.bind(("127.0.0.1", port_of(login)))
-        squatter.listen()
+    with squatting(port_of(login)):
         moved = await server.start()
 
     assert moved.url != login.url
-    assert moved.password == login.password
     context = read_context(tmp_path / CONTEXT_FILE)
     assert context is not None
-    assert context.url == moved.url
+    assert context.login() == moved
+
+
+async def test_a_login_sent_to_whoever_took_the_port_is_of_no_use_to_him(
+    server: EmbeddedNats, tmp_path: Path
+):
+    login = await server.start()
+    await server.stop()
+
+    with squatting(port_of(login)):
+        moved = await server.start()
+    caught = msgspec.structs.replace(login, url=moved.url)
+
+    with pytest.raises(LinkError, match="Authorization Violation"):
+        async with open_link(caught, name="squatter", limits=HURRIED):
+            pass
+    async with open_link(moved, name="client"):
+        await server.stop()
+    again = EmbeddedNats(tmp_path, server_bin=None, port=None)
+    try:
+        assert await again.start() == moved
+    finally:
+        await again.stop()
 
 
 async def test_a_configured_port_that_is_taken_is_an_error_that_names_the_log(tmp_path: Path):

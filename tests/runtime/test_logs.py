@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Generator
 from typing import Any
@@ -13,8 +14,9 @@ import structlog
 from structlog.testing import capture_logs
 
 from domain.credentials import CredentialType, Opaque, Sealed, Secret, Unsealed
-from runtime.logs import configure_logs, hide_secrets, log
+from runtime.logs import FewRepeats, configure_logs, hide_secrets, log
 from runtime.world import LoggingJournal
+from tests.conftest import ROOT
 
 ID = UUID(int=1)
 SECRET_VALUES = [
@@ -192,6 +194,46 @@ def test_a_pipe_that_nobody_reads_does_not_stop_the_daemon_and_the_loss_is_told(
     assert 0 < len(kept) < 5000
     assert json.loads(kept[-1])["number"] == len(kept) - 1
     assert after.startswith(f"({5000 - len(kept)} lines were lost)".encode()) or len(after) < 4096
+
+
+def test_an_event_beyond_the_bound_is_left_out_until_the_period_is_over():
+    now_s = 100.0
+    repeats = FewRepeats(3, now=lambda: now_s)
+
+    def is_shown(event: str) -> bool:
+        try:
+            return bool(repeats(None, "warning", {"event": event}))
+        except structlog.DropEvent:
+            return False
+
+    with capture_logs() as logs:
+        assert [is_shown("event") for _ in range(50)] == [True] * 3 + [False] * 47
+        assert is_shown("other")
+        now_s = 109.9
+        assert not is_shown("event")
+        assert logs == []
+        now_s = 110.1
+        assert is_shown("event")
+
+    [told] = logs
+    assert told["event"] == "lines_left_out"
+    assert told["lines"] == {"event": 48}
+
+
+def test_what_was_left_out_last_is_told_at_the_end():
+    code = """if True:
+        from runtime.logs import configure_logs, log
+        configure_logs(as_json=True, repeats_max=2)
+        for _ in range(5):
+            log.warning("event")
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+
+    told = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [line["event"] for line in told] == ["event", "event", "lines_left_out"]
+    assert told[-1]["lines"] == {"event": 3}
 
 
 def test_a_crash_is_told_by_its_type_and_place_and_never_by_its_text():

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from runtime.jetstream_api import create_stream, stream_info
 from runtime.nats_link import NatsLink, open_link
@@ -48,6 +49,11 @@ async def tamper(link: NatsLink, stream: str, **settings: object) -> None:
     config = await config_of(link, stream)
     await api(link, "DELETE", stream)
     await create_stream(link, config | settings)
+
+
+async def tamper_with_all_buckets(link: NatsLink, **settings: object) -> None:
+    for partition in range(8):
+        await tamper(link, bucket_stream(partition), **settings)
 
 
 async def names(link: NatsLink) -> list[str]:
@@ -198,6 +204,33 @@ async def test_an_operator_may_keep_events_for_longer(link: NatsLink):
     await api(link, "UPDATE", EVENT_STREAM, config | {"max_age": 0, "max_bytes": 10**9})
 
     await ensure_streams(link, SETTINGS)
+
+
+async def test_a_bucket_without_room_for_what_is_accepted_is_refused(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+    more = msgspec.structs.replace(SETTINGS, record_bytes_max=200_001)
+
+    with pytest.raises(StreamsError, match=r"max_msg_size=200000, .*credential_bytes_max.* 200001"):
+        await ensure_streams(link, more)
+
+    for enough in (200_000, 1000):
+        await ensure_streams(link, msgspec.structs.replace(SETTINGS, record_bytes_max=enough))
+    await tamper_with_all_buckets(link, max_msg_size=-1)
+    await ensure_streams(link, more)
+
+
+async def test_streams_with_other_replicas_than_configured_are_told(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+
+    with capture_logs() as logs:
+        await ensure_streams(link, SETTINGS)
+        assert logs == []
+        await ensure_streams(link, msgspec.structs.replace(SETTINGS, replicas=3))
+
+    assert {entry["event"] for entry in logs} == {"replicas_differ"}
+    assert sorted(entry["stream"] for entry in logs) == await names(link)
+    assert logs[0]["replicas"] == 1
+    assert logs[0]["configured"] == 3
 
 
 async def test_the_number_of_requests_does_not_grow_with_the_records(link: NatsLink):

@@ -4,10 +4,9 @@ A burst is drained in one go: decided one command after another, stored by one w
 the events published, then each caller answered, all in order. Nothing is published that is
 not stored, and nobody is told of a success that is not stored.
 
-Two things can be left over when the world fails, and both are *debts* (``actors.debts``), paid
-before anything newer is published: events that are not acknowledged, and a write whose outcome
-is unknown. Its callers were answered ``DATABASE_ERROR`` when their time was up, and so is every
-command that comes before the write is settled, because what it would act on is not known.
+What is left over when the world fails are *debts* (``actors.debts``), paid before anything newer
+is published. Until a write in doubt is settled, what a command would act on is not known, and
+it is answered ``DATABASE_ERROR``.
 
 While a *flight* (``actors.flight``) asks the provider, reads are answered from what is stored and
 commands that change state wait for it. Callers of ``token`` never stand in line with commands.
@@ -23,7 +22,8 @@ import anyio
 
 from actors.burst import ANOTHER_WRITER, Burst, answer_failed
 from actors.debts import Debts, UnsettledWrite
-from actors.flight import Flight, Wish, database_error
+from actors.flight import Flight
+from actors.landing import Wish, database_error
 from actors.mailbox import Envelope, Mailbox, without_late_ones
 from actors.ports import (
     EventLogUnavailableError,
@@ -32,7 +32,7 @@ from actors.ports import (
     StoreUnavailableError,
     WriteConflictError,
 )
-from actors.token_desk import IN_PROGRESS, TokenDesk
+from actors.token_desk import IN_PROGRESS, TokenDesk, answer_from_memory
 from actors.world import Limits, World, refused_as_overloaded
 from domain.commands import Get, GetToken
 from domain.events import Event
@@ -41,7 +41,6 @@ from domain.result import Failure
 
 _UNSETTLED = "an earlier write is still unsettled"
 _INTERNAL = "internal error"
-
 SpawnFlight = Callable[[Flight, Wish | None], None]
 
 
@@ -88,25 +87,29 @@ class ConnectionActor:
     @property
     def knows_nothing(self) -> bool:
         """Whether there is nothing worth keeping in memory: no stored connection, no debt."""
-        return not self._debts and (self._stored is None or self._stored.connection is None)
+        if self._debts or self._flight is not None:
+            return False
+        return self._stored is None or self._stored.connection is None
 
     @property
     def queued_commands(self) -> int:
         """How many commands wait in the mailbox."""
         return 0 if self._mailbox is None else len(self._mailbox)
 
-    @property
-    def is_flying(self) -> bool:
-        """Whether a flight is under way."""
-        return self._flight is not None
+    async def wound_up(self) -> None:
+        """Return when no flight is under way and nothing is owed; the store tells the rest."""
+        while self._flight is not None and not self._flight.is_over:
+            await self._rest(math.inf)
+        self._stored = self._flight = None
+        if self._debts:
+            await self._debts.pay_all()
 
     def answer_at_once(self, envelope: Envelope) -> bool:
         """Answer a ``token`` from memory, when nothing is under way that could change it."""
         stored = self._stored if self._flight is None else self._flight.stored
         if stored is None or self.queued_commands or self._in_hand or self._debts:
             return False
-        desk = self._desk or TokenDesk(world=self._world, limits=self._limits)
-        return desk.answer_at_once(stored.connection, envelope)
+        return answer_from_memory(stored.connection, envelope, self._world, self._limits)
 
     def offer(self, envelope: Envelope) -> bool:
         """Queue a command; False at once when the mailbox is full.
@@ -158,8 +161,7 @@ class ConnectionActor:
 
         Queued commands, a flight and debts stay; the store tells the rest.
         """
-        in_hand, self._in_hand = self._in_hand, ()
-        self._stored = None
+        in_hand, self._in_hand, self._stored = self._in_hand, (), None
         answer_failed(in_hand, None, _INTERNAL, self._world)
         if self._desk is not None:
             self._desk.refuse_all(database_error(_INTERNAL))
@@ -172,7 +174,7 @@ class ConnectionActor:
     def refuse_all(self, failure: Failure) -> None:
         """Answer everything in hand, in the mailbox and at the desk with ``failure``."""
         queued = self._mailbox.take(len(self._mailbox)) if self._mailbox else []
-        unanswered, self._in_hand = [*self._in_hand, *queued], ()
+        unanswered, self._in_hand = (*self._in_hand, *queued), ()
         for envelope in unanswered:
             envelope.reply(failure)
         if self._desk is not None:
@@ -201,18 +203,14 @@ class ConnectionActor:
                 self._answer_failed(batch, None, str(error))
                 return
             if stored.connection is not None and stored.connection.intent is not None:
-                self._put_back(batch)
+                assert self._mailbox is not None
+                self._mailbox.put_back(batch)
+                self._in_hand = ()
                 self._take_off(stored)
                 return
             if await self._finished(Burst(batch, stored, self.connection_id, self._world)):
                 return
         self._answer_failed(batch, None, ANOTHER_WRITER)
-
-    def _put_back(self, batch: list[Envelope]) -> None:
-        """Let commands wait after all, ahead of those that came later."""
-        assert self._mailbox is not None
-        self._mailbox.put_back(batch)
-        self._in_hand = ()
 
     async def _loaded(self) -> Stored:
         """Return what is stored, read where it is not known.
@@ -263,9 +261,9 @@ class ConnectionActor:
 
     def _owes_too_much(self) -> bool:
         """Whether too many events are unpublished: this connection's, or the daemon's."""
-        if self._debts and len(self._debts) >= self._limits.owed_events_max:
-            return True
-        return self._world.owed.events >= self._limits.owed_events_total_max
+        own, limits = len(self._debts or ()), self._limits
+        all_of_them = self._world.owed.events
+        return own >= limits.owed_events_max or all_of_them >= limits.owed_events_total_max
 
     def _drop(self, late: Sequence[Envelope]) -> None:
         """Refuse commands whose callers' time is up, and count them."""
@@ -309,19 +307,22 @@ class ConnectionActor:
         """Answer what needs not wait for the flight, and those whose time is up."""
         stored = flight.stored
         desk = self._open_desk()
-        asking, desk.asking = desk.asking, []
-        for envelope in asking:
-            if stored is None or not desk.answer_at_once(stored.connection, envelope):
+        while desk.asking:
+            envelope = desk.asking[0]
+            at_once = stored is not None and desk.answer_at_once(stored.connection, envelope)
+            desk.asking.popleft()
+            if not at_once:
                 desk.wait(envelope)
         desk.answer_due(flight.failure or IN_PROGRESS)
-        if self._mailbox is None:
+        if not self._mailbox:
             return
         if stored is not None:
             reads = self._mailbox.sift(lambda envelope: isinstance(envelope.command, Get))
+            self._in_hand = reads
             Burst(reads, stored, self.connection_id, self._world).answer()
-        now_s = anyio.current_time()
-        margin_s = self._limits.answer_margin_s
-        late = self._mailbox.sift(lambda envelope: envelope.deadline_s - margin_s <= now_s)
+            self._in_hand = ()
+        due_s = anyio.current_time() + self._limits.answer_margin_s
+        late = self._mailbox.sift(lambda envelope: envelope.deadline_s <= due_s)
         if late:
             self._drop(late)
 
@@ -330,12 +331,15 @@ class ConnectionActor:
         self._flight, self._stored = None, flight.stored
         desk = self._open_desk()
         connection = None if flight.stored is None else flight.stored.connection
+        if flight.failure and connection and connection.intent and self._mailbox:
+            # It cannot be closed: commands must not take off for it again and again.
+            held = self._mailbox.take(len(self._mailbox))
+            self._answer_failed(held, flight.stored, "an open refresh cannot be closed")
         if connection is not None and (flight.is_fresh or flight.failure is not None):
             failure = None if flight.is_fresh else flight.failure
             desk.answer_waiting(desk.after_flight(connection, failure))
         elif flight.failure is not None:
-            failure = flight.failure
-            desk.answer_waiting(lambda _ask: failure)
+            desk.refuse_all(flight.failure)
         else:
             desk.look_again()
 

@@ -49,6 +49,7 @@ class Directory:
         self._resting_workers: list[_Worker] = []
         self._flights: set[Flight] = set()
         self._draining = False
+        self._stopping = False
         self._changed = anyio.Event()
         self._ended = anyio.Event()
 
@@ -128,15 +129,17 @@ class Directory:
             return True
         return False
 
-    async def stop(self) -> None:
+    async def stop(self, *, at_once: bool = False) -> None:
         """Cancel what still runs, answer what is unanswered, and return when that is done.
 
         A request that was sent to a provider is waited for, and its outcome is stored if the
-        store takes it.
+        store takes it within ``last_outcome_s``; ``at_once``, where there is no store any more,
+        gives up what cannot be stored.
         """
         assert self._tasks is not None
+        self._stopping = True
         for flight in self._flights:
-            flight.gives_up = True
+            flight.stopped, flight.gives_up = True, at_once
         self._tasks.cancel_scope.cancel()
         await self._ended.wait()
 
@@ -157,6 +160,7 @@ class Directory:
     def _spawn_flight(self, flight: Flight, wish: Wish | None) -> None:
         """Give a flight a task of its own; it outlives its actor's until its outcome is stored."""
         assert self._tasks is not None
+        flight.stopped = self._stopping
         self._flights.add(flight)
         self._tasks.start_soon(self._fly, flight, wish)
 
@@ -218,6 +222,7 @@ class Directory:
                     actor.recover()
                     if self._is_over_budget(actor.connection_id):
                         self._quarantine(actor)
+                        await actor.wound_up()
                         break
         finally:
             self._end(actor)

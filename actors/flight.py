@@ -13,11 +13,11 @@ then stores that the outcome is unknown.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
 
 import anyio
 
-from actors.client_gate import ClientGate, Closed
+from actors.client_gate import ClientGate
+from actors.landing import Wish, database_error, rebased, while_closed
 from actors.ports import (
     OutcomeUnknownError,
     Stored,
@@ -28,24 +28,25 @@ from actors.ports import (
 from actors.world import Limits, World
 from domain.connection import ProviderConnection
 from domain.credentials import Credentials, Secret
-from domain.decision import DATABASE_ERROR
 from domain.events import Event
-from domain.exchange import ExchangeRequest, Tokens, Verdict
+from domain.exchange import ExchangeRequest, NotSent, Tokens, Verdict
 from domain.oauth_secret import OAuthSecret
 from domain.profile import FailureClass, ProviderProfile
-from domain.refreshing import Step, attempt_s_max, begun, died, failed, left_open, succeeded
-from domain.result import Failure, FailureCode
-from domain.token_read import failure_of, misconfigured
+from domain.refreshing import (
+    PREPARATION_S_MAX,
+    Step,
+    attempt_s_max,
+    begun,
+    died,
+    failed,
+    left_open,
+    succeeded,
+)
+from domain.result import Failure
+from domain.token_read import failure_of, may_still_ask
 from domain.verdicts import client_changed, escalated, judge, rotation_lost
 
 Publish = Callable[[Sequence[Event]], Awaitable[None]]
-
-
-class Wish(NamedTuple):
-    """What a flight is for: to present a token, or to store that the grant is over."""
-
-    secret: OAuthSecret | None
-    dead: Verdict | None
 
 
 class Flight:
@@ -87,8 +88,11 @@ class Flight:
         self._world = world
         self._limits = limits
         self._publish = publish
+        self.stopped = False
+        """Set when the daemon ends: nothing more is presented, and what is held is tried for
+        ``last_outcome_s``."""
         self.gives_up = False
-        """Set when the daemon ends now, whatever is still held."""
+        """Set when there is nothing left to store it in."""
         self._ended = ended
 
     async def run(self, wish: Wish | None) -> None:
@@ -101,7 +105,7 @@ class Flight:
             if self._connection.intent is not None:
                 await self._end_open_intent()
             elif wish is not None and wish.secret is not None:
-                await self._ask_in_turn(wish.secret)
+                await self._ask_in_turn(wish)
             elif wish is not None and wish.dead is not None:
                 await self._bury(wish.dead)
         except Exception as error:  # noqa: BLE001 -- the supervisor's edge
@@ -133,20 +137,44 @@ class Flight:
                 await self._publish(step.events)
                 self.failure = failure_of(step.connection, now)
 
-    async def _ask_in_turn(self, secret: OAuthSecret) -> None:
-        """Wait for one of the client's slots, and ask; or say why the client must wait."""
+    async def _ask_in_turn(self, wish: Wish) -> None:
+        """Wait for one of the client's slots, and ask; or say why the client must wait.
+
+        The slot is given back when the provider has answered: storing may take longer.
+        """
+        assert wish.secret is not None
         gate = self._world.providers.gates.of(self._profile)
         closed = gate.closed()
-        if closed is None:
-            async with gate.slot() as closed:
-                if closed is None:
-                    with anyio.CancelScope(shield=True):
-                        await self._attempt(gate, secret)
-                    return
-        self.failure = _while_closed(closed)
+        outcome: Tokens | Verdict | None = None
+        with anyio.CancelScope() as scope:
+            if closed is None:
+                async with gate.slot() as closed:
+                    if closed is None:
+                        if not self._may_still_ask(wish):
+                            return
+                        scope.shield = True
+                        outcome = await self._attempt(gate, wish.secret)
+            if isinstance(outcome, Tokens):
+                await self._keep(outcome, wish.secret)
+            elif outcome is not None:
+                await self._note(outcome, gate)
+        if closed is not None:
+            self.failure = while_closed(closed)
 
-    async def _attempt(self, gate: ClientGate, secret: OAuthSecret) -> None:
-        """Intent, request, outcome."""
+    def _may_still_ask(self, wish: Wish) -> bool:
+        """Whether what read as "ask" before the wait for a slot still does."""
+        return not self.stopped and may_still_ask(
+            self._connection,
+            self._profile,
+            was_rejected=wish.was_rejected,
+            now=self._world.clock.now(),
+        )
+
+    async def _attempt(self, gate: ClientGate, secret: OAuthSecret) -> Tokens | Verdict | None:
+        """Store the intent and make the request; None: nothing was presented, ``failure`` says why.
+
+        An intent that took too long to store is not acted on: its deadline is for the others.
+        """
         world = self._world
         step = begun(
             self._connection,
@@ -156,19 +184,32 @@ class Flight:
             now=world.clock.now(),
         )
         if not await self._write(step.connection):
-            return
+            return None
         self.is_stored = True
         await self._publish(step.events)
+        intent = self._connection.intent
+        assert intent is not None
+        is_late = (world.clock.now() - intent.started_at).total_seconds() > PREPARATION_S_MAX
+        if is_late or self.stopped:
+            not_sent = judge(self._profile, NotSent(code="not_begun"), sent_scope=False)
+            assert isinstance(not_sent, Verdict)
+            return not_sent
         outcome = await self._present(gate, secret)
         if isinstance(outcome, Tokens):
             gate.succeeded()
-            await self._keep(outcome, secret)
-        else:
-            await self._note(outcome, gate)
+            return outcome
+        verdict = self._judged(outcome)
+        if gate.failed(verdict):
+            world.journal.client_paused(self._profile.slug, verdict.code, verdict.reason)
+        return verdict
 
     async def _present(self, gate: ClientGate, secret: OAuthSecret) -> Tokens | Verdict:
-        """Ask, and once more where that is safe: the client was refused, so no token was spent."""
+        """Ask, and once more where that is safe: the client was refused, so no token was spent.
+
+        Flights of one client may try its secrets side by side; each tries each of them once.
+        """
         profile = self._profile
+        index = gate.secret_index
         presented = secret.text(profile.presents)
         assert presented is not None
         secrets = max(profile.client_secrets, 1)
@@ -180,7 +221,7 @@ class Flight:
                     presented=Secret(presented.encode()),
                     params=self._connection.params,
                     endpoint_base=self._connection.endpoint_base,
-                    secret_index=gate.secret_index % secrets,
+                    secret_index=index % secrets,
                     with_scope=with_scope,
                 )
             )
@@ -190,7 +231,9 @@ class Flight:
                 return outcome
             if outcome.tries_next_secret and secrets_tried < secrets:
                 secrets_tried += 1
-                gate.secret_index = (gate.secret_index + 1) % secrets
+                if gate.secret_index == index:
+                    gate.secret_index = (index + 1) % secrets
+                index = (index + 1) % secrets
             elif outcome.drops_scope and with_scope:
                 with_scope = False
             else:
@@ -217,15 +260,14 @@ class Flight:
             )
             return succeeded(connection, tokens, credentials, now=now, ids=world.ids)
 
-        step = await self._write_at_last(make)
+        step = await self._write_at_last(make, adopts=True)
         if step is not None:
             self.is_fresh = True
             await self._publish(step.events)
 
-    async def _note(self, verdict: Verdict, gate: ClientGate) -> None:
-        """Store what the failure means, and tell the client's gate."""
-        world, profile, before = self._world, self._profile, self._connection
-        now = world.clock.now()
+    def _judged(self, verdict: Verdict) -> Verdict:
+        """Return what a failure means for this grant, by what is known of it."""
+        profile, before, now = self._profile, self._connection, self._world.clock.now()
         credentials = before.credentials
         assert credentials is not None
         if verdict.failure_class is FailureClass.USER:
@@ -235,10 +277,12 @@ class Flight:
                 verdict = rotation_lost(verdict)
         has_expired = credentials.expires_at is not None and credentials.expires_at <= now
         in_a_row = (before.trouble.ambiguous if before.trouble else 0) + 1
-        verdict = escalated(verdict, in_a_row, profile, access_token_expired=has_expired)
-        if gate.failed(verdict):
-            world.journal.client_paused(profile.slug, verdict.code, verdict.reason)
-        draw = world.providers.draw()
+        return escalated(verdict, in_a_row, profile, access_token_expired=has_expired)
+
+    async def _note(self, verdict: Verdict, gate: ClientGate) -> None:
+        """Store what a failure means."""
+        world, profile = self._world, self._profile
+        now, draw = world.clock.now(), world.providers.draw()
 
         def make(connection: ProviderConnection) -> Step:
             return failed(connection, verdict, profile, draw=draw, now=now, ids=world.ids)
@@ -248,7 +292,7 @@ class Flight:
             await self._publish(step.events)
             closed = gate.closed()
             self.failure = (
-                _while_closed(closed)
+                while_closed(closed)
                 if closed is not None and verdict.failure_class is closed.failure_class
                 else failure_of(step.connection, now)
             )
@@ -274,7 +318,7 @@ class Flight:
                 in_doubt = in_doubt or isinstance(error, OutcomeUnknownError)
                 if not in_doubt:
                     return False
-                if self.gives_up:
+                if self.gives_up or self.stopped:
                     self.stored = None
                     return False
                 await anyio.sleep(pause_s)
@@ -283,72 +327,63 @@ class Flight:
                 self.failure = None
                 return True
 
-    async def _write_at_last(self, make: Callable[[ProviderConnection], Step]) -> Step | None:
-        """Store an outcome, however long the store fails; None: somebody else's write is on top.
+    async def _write_at_last(
+        self, make: Callable[[ProviderConnection], Step], *, adopts: bool = False
+    ) -> Step | None:
+        """Store an outcome, however long the store fails; None: it is void, or could not be kept.
 
         A conflict with a connection that still has our intent is decided anew on that.
+
+        Args:
+            make: The outcome on top of what is stored.
+            adopts: Whether it is also good where somebody else has ended our intent for us:
+                new tokens are, as long as the credentials are those that were presented.
         """
         world = self._world
         intent = self._connection.intent
         assert intent is not None
         step = make(self._connection)
         write = Write(step.connection, self._revision, next(world.ids).bytes)
-        pause_s = self._limits.debt_pause_s_min
+        pause_s, until_s = self._limits.debt_pause_s_min, None
         while True:
             try:
                 self._is_stored_as(step.connection, await world.store.write(write))
             except WriteConflictError:
-                pass
+                current = await self._reloaded()
             except (StoreUnavailableError, OutcomeUnknownError) as error:
+                current = None
                 world.journal.outcome_held(self._connection.id, str(error))
-                if self.gives_up:
+                if self.stopped and until_s is None:
+                    until_s = anyio.current_time() + self._limits.last_outcome_s
+                if self.gives_up or (until_s is not None and anyio.current_time() >= until_s):
                     world.journal.outcome_lost(self._connection.id)
                     self.stored, self.failure = None, database_error(str(error))
                     return None
+            else:
+                return step
+            if current is None:
                 await anyio.sleep(pause_s)
                 pause_s = min(2 * pause_s, self._limits.debt_pause_s_max)
                 continue
-            else:
-                return step
-            try:
-                current = await world.store.load(self._connection.id)
-            except StoreUnavailableError:
-                # The same write again: it conflicts again, and is read again.
-                await anyio.sleep(pause_s)
-                continue
-            connection = current.connection
-            if connection is None or connection.intent != intent:
+            base = rebased(current.connection, intent, adopts=adopts)
+            if base is None:
                 world.journal.outcome_superseded(self._connection.id)
                 self.stored = current
                 return None
-            self._is_stored_as(connection, current.revision)
-            step = make(connection)
+            is_ours = current.connection == base
+            self._is_stored_as(base, current.revision)
+            # Whoever ended our intent has told how the attempt ended.
+            step = make(base) if is_ours else make(base)._replace(events=())
             write = Write(step.connection, self._revision, next(world.ids).bytes)
+
+    async def _reloaded(self) -> Stored | None:
+        """Return what is stored, or None where it cannot be read now."""
+        try:
+            return await self._world.store.load(self._connection.id)
+        except StoreUnavailableError:
+            return None
 
     def _is_stored_as(self, connection: ProviderConnection, revision: int) -> None:
         """Know what is stored now."""
         self._connection, self._revision = connection, revision
         self.stored = Stored(connection, revision)
-
-
-def _while_closed(closed: Closed) -> Failure:
-    """Return the answer while the client must not ask."""
-    left_s = round(closed.left_s, 1)
-    if closed.failure_class is FailureClass.OPERATOR:
-        return misconfigured(closed.reason, left_s)
-    return Failure(
-        code=FailureCode.PROVIDER_UNAVAILABLE,
-        message=closed.reason,
-        needs_user_action=False,
-        retry_after_s=max(left_s, 0.1),
-    )
-
-
-def database_error(cause: str) -> Failure:
-    """Return the answer to a caller whose token could not be read or stored."""
-    return Failure(
-        code=FailureCode.DATABASE_ERROR,
-        message=f"{DATABASE_ERROR}: {cause}",
-        needs_user_action=False,
-        retry_after_s=1.0,
-    )

@@ -7,12 +7,13 @@ bounded per daemon, by the service.
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 import anyio
 
-from actors.flight import Wish
+from actors.landing import Wish
 from actors.mailbox import Envelope
 from actors.ports import CannotUnsealError
 from actors.world import Limits, World
@@ -57,7 +58,7 @@ class TokenDesk:
         """Open with nobody there."""
         self._world = world
         self._limits = limits
-        self.asking: list[Envelope] = []
+        self.asking: deque[Envelope] = deque()
         """Those nobody has looked at yet."""
         self._waiting: list[tuple[float, int, Envelope]] = []
         """Those who share the flight; a heap by when they must be answered."""
@@ -97,16 +98,18 @@ class TokenDesk:
         Returns:
             Those whose time was up, unanswered; and what to fly for, if anyone waits.
         """
-        asking, self.asking = self.asking, []
         now_s = anyio.current_time()
         late: list[Envelope] = []
         wish: Wish | None = None
-        for envelope in asking:
-            if envelope.deadline_s <= now_s:
-                late.append(envelope)
-                continue
+        while self.asking:
+            # It stays in the list until it is read: a crash finds it there and answers it.
+            envelope = self.asking[0]
             assert isinstance(envelope.command, GetToken)
+            if envelope.deadline_s <= now_s:
+                late.append(self.asking.popleft())
+                continue
             asked = self.read(connection, envelope.command)
+            self.asking.popleft()
             match asked.reading:
                 case Serve(stale):
                     envelope.reply(served(connection, asked, stale=stale))
@@ -114,7 +117,12 @@ class TokenDesk:
                     envelope.reply(failure)
                 case Ask():
                     self.wait(envelope)
-                    wish = Wish(asked.secret, None)
+                    was_rejected = connection is not None and (
+                        envelope.command.if_generation == connection.generation
+                    )
+                    wish = Wish(
+                        asked.secret, None, was_rejected or bool(wish and wish.was_rejected)
+                    )
                 case Dead(verdict):
                     self.wait(envelope)
                     wish = wish or Wish(None, verdict)
@@ -160,12 +168,13 @@ class TokenDesk:
         """Let everyone who shared the flight be looked at anew."""
         waiting, self._waiting = self._waiting, []
         again = [envelope for _, _, envelope in sorted(waiting, key=lambda one: one[1])]
-        self.asking = again + self.asking
+        self.asking.extendleft(reversed(again))
 
     def refuse_all(self, failure: Failure) -> None:
         """Answer everyone with ``failure``."""
-        everyone = [envelope for _, _, envelope in self._waiting] + self.asking
-        self._waiting, self.asking = [], []
+        everyone = [*(envelope for _, _, envelope in self._waiting), *self.asking]
+        self._waiting.clear()
+        self.asking.clear()
         for envelope in everyone:
             envelope.reply(failure)
 
@@ -209,6 +218,13 @@ class TokenDesk:
             )
         except CannotUnsealError:
             return None
+
+
+def answer_from_memory(
+    connection: ProviderConnection | None, envelope: Envelope, world: World, limits: Limits
+) -> bool:
+    """Answer a caller at a connection that nothing is under way at; see ``answer_at_once``."""
+    return TokenDesk(world=world, limits=limits).answer_at_once(connection, envelope)
 
 
 def served(connection: ProviderConnection | None, asked: Asked, *, stale: bool) -> Reply:

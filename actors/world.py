@@ -46,6 +46,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     quarantine_s: Seconds = 30.0
     last_burst_s: Seconds = 4.0
     """How long a stopping daemon may take to finish the commands it has begun."""
+    last_outcome_s: Seconds = 20.0
+    """How long a stopping daemon tries to store what a provider has answered."""
     answer_margin_s: Seconds = 0.15
     """How long before its caller's time is up a waiting ``token`` is answered."""
 

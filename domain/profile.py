@@ -226,7 +226,8 @@ class ProviderProfile(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout_s: Annotated[float, Meta(gt=0)] = 5.0
     timeout_s: Annotated[float, Meta(gt=0)] = 30.0
     max_concurrency: Annotated[int, Meta(ge=1)] = 16
-    answer_bytes_max: Annotated[int, Meta(ge=1024)] = 256 * 1024
+    answer_bytes_max: Annotated[int, Meta(ge=1024)] = 64 * 1024
+    """An answer within it always fits a record."""
     retry_after_s_max: Seconds = 3600.0
     ambiguous_max: Annotated[int, Meta(ge=1)] = 5
     """How many ambiguous answers in a row become a verdict."""

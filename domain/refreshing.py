@@ -23,6 +23,8 @@ from domain.events import (
 from domain.exchange import Tokens, Verdict
 from domain.profile import FailureClass, ProviderProfile
 
+PREPARATION_S_MAX = 5.0
+"""How long after an intent was made its request may still be begun."""
 BACKOFF_S_MIN = 1.0
 BACKOFF_S_MAX = 300.0
 ATTEMPTED_AGAIN_S = 300.0
@@ -70,10 +72,11 @@ def begun(
 def attempt_s_max(profile: ProviderProfile) -> float:
     """Return how long an attempt can take.
 
-    One request, one more with each further client secret, and one without scope.
+    One request, one more with each further client secret, and one without scope, each within
+    ``timeout_s``, begun at most ``PREPARATION_S_MAX`` after the intent.
     """
     requests = max(profile.client_secrets, 1) + (profile.scope is not None)
-    return requests * profile.timeout_s + profile.connect_timeout_s
+    return requests * profile.timeout_s + PREPARATION_S_MAX
 
 
 def succeeded(

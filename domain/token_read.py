@@ -90,7 +90,9 @@ def read_token(
     if profile is None:
         return _unknown_provider(connection)
     if _is_too_early(credentials, ask, profile, was_rejected=was_rejected, now=now):
-        return Serve(stale=True)
+        if left_s > 0:
+            return Serve(stale=True)
+        return _blocked(connection, now + timedelta(seconds=profile.interval_s_min), now)
     return _may_ask(
         connection, profile, left_s, was_rejected=was_rejected, presented=presented, now=now
     )
@@ -117,6 +119,17 @@ def _may_ask(
     if blocked_until is not None:
         return Serve(stale=True) if can_wait else _blocked(connection, blocked_until, now)
     return Ask(can_wait)
+
+
+def may_still_ask(
+    connection: ProviderConnection, profile: ProviderProfile, *, was_rejected: bool, now: datetime
+) -> bool:
+    """Whether what read as ``Ask`` some time ago may be done now."""
+    credentials = connection.credentials
+    assert credentials is not None
+    left_s = _left_s(credentials, now)
+    blocked = _blocked_until(connection, profile, left_s, was_rejected=was_rejected, now=now)
+    return blocked is None and not _is_over(connection, profile, now)
 
 
 def unreadable(connection: ProviderConnection | None) -> Failure | None:

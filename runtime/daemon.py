@@ -170,7 +170,7 @@ class Daemon:
             await self.service.stop_taking()
         if not await self.directory.drain(max(until_s - anyio.current_time(), 0.0)):
             log.error("drain_ran_out_of_time", busy_actors=self.directory.busy_actors)
-        await self.directory.stop()
+        await self.directory.stop(at_once=self.is_lost)
         with anyio.move_on_after(_LAST_ANSWERS_S) as scope:
             await self.responder.drained()
             await self.service.stop()

@@ -155,7 +155,7 @@ def test_only_an_idle_active_connection_can_begin(connection: ProviderConnection
         ({"client_secrets": 0}, 35.0),
         ({"client_secrets": 2}, 65.0),
         ({"scope": "read"}, 65.0),
-        ({"client_secrets": 3, "scope": "read", "timeout_s": 10, "connect_timeout_s": 1}, 41.0),
+        ({"client_secrets": 3, "scope": "read", "timeout_s": 10}, 45.0),
     ],
 )
 def test_an_attempt_ends_only_after_every_request_that_it_may_make(

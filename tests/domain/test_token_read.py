@@ -172,7 +172,12 @@ CASES = {
     "quirk-10-forced-early": Case(STALE, held(31), EXACT, FORCE),
     "quirk-10-forced-in-time": Case(MAY, held(30), EXACT, FORCE),
     "quirk-10-rejected-early": Case(MUST, held(31), EXACT, REJECTED),
-    "quirk-5-just-issued": Case(STALE, held(0, age_s=9.9), SLOW),
+    "quirk-5-just-issued": Case(
+        replace(unavailable(10), message="The provider cannot be asked now"),
+        held(0, age_s=9.9),
+        SLOW,
+    ),
+    "quirk-5-just-issued-lives": Case(STALE, held(1, age_s=9.9), SLOW),
     "quirk-5-issued-long-ago": Case(MUST, held(0, age_s=10), SLOW),
     "quirk-5-forced": Case(MUST, held(0, age_s=9.9), SLOW, FORCE),
     "quirk-5-rejected": Case(MUST, held(0, age_s=9.9), SLOW, REJECTED),

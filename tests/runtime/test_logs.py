@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -188,12 +189,17 @@ def test_a_pipe_that_nobody_reads_does_not_stop_the_daemon_and_the_loss_is_told(
         for number in range(5000):
             log.error("event", number=number)
         kept = reading.read().splitlines()
-        log.error("event", text="x" * 10_000)
+        log.error("short")
         after = reading.read()
+        log.error("long", text="x" * 10_000)
+        cut = reading.read()
 
     assert 0 < len(kept) < 5000
     assert json.loads(kept[-1])["number"] == len(kept) - 1
-    assert after.startswith(f"({5000 - len(kept)} lines were lost)".encode()) or len(after) < 4096
+    assert after.splitlines()[0] == f"({5000 - len(kept)} lines were lost)".encode()
+    assert json.loads(after.splitlines()[1])["event"] == "short"
+    assert len(cut) < select.PIPE_BUF
+    assert cut.endswith(b"x...\n")
 
 
 def test_an_event_beyond_the_bound_is_left_out_until_the_period_is_over():

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from runtime.jetstream_api import create_stream, stream_info
@@ -221,6 +222,7 @@ async def test_a_bucket_without_room_for_what_is_accepted_is_refused(link: NatsL
 
 async def test_streams_with_other_replicas_than_configured_are_told(link: NatsLink):
     await ensure_streams(link, SETTINGS)
+    structlog.reset_defaults()  # another test may have asked for errors alone
 
     with capture_logs() as logs:
         await ensure_streams(link, SETTINGS)

@@ -9,8 +9,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime.embedded_nats import CONTEXT_FILE, NatsContext, read_context
-from runtime.nats_link import Login
+from runtime.nats.embedded import CONTEXT_FILE, NatsContext, read_context
+from runtime.nats.link import Login
 
 ROOT = Path(__file__).parent.parent
 

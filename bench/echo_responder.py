@@ -11,7 +11,7 @@ import nats
 import uvloop
 from nats.aio.msg import Msg
 
-from runtime.embedded_nats import read_context
+from runtime.nats.embedded import read_context
 
 
 async def main() -> None:

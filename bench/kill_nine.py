@@ -26,11 +26,11 @@ import msgspec
 import nats
 from nats.aio.client import Client
 
-from runtime.embedded_nats import CONTEXT_FILE, read_context
 from runtime.fake_provider.grants import Issued
 from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.quirks import Quirks, Rotation
 from runtime.fake_provider.server import running_fake_provider
+from runtime.nats.embedded import CONTEXT_FILE, read_context
 
 ROOT = Path(__file__).parent.parent
 GRACE_S = 60.0

@@ -22,7 +22,7 @@ from domain.commands import Connect
 from domain.credentials import CredentialType, Secret, Unsealed
 from domain.decision import Reply
 from domain.events import Event
-from runtime.sealing import Keyring
+from runtime.ledger.sealing import Keyring
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 from tests.fakes.providers import no_providers
 

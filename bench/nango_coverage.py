@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runtime.endpoint_url import resolved_url
-from runtime.profiles import ProfileError, configured_profile
+from runtime.provider.endpoint_url import resolved_url
+from runtime.provider.profiles import ProfileError, configured_profile
 
 ALONE, NONE, CODE = "configuration alone", "no refreshing there", "needs code"
 NAMED, SILENT = "the list names a refresh", "the list is silent: the standard request"

@@ -29,7 +29,7 @@ import uvloop
 from nats.aio.client import Client
 
 from bench.daemon import ROOT, running_daemon
-from runtime.embedded_nats import CONTEXT_FILE, NatsContext
+from runtime.nats.embedded import CONTEXT_FILE, NatsContext
 from runtime.world import Uuid7Ids
 
 CONNECTIONS = 500

@@ -16,10 +16,10 @@ from bench.daemon import running_daemon
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials, CredentialType, Sealed
 from domain.record import Record, encode_record
-from runtime.embedded_nats import EmbeddedNats
-from runtime.nats_link import Login, NatsLink, open_link
-from runtime.streams import PARTITIONS_DEFAULT
-from runtime.subjects import record_subject
+from runtime.ledger.streams import PARTITIONS_DEFAULT
+from runtime.ledger.subjects import record_subject
+from runtime.nats.embedded import EmbeddedNats
+from runtime.nats.link import Login, NatsLink, open_link
 from runtime.world import Uuid7Ids
 
 CONNECTIONS = 100_000

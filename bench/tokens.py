@@ -18,7 +18,7 @@ from nats.aio.client import Client
 
 from bench.daemon import ROOT, running_daemon
 from bench.refreshes import CALLERS, connected, credentials, measure
-from runtime.embedded_nats import CONTEXT_FILE, NatsContext
+from runtime.nats.embedded import CONTEXT_FILE, NatsContext
 from runtime.world import Uuid7Ids
 
 CONNECTIONS = 500

@@ -1,6 +1,6 @@
 """``python -m runtime`` is ``refreshd``."""
 
-from runtime.cli import main
+from runtime.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -15,11 +15,12 @@ import msgspec
 from msgspec import Meta
 
 from actors.world import Limits, Seconds
-from runtime.connection_store import StoreLimits
-from runtime.event_log import EventLogLimits
-from runtime.nats_link import LinkLimits, Login
-from runtime.service import ServiceLimits
-from runtime.subjects import DEFAULT_PREFIX, is_prefix
+from runtime.gateway.service import ServiceLimits
+from runtime.gateway.subjects import DEFAULT_PREFIX, is_prefix
+from runtime.ledger.connection_store import StoreLimits
+from runtime.ledger.event_log import EventLogLimits
+from runtime.nats.link import LinkLimits, Login
+from runtime.provider.secret_files import ConfigError, secret_of
 
 ENVIRONMENT_PREFIX = "REFRESHD_"
 _NOT_SETTINGS = re.compile(
@@ -29,10 +30,6 @@ _NOT_SETTINGS = re.compile(
 _HOUR_S = 3600
 
 Positive = Annotated[int, Meta(ge=1)]
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; the text names where and which key."""
 
 
 class NatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,7 +108,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     actors: Limits = Limits()
     log: LogConfig = LogConfig()
     providers: dict[str, dict[str, Any]] = {}
-    """One section a provider; ``runtime.profiles`` reads them."""
+    """One section a provider; ``runtime.provider.profiles`` reads them."""
 
     def login(self) -> Login:
         """Return how to reach the external server.
@@ -214,18 +211,3 @@ def _from_text(to: type, value: object) -> object:
     if to is Path and isinstance(value, str | Path):
         return Path(value)
     raise TypeError("Expected a path")
-
-
-def secret_of(file: Path | None, key: str) -> str | None:
-    """Return the text of a secret file, without the white space around it.
-
-    Raises:
-        ConfigError: It cannot be read; the text names ``key`` and the file, and quotes nothing.
-    """
-    if file is None:
-        return None
-    try:
-        return file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise ConfigError(f"{key}: {file}: {reason}") from None

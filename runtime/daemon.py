@@ -16,23 +16,24 @@ from actors.directory import Directory
 from actors.world import Owed, Providers, World
 from runtime import VERSION
 from runtime.config import Config
-from runtime.connection_store import JetStreamConnectionStore
-from runtime.durability import warn_unless_durable
-from runtime.embedded_nats import EmbeddedNats
-from runtime.event_log import JetStreamEventLog
-from runtime.jetstream_api import stream_info
-from runtime.listing import Listing
+from runtime.gateway.replies import connection_view
+from runtime.gateway.responder import Responder
+from runtime.gateway.service import CommandService
+from runtime.gateway.wire import body_bytes_max
+from runtime.ledger.connection_store import JetStreamConnectionStore
+from runtime.ledger.event_log import JetStreamEventLog
+from runtime.ledger.listing import Listing
+from runtime.ledger.sealing import Keyring, KeyringError, open_keyring
+from runtime.ledger.streams import Streams, StreamSettings, ensure_streams
+from runtime.ledger.subjects import bucket_stream
 from runtime.logs import log
-from runtime.nats_link import Login, NatsLink, open_link
-from runtime.private_files import make_private_folder
-from runtime.profiles import Profiles, load_profiles
-from runtime.responder import Responder
-from runtime.sealing import Keyring, KeyringError, open_keyring
-from runtime.service import CommandService
-from runtime.streams import Streams, StreamSettings, ensure_streams
-from runtime.subjects import bucket_stream
-from runtime.token_endpoint import HttpTokenEndpoint
-from runtime.wire import body_bytes_max
+from runtime.nats.durability import warn_unless_durable
+from runtime.nats.embedded import EmbeddedNats
+from runtime.nats.jetstream_api import stream_info
+from runtime.nats.link import Login, NatsLink, open_link
+from runtime.nats.private_files import make_private_folder
+from runtime.provider.profiles import Profiles, load_profiles
+from runtime.provider.token_endpoint import HttpTokenEndpoint
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
 KEYRING_FILE = "keyring.json"
@@ -110,7 +111,9 @@ class Daemon:
             ids=ids,
             prefix=prefix,
             limits=config.service.limits,
-            list_connections=Listing(link, partitions=streams.partitions).page,
+            list_connections=Listing(
+                link, partitions=streams.partitions, view=connection_view
+            ).page,
             report_status=self.status,
         )
 

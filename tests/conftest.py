@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from runtime.embedded_nats import EmbeddedNats
-from runtime.nats_link import Login, NatsLink, open_link
+from runtime.nats.embedded import EmbeddedNats
+from runtime.nats.link import Login, NatsLink, open_link
 
 ROOT = Path(__file__).parent.parent
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from runtime.embedded_nats import EmbeddedNats
-from runtime.nats_link import Login
-from runtime.streams import StreamSettings, ensure_streams
+from runtime.ledger.streams import StreamSettings, ensure_streams
+from runtime.nats.embedded import EmbeddedNats
+from runtime.nats.link import Login
 from tests.fakes.faulty_link import FaultyLink
 
 PREFIX = "refreshd.v1"

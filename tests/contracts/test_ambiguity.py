@@ -1,6 +1,6 @@
 """What the store on JetStream makes of each answer, and of none.
 
-Row by row the table in ``runtime/connection_store.py``: a write is never doubled, never
+Row by row the table in ``runtime/ledger/connection_store.py``: a write is never doubled, never
 reported lost when it may be stored, and never sent again with other bytes.
 """
 
@@ -17,9 +17,9 @@ from actors.ports import (
     WriteConflictError,
 )
 from domain.record import Record, encode_record
-from runtime.connection_store import JetStreamConnectionStore, StoreLimits
-from runtime.jetstream_api import last_message
-from runtime.subjects import bucket_stream, partition_of, record_subject
+from runtime.ledger.connection_store import JetStreamConnectionStore, StoreLimits
+from runtime.ledger.subjects import bucket_stream, partition_of, record_subject
+from runtime.nats.jetstream_api import last_message
 from tests.fakes.connections import active, ids
 from tests.fakes.faulty_link import Fate, FaultyLink
 

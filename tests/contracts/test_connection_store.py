@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from actors.ports import ConnectionStore, Stored, Write, WriteConflictError
 from domain.connection import ProviderConnection
-from runtime.connection_store import JetStreamConnectionStore, StoreLimits
+from runtime.ledger.connection_store import JetStreamConnectionStore, StoreLimits
 from tests.fakes.connections import active, ids, pending
 from tests.fakes.faulty_link import FaultyLink
 from tests.fakes.world import MemoryConnectionStore

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from actors.ports import EventLog, EventLogUnavailableError
 from domain.events import Event
-from runtime.event_log import EventLogLimits, JetStreamEventLog
+from runtime.ledger.event_log import EventLogLimits, JetStreamEventLog
 from tests.fakes.connections import ids, refresh_events
 from tests.fakes.event_reader import stored_event_ids
 from tests.fakes.faulty_link import Copy, Fate, FaultyLink

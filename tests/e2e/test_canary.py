@@ -18,7 +18,7 @@ import pytest
 
 from domain.credentials import Sealed
 from domain.record import decode_record
-from runtime.sealing import open_keyring
+from runtime.ledger.sealing import open_keyring
 from tests.fakes.daemon_process import (
     DaemonProcess,
     PlainCaller,

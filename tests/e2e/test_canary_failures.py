@@ -12,7 +12,7 @@ from uuid import uuid4
 import nats.errors
 import pytest
 
-from runtime.nats_link import Login
+from runtime.nats.link import Login
 from tests.fakes.daemon_process import (
     DaemonProcess,
     ExternalNats,

@@ -8,15 +8,15 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from runtime.client import CommandClient
+from runtime.cli.client import CommandClient
+from runtime.cli.demo import Run, verdict
 from runtime.config import Config
 from runtime.daemon import KEYRING_FILE, run_daemon
-from runtime.demo import Run, verdict
-from runtime.embedded_nats import CONTEXT_FILE, read_context
-from runtime.jetstream_api import last_message
-from runtime.nats_link import NatsLink, open_link
-from runtime.sealing import Keyring, open_keyring
-from runtime.subjects import bucket_stream, partition_of, record_subject
+from runtime.ledger.sealing import Keyring, open_keyring
+from runtime.ledger.subjects import bucket_stream, partition_of, record_subject
+from runtime.nats.embedded import CONTEXT_FILE, read_context
+from runtime.nats.jetstream_api import last_message
+from runtime.nats.link import NatsLink, open_link
 from tests.fakes.daemon_process import CREDENTIALS
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.nats_link import Login
+from runtime.nats.link import Login
 from tests.fakes.daemon_process import DaemonProcess, PlainCaller
 from tests.fakes.plain_contract import Subject, events_of, stored, tell
 from tests.fakes.raw_nats import RawNats, hostile_publish, raw_nats

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 from nats.aio.client import Client
 
-from runtime.nats_link import LinkLimits, Login, NatsLink, open_link
+from runtime.nats.link import LinkLimits, Login, NatsLink, open_link
 from tests.fakes.tcp_proxy import TcpProxy, tcp_proxy
 
 PATIENT = LinkLimits(ping_interval_s=60, probe_interval_s=60.0, reconnect_wait_s=0.02)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import msgspec
 
-from runtime.nats_link import NatsLink
+from runtime.nats.link import NatsLink
 
 
 async def stored_event_ids(link: NatsLink, connection_id: UUID, *, prefix: str) -> list[UUID]:

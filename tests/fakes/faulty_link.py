@@ -9,7 +9,7 @@ import anyio
 import msgspec
 from nats.aio.msg import Msg
 
-from runtime.nats_link import (
+from runtime.nats.link import (
     LinkLimits,
     Login,
     NatsLink,

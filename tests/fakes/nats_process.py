@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import anyio
 
-from runtime.nats_link import Login
+from runtime.nats.link import Login
 from tests.fakes.eventually import eventually
 
 NATS_SERVER = Path(sys.executable).parent / "nats-server"

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from runtime.nats_link import Login
+from runtime.nats.link import Login
 
 
 class RawNats:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 
-from runtime.nats_link import Login
+from runtime.nats.link import Login
 from tests.fakes.eventually import eventually
 
 ABANDONS_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")

@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime.config import Config, ConfigError, default_data_dir, load_config
+from runtime.config import Config, default_data_dir, load_config
+from runtime.provider.secret_files import ConfigError
 
 
 def toml(folder: Path, text: str) -> Path:

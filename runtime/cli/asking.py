@@ -1,0 +1,228 @@
+"""How the command line asks a daemon: where it is, what went wrong, and the exit code for it."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+import msgspec
+import uvloop
+from cyclopts import Parameter, validators
+
+from domain.result import Failure, FailureCode, Success
+from runtime.cli.client import CommandClient
+from runtime.config import Config, default_data_dir, load_config
+from runtime.daemon import DaemonError
+from runtime.ledger.sealing import KeyringError
+from runtime.ledger.streams import StreamsError
+from runtime.logs import configure_logs
+from runtime.nats.embedded import CONTEXT_FILE, EmbeddedNatsError, read_context
+from runtime.nats.jetstream_api import JetStreamError
+from runtime.nats.link import (
+    PLAIN_INBOX,
+    CannotConnectError,
+    LinkError,
+    LinkLimits,
+    Login,
+    NoRespondersError,
+    TooLargeError,
+    open_link,
+)
+from runtime.provider.secret_files import ConfigError
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_NOT_FOUND = 3
+EXIT_CONFLICT = 4
+EXIT_REAUTH_REQUIRED = 5
+EXIT_UNAVAILABLE = 69
+EXIT_TRY_AGAIN = 75
+
+_EXIT_CODES = {
+    FailureCode.INVALID_COMMAND: EXIT_USAGE,
+    FailureCode.INVALID_CREDENTIALS: EXIT_USAGE,
+    FailureCode.TOO_LARGE: EXIT_USAGE,
+    FailureCode.UNKNOWN_PROVIDER: EXIT_USAGE,
+    FailureCode.NOT_OWNED_BY_USER: EXIT_ERROR,
+    FailureCode.CONNECTION_NOT_FOUND: EXIT_NOT_FOUND,
+    FailureCode.NOT_ACTIVE: EXIT_CONFLICT,
+    FailureCode.INVALID_TRANSITION: EXIT_CONFLICT,
+    FailureCode.NOT_REFRESHABLE: EXIT_CONFLICT,
+    FailureCode.REAUTH_REQUIRED: EXIT_REAUTH_REQUIRED,
+    FailureCode.OVERLOADED: EXIT_TRY_AGAIN,
+    FailureCode.DATABASE_ERROR: EXIT_TRY_AGAIN,
+    FailureCode.PROVIDER_UNAVAILABLE: EXIT_TRY_AGAIN,
+    FailureCode.PROVIDER_MISCONFIGURED: EXIT_TRY_AGAIN,
+    FailureCode.SHUTTING_DOWN: EXIT_TRY_AGAIN,
+    FailureCode.REFRESH_IN_PROGRESS: EXIT_TRY_AGAIN,
+}
+
+_T = TypeVar("_T")
+
+
+class CommandError(Exception):
+    """Ends the process with a message and an exit code."""
+
+    def __init__(self, message: str, code: int = EXIT_ERROR) -> None:
+        """Keep the exit code; the message is one line for stderr."""
+        super().__init__(message)
+        self.code = code
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the daemon, or its NATS, is."""
+
+    config: Path | None = None
+    "The TOML file; $REFRESHD_CONFIG."
+    data_dir: Path | None = None
+    "Default $REFRESHD_DATA_DIR, else $XDG_STATE_HOME/refreshd."
+    nats: str | None = None
+    "An external server's URL; without it, the embedded one."
+
+    def folder(self) -> Path:
+        """Return the data folder."""
+        return self.data_dir or default_data_dir(os.environ)
+
+    def settings(self) -> Config:
+        """Return the configuration."""
+        return load_config(self.config, nats_url=self.nats)
+
+    def login(self, settings: Config) -> Login:
+        """Return how a client gets in: the configured server, or the embedded one's context."""
+        if settings.nats.url is not None:
+            return settings.login()
+        context = read_context(self.folder() / CONTEXT_FILE)
+        if context is None:
+            raise CommandError(
+                f"no daemon: {self.folder() / CONTEXT_FILE} is not there "
+                "(start one with `refreshd serve`, or give --nats or --data-dir)",
+                EXIT_UNAVAILABLE,
+            )
+        return context.login()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Asking(Place):
+    """Where the daemon is, and how to show what it says."""
+
+    output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table"
+    "table for people, json for programs."
+    timeout_s: Annotated[float, Parameter(validator=validators.Number(gt=0, lte=60))] = 4.0
+    "How long to wait for the daemon; at most 60."
+
+
+def ask(asking: Asking, subject: str, body: object, show: Callable[[Any], str | None]) -> None:
+    """Make one request and show its value, or exit with its failure's code."""
+    run_and_show(asking, lambda client: client.call(subject, body), show)
+
+
+def run_and_show(
+    asking: Asking,
+    work: Callable[[CommandClient], Awaitable[Success[Any] | Failure]],
+    show: Callable[[Any], str | None],
+    *,
+    prints: bool = True,
+) -> None:
+    """Do ``work`` with a client, then print its value or exit with its failure."""
+    configure_logs(level="error", as_json=False)
+    settings = asking.settings()
+    login = asking.login(settings)
+
+    async def run() -> Success[Any] | Failure:
+        limits = LinkLimits(connect_timeout_s=asking.timeout_s)
+        inbox = settings.nats.inbox_prefix or PLAIN_INBOX
+        async with open_link(login, name="refreshd cli", limits=limits, inbox_prefix=inbox) as link:
+            client = CommandClient(link, prefix=settings.service.prefix, timeout_s=asking.timeout_s)
+            return await work(client)
+
+    match _run(run()):
+        case Success(value):
+            if prints:
+                text = json.dumps(value, indent=2) if asking.output == "json" else show(value)
+                if text is not None:
+                    print(text)
+        case Failure() as failure:
+            retry = (
+                ""
+                if failure.retry_after_s is None
+                else f" (retry after {failure.retry_after_s:g} s)"
+            )
+            raise CommandError(
+                f"{failure.code}: {failure.message}{retry}", _EXIT_CODES[failure.code]
+            )
+
+
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run ``work``; nobody listening means that the daemon is not there."""
+    try:
+        return uvloop.run(work)
+    except NoRespondersError:
+        raise CommandError("no refreshd answers there", EXIT_UNAVAILABLE) from None
+    except CannotConnectError as error:
+        text = f"{error}; is `refreshd serve` running?"
+        raise CommandError(text, EXIT_UNAVAILABLE) from None
+    except TooLargeError as error:
+        raise CommandError(str(error), EXIT_USAGE) from None
+
+
+def exit_for(error: Exception) -> NoReturn:
+    """Print one line for an expected error and exit; let a bug show its traceback."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    match error:
+        case CommandError(code=code):
+            pass
+        case ConfigError() | KeyringError():
+            code = EXIT_USAGE
+        case LinkError() | EmbeddedNatsError() | StreamsError() | JetStreamError():
+            code = EXIT_UNAVAILABLE
+        case DaemonError() | OSError():
+            code = EXIT_ERROR
+        case _:
+            raise error
+    to_stderr(f"refreshd: {error}")
+    sys.exit(code)
+
+
+def read_json(file: str) -> Any:  # noqa: ANN401 -- whatever JSON it is; the daemon checks it
+    """Return the JSON in a file, or on standard input for ``-``."""
+    try:
+        text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return msgspec.json.decode(text)
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}", EXIT_USAGE) from None
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        # The parser's text would quote what it read.
+        raise CommandError(f"{file}: not JSON", EXIT_USAGE) from None
+
+
+def read_pair(text: str) -> tuple[str, str]:
+    """Return name and value of ``NAME=VALUE``."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise CommandError(f"--param {text}: NAME=VALUE is needed", EXIT_USAGE)
+    return name, value
+
+
+def as_token(text: str) -> str:
+    """Return ``text`` when it can be one token of a subject."""
+    if not re.fullmatch(r"[!-~]+", text) or any(character in ".*>" for character in text):
+        raise CommandError(f"{text!r} is no id", EXIT_USAGE)
+    return text
+
+
+def show_done(_value: object) -> str:
+    """Say that a command which has no value was carried out."""
+    return "ok"
+
+
+def to_stderr(line: str) -> None:
+    """Print a line for people; stdout is for results."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,82 @@
+"""A caller of the daemon: one request, one reply, as the command line and the demo make them."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from domain.result import Failure, Success
+from runtime.gateway.wire import TIMEOUT_HEADER
+from runtime.ledger.subjects import EVENT_STREAM, events_filter
+from runtime.nats.link import NatsLink, NoAnswerError
+from runtime.nats.stream_reader import read_stream
+
+_GRACE_S = 1.0
+"""How much longer than the daemon the caller waits, for the way there and back."""
+
+
+class _Reply(msgspec.Struct):
+    ok: Any = msgspec.UNSET
+    error: Failure | None = None
+
+
+_event = msgspec.json.Decoder(dict[str, Any])
+_reply = msgspec.json.Decoder(_Reply)
+
+
+class CommandClient:
+    """Makes requests under one subject prefix."""
+
+    def __init__(self, link: NatsLink, *, prefix: str, timeout_s: float = 4.0) -> None:
+        """Ask over ``link``; the daemon is told how long we wait."""
+        self._link = link
+        self._prefix = prefix
+        self._timeout_s = timeout_s
+        self._headers = {TIMEOUT_HEADER: str(int(timeout_s * 1000))}
+
+    async def call(self, subject: str, body: object = None) -> Success[Any] | Failure:
+        """Return the daemon's reply to ``body`` (None: empty) on ``<prefix>.<subject>``.
+
+        Raises:
+            LinkError: No daemon listens, or no answer came.
+        """
+        answer = await self._link.request(
+            f"{self._prefix}.{subject}",
+            b"" if body is None else msgspec.json.encode(body),
+            headers=self._headers,
+            timeout_s=self._timeout_s + _GRACE_S,
+        )
+        try:
+            reply = _reply.decode(answer.data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            reply = _Reply()
+        if reply.error is not None:
+            return reply.error
+        if reply.ok is msgspec.UNSET:
+            raise NoAnswerError("the answer is not refreshd's")
+        return Success(reply.ok)
+
+    async def events(
+        self,
+        *,
+        connection_id: str | None = None,
+        provider_slug: str | None = None,
+        start_seq: int = 1,
+        follow: bool = False,
+    ) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+        """Yield stream sequence and CloudEvent of each event, oldest first.
+
+        Raises:
+            LinkError, JetStreamError: The stream cannot be read, or holds what is no event.
+        """
+        subject = events_filter(
+            self._prefix, provider_slug=provider_slug, connection_id=connection_id
+        )
+        async for message in read_stream(
+            self._link, EVENT_STREAM, start_seq=start_seq, filter_subject=subject, follow=follow
+        ):
+            try:
+                event = _event.decode(message.data)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                raise NoAnswerError(f"event {message.sequence} is not refreshd's") from None
+            yield message.sequence, event

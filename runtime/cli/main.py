@@ -1,0 +1,361 @@
+"""The command line: thin requests to a daemon, the daemon itself, and the demo.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage or
+configuration, 3 not found, 4 conflict, 5 re-authorisation required, 69 unavailable, 75 try again.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from typing import Annotated, Any
+
+import uvloop
+from cyclopts import App, CycloptsError, Parameter, validators
+
+from domain.result import Failure, Success
+from runtime import VERSION
+from runtime.cli.asking import (
+    EXIT_ERROR,
+    EXIT_USAGE,
+    Asking,
+    CommandError,
+    Place,
+    as_token,
+    ask,
+    exit_for,
+    read_json,
+    read_pair,
+    run_and_show,
+    show_done,
+    to_stderr,
+)
+from runtime.cli.client import CommandClient
+from runtime.cli.demo import run_demo
+from runtime.cli.fake_provider import fake_provider_command
+from runtime.cli.provider_commands import provider
+from runtime.cli.tables import show_connections, show_event, show_fields
+from runtime.daemon import serve
+from runtime.logs import configure_logs
+
+CredentialsFile = Annotated[str, Parameter(allow_leading_hyphen=True)]
+"""A path, or - for standard input."""
+
+Many = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+app = App(
+    name="refreshd",
+    help="Owns OAuth grants: one actor per connection, so concurrent token refreshes never race.",
+    version=VERSION,
+)
+_SOMEWHERE = Place()
+_REPEATS_MAX = 20
+_PR_SET_DUMPABLE = 4
+_HERE = Asking()
+
+
+app.command(fake_provider_command, name="fake-provider")
+app.command(provider)
+
+
+@app.command(name="serve")
+def serve_command(*, place: Place = _SOMEWHERE) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C; a second signal ends it at once."""
+    settings = place.settings()
+    as_json = {"auto": None, "json": True, "text": False}[settings.log.format]
+    configure_logs(level=settings.log.level, as_json=as_json, repeats_max=_REPEATS_MAX)
+    leave_no_core()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def on_signal() -> None:
+            if stop.is_set():
+                os._exit(EXIT_ERROR)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        await serve(settings, place.folder(), announce=to_stderr, stop=stop)
+
+    uvloop.run(run())
+
+
+def leave_no_core() -> None:
+    """Let no core file be made of this process: it would hold keys and tokens.
+
+    On Linux no other process of its user may read its memory from now on, either.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        # The limit does not hold where cores are piped to a program.
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+
+
+@app.command
+def connect(
+    *,
+    user_id: str,
+    provider_id: str,
+    provider_slug: str,
+    credentials_file: CredentialsFile | None = None,
+    connection_id: str | None = None,
+    alias: str | None = None,
+    param: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    pending: Annotated[bool, Parameter(negative=())] = False,
+    asking: Asking = _HERE,
+) -> None:
+    """Create a connection, or give one that is not active new credentials.
+
+    Parameters
+    ----------
+    user_id
+        The owner's UUID.
+    provider_id
+        The provider's UUID.
+    provider_slug
+        1-50 of a-z, 0-9, _ and -.
+    credentials_file
+        JSON: {"credential_type", "expires_at"?, "secret" or "encrypted_data"}; - for stdin.
+    connection_id
+        Its UUID; the daemon chooses one without it.
+    alias
+        A name for people, at most 100 characters.
+    param
+        NAME=VALUE for the templates of the provider's profile; may be repeated.
+    pending
+        Create it without credentials.
+    """
+    body: dict[str, Any] = {
+        "user_id": user_id,
+        "provider_id": provider_id,
+        "provider_slug": provider_slug,
+        "connection_id": connection_id,
+        "alias": alias,
+        "pending": pending,
+    }
+    if credentials_file is not None:
+        body["credentials"] = read_json(credentials_file)
+    if param:
+        body["params"] = dict(read_pair(text) for text in param)
+    ask(asking, "connect", body, show_fields)
+
+
+@app.command
+def refresh(
+    connection_id: str, *, credentials_file: CredentialsFile, asking: Asking = _HERE
+) -> None:
+    """Replace an active connection's credentials.
+
+    Parameters
+    ----------
+    connection_id
+        Its UUID.
+    credentials_file
+        JSON, as for connect; - for stdin.
+    """
+    body = {"credentials": read_json(credentials_file)}
+    ask(asking, f"connection.{as_token(connection_id)}.refresh", body, show_done)
+
+
+@app.command
+def token(
+    connection_id: str,
+    *,
+    min_ttl_s: float = 60.0,
+    if_generation: int | None = None,
+    force: bool = False,
+    header: bool = False,
+    asking: Asking = _HERE,
+) -> None:
+    """Print an access token that lives; it is refreshed at the provider where needed.
+
+    Parameters
+    ----------
+    connection_id
+        Its UUID.
+    min_ttl_s
+        How long the token must still live.
+    if_generation
+        The generation whose token was rejected (401): refresh only if it is still the current one.
+    force
+        Refresh in any case.
+    header
+        Print the whole Authorization header.
+    """
+    body = {"min_ttl_s": min_ttl_s, "if_generation": if_generation, "force": force}
+
+    def show(value: dict[str, Any]) -> str:
+        if value["stale"]:
+            to_stderr("refreshd: this token is stale: it could not be refreshed")
+        bare = str(value["access_token"])
+        return f"Authorization: {value['token_type']} {bare}" if header else bare
+
+    ask(asking, f"connection.{as_token(connection_id)}.token", body, show)
+
+
+@app.command
+def get(connection_id: str, *, asking: Asking = _HERE) -> None:
+    """Show a connection; never its credentials."""
+    ask(asking, f"connection.{as_token(connection_id)}.get", None, show_fields)
+
+
+@app.command(name="list")
+def list_command(
+    *,
+    user_id: str | None = None,
+    provider_slug: str | None = None,
+    status: str | None = None,
+    limit: int | None = None,
+    asking: Asking = _HERE,
+) -> None:
+    """List connections.
+
+    Parameters
+    ----------
+    user_id
+        Only this owner's.
+    provider_slug
+        Only at this provider.
+    status
+        Only pending, active, expired, revoked, failed or disconnected ones.
+    limit
+        At most so many; all without it.
+    """
+    if limit is not None and limit < 1:
+        raise CommandError("--limit: at least 1", EXIT_USAGE)
+    query: dict[str, Any] = {"user_id": user_id, "provider_slug": provider_slug, "status": status}
+
+    async def pages(client: CommandClient) -> Success[Any] | Failure:
+        found: dict[str, Any] = {}
+        cursor: str | None = None
+        while True:
+            left = 1000 if limit is None else min(1000, limit - len(found))
+            page = await client.call("connections.list", {**query, "cursor": cursor, "limit": left})
+            if isinstance(page, Failure):
+                return page
+            found.update((connection["id"], connection) for connection in page.value["connections"])
+            cursor = page.value["cursor"]
+            if cursor is None or (limit is not None and len(found) >= limit):
+                return Success(list(found.values()))
+
+    run_and_show(asking, pages, show_connections)
+
+
+@app.command
+def expire(connection_id: str, *, reason: str | None = None, asking: Asking = _HERE) -> None:
+    """Mark an active connection as expired; its credentials are kept."""
+    ask(asking, f"connection.{as_token(connection_id)}.expire", {"reason": reason}, show_done)
+
+
+@app.command
+def revoke(connection_id: str, *, reason: str | None = None, asking: Asking = _HERE) -> None:
+    """Mark an active connection as revoked; its credentials are kept for audit."""
+    ask(asking, f"connection.{as_token(connection_id)}.revoke", {"reason": reason}, show_done)
+
+
+@app.command
+def disconnect(connection_id: str, *, user_id: str, asking: Asking = _HERE) -> None:
+    """End a connection for good and clear its credentials.
+
+    Parameters
+    ----------
+    connection_id
+        Its UUID.
+    user_id
+        The owner's UUID; nobody else may.
+    """
+    ask(
+        asking,
+        f"connection.{as_token(connection_id)}.disconnect",
+        {"user_id": user_id},
+        show_done,
+    )
+
+
+@app.command
+def events(
+    *,
+    connection_id: str | None = None,
+    provider_slug: str | None = None,
+    since: int = 1,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative=())] = False,
+    asking: Asking = _HERE,
+) -> None:
+    """Show what has happened, oldest first.
+
+    Parameters
+    ----------
+    connection_id
+        Only this connection's.
+    provider_slug
+        Only at this provider.
+    since
+        From this sequence of the event stream on.
+    follow
+        Go on until Ctrl-C.
+    """
+
+    async def show(client: CommandClient) -> Success[None]:
+        async for sequence, event in client.events(
+            connection_id=None if connection_id is None else as_token(connection_id),
+            provider_slug=None if provider_slug is None else as_token(provider_slug),
+            start_seq=max(since, 1),
+            follow=follow,
+        ):
+            print(json.dumps(event) if asking.output == "json" else show_event(sequence, event))
+        return Success(None)
+
+    run_and_show(asking, show, show_done, prints=False)
+
+
+@app.command
+def status(*, asking: Asking = _HERE) -> None:
+    """Show how the daemon is; exit 69 where none can be reached."""
+    ask(asking, "status", None, show_fields)
+
+
+@app.command
+def demo(
+    *, connections: Many = 1000, refreshes: Many = 6000, callers: Many = 200, herd: Many = 10_000
+) -> None:
+    """Show the main job on a daemon of its own: many callers, one truth.
+
+    Parameters
+    ----------
+    connections
+        How many connections to make.
+    refreshes
+        How many refreshes to make, a fifth of them on one connection.
+    callers
+        How many of them at once.
+    """
+    configure_logs(level="error", as_json=False)
+    passed = uvloop.run(
+        run_demo(connections=connections, refreshes=refreshes, callers=callers, herd=herd)
+    )
+    if not passed:
+        raise CommandError("the demo found a broken promise", EXIT_ERROR)
+
+
+def main() -> None:
+    """Run the command line, and exit with its code."""
+    try:
+        for argument in sys.argv:
+            argument.encode()
+        app(print_error=True, exit_on_error=False)
+    except UnicodeEncodeError:
+        exit_for(CommandError("an argument is not UTF-8", EXIT_USAGE))
+    except CycloptsError:
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_ERROR)
+    except Exception as error:  # noqa: BLE001 -- the edge: known errors become one line
+        exit_for(error)

@@ -1,0 +1,102 @@
+"""Sends answers in the order they were given, and holds them while NATS is away.
+
+An answer is sent at once, without waiting. One that cannot be sent because the connection is lost
+waits for the next one, as long as its caller does, and so do all that come after it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from runtime.logs import log
+from runtime.nats.link import NatsLink, NotSentError
+
+
+class _Answer(NamedTuple):
+    subject: str
+    body: bytes
+    headers: Mapping[str, str] | None
+    expires_s: float
+    sent: Callable[[], None]
+
+
+class Responder:
+    """A queue of answers; ``run`` must be running. Bounded by the commands in flight."""
+
+    def __init__(self, link: NatsLink) -> None:
+        """Publish over ``link``."""
+        self._link = link
+        self._queue: deque[_Answer] = deque()
+        self._arrived = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.dropped = 0
+        """How many answers could not be sent while their callers waited."""
+
+    def answer(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        expires_s: float,
+        sent: Callable[[], None],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Queue an answer; never blocks.
+
+        Args:
+            subject: The caller's reply subject; empty when nobody waits.
+            body: JSON.
+            expires_s: On the loop's clock; dropped if it cannot be sent until then.
+            sent: Called when it was sent or dropped. Must not raise.
+            headers: For failures.
+        """
+        if not subject or (not self._queue and self._is_sent(subject, body, headers)):
+            sent()
+            return
+        self._queue.append(_Answer(subject, body, headers, expires_s, sent))
+        self._empty.clear()
+        self._arrived.set()
+
+    def _is_sent(self, subject: str, body: bytes, headers: Mapping[str, str] | None) -> bool:
+        """Send an answer at once, if it can be."""
+        try:
+            self._link.publish_now(subject, body, headers=headers)
+        except NotSentError:
+            return False
+        return True
+
+    async def drained(self) -> None:
+        """Return when no answer waits."""
+        await self._empty.wait()
+
+    async def run(self) -> None:
+        """Send answers until cancelled."""
+        loop = asyncio.get_running_loop()
+        queue = self._queue
+        while True:
+            await self._arrived.wait()
+            while queue:
+                if not self._link.is_connected:
+                    await self._wait_for_a_connection(queue[0].expires_s - loop.time())
+                answer = queue[0]
+                try:
+                    self._link.publish_now(answer.subject, answer.body, headers=answer.headers)
+                except NotSentError as error:
+                    if not self._link.is_connected and answer.expires_s > loop.time():
+                        continue
+                    self.dropped += 1
+                    log.warning("answer_dropped", cause=str(error))
+                queue.popleft()
+                answer.sent()
+            self._arrived.clear()
+            self._empty.set()
+
+    async def _wait_for_a_connection(self, timeout_s: float) -> None:
+        """Wait for NATS to come back, at most until the oldest answer is no use any more."""
+        try:
+            async with asyncio.timeout(max(timeout_s, 0.0)):
+                await self._link.wait_connected()
+        except TimeoutError:
+            return

@@ -1,0 +1,360 @@
+"""JSON bodies to commands: the command table of DESIGN.md section 3, on its way in.
+
+Nothing here does I/O. A body that is not what the table says raises ``MalformedError`` with a
+message that names the field and quotes no value, for a value may be a secret.
+"""
+
+import base64
+import binascii
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from domain.commands import (
+    ChangeStatus,
+    Command,
+    Connect,
+    Disconnect,
+    Get,
+    GetToken,
+    MarkSynced,
+    Refresh,
+)
+from domain.connection import ALIAS_LENGTH_MAX, SLUG_PATTERN, ConnectionStatus
+from domain.credentials import Credentials, CredentialType, Opaque, Secret, Unsealed
+from domain.list_query import ListQuery
+from domain.result import FailureCode
+from runtime.gateway.replies import printable
+
+TIMEOUT_HEADER = "Refreshd-Timeout-Ms"
+TIMEOUT_MS_DEFAULT = 4000
+TIMEOUT_MS_MAX = 60_000
+_ENVELOPE_BYTES = 16 * 1024
+_TTL_S_MAX = 10 * 366 * 86_400
+
+_T = TypeVar("_T")
+
+
+class MalformedError(Exception):
+    """A request is not what the table says. The text is fit for the caller."""
+
+    def __init__(self, message: str, code: FailureCode = FailureCode.INVALID_COMMAND) -> None:
+        """Keep the message and the code to answer with."""
+        super().__init__(message)
+        self.code = code
+
+
+Text = Annotated[str, Meta(max_length=500)]
+Slug = Annotated[str, Meta(pattern=SLUG_PATTERN)]
+Alias = Annotated[str, Meta(max_length=ALIAS_LENGTH_MAX)]
+ParamName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
+Params = Annotated[dict[ParamName, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)]
+
+
+class _CredentialsBody(msgspec.Struct, forbid_unknown_fields=True):
+    credential_type: str | UnsetType = UNSET
+    expires_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
+    secret: msgspec.Raw | UnsetType = UNSET
+    encrypted_data: str | UnsetType | None = UNSET
+
+
+class _ConnectBody(msgspec.Struct, forbid_unknown_fields=True):
+    user_id: UUID
+    provider_id: UUID
+    provider_slug: Slug
+    credentials: _CredentialsBody | UnsetType | None = UNSET
+    alias: Alias | None = None
+    connection_id: UUID | None = None
+    params: Params | None = None
+    pending: bool = False
+
+
+class _RefreshBody(msgspec.Struct, forbid_unknown_fields=True):
+    credentials: _CredentialsBody | None
+
+
+class _ReasonBody(msgspec.Struct, forbid_unknown_fields=True):
+    reason: Text | None = None
+
+
+class _DisconnectBody(msgspec.Struct, forbid_unknown_fields=True):
+    user_id: UUID
+
+
+class _EmptyBody(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+class _TokenBody(msgspec.Struct, forbid_unknown_fields=True):
+    min_ttl_s: Annotated[float, Meta(ge=0, le=_TTL_S_MAX)] = 60.0
+    if_generation: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    force: bool = False
+
+
+class _OAuth2Secret(msgspec.Struct):
+    """What an oauth2 secret must have; further fields are kept as they are."""
+
+    access_token: str
+    refresh_token: str | None = None
+    token_type: str | None = None
+    scope: str | None = None
+
+
+_connect_body = msgspec.json.Decoder(_ConnectBody)
+_refresh_body = msgspec.json.Decoder(_RefreshBody)
+_reason_body = msgspec.json.Decoder(_ReasonBody)
+_disconnect_body = msgspec.json.Decoder(_DisconnectBody)
+_token_body = msgspec.json.Decoder(_TokenBody)
+_empty_body = msgspec.json.Decoder(_EmptyBody)
+_list_query = msgspec.json.Decoder(ListQuery)
+_object = msgspec.json.Decoder(dict[str, Any])
+_oauth2_secret = msgspec.json.Decoder(_OAuth2Secret)
+_CREDENTIAL_TYPES = {credential_type.value: credential_type for credential_type in CredentialType}
+_STATUSES = frozenset(status.value for status in ConnectionStatus)
+
+STATUS_VERBS = {
+    "expire": ConnectionStatus.EXPIRED,
+    "revoke": ConnectionStatus.REVOKED,
+    "fail": ConnectionStatus.FAILED,
+}
+CONNECTION_VERBS = ("connect", "refresh", "token", "get", *STATUS_VERBS, "synced", "disconnect")
+"""The verbs of ``connection.<id>.<verb>``."""
+
+
+def read_connection_id(token: str) -> UUID:
+    """Return the id in a subject.
+
+    Raises:
+        MalformedError: It is not a UUID in canonical lower-case form.
+    """
+    try:
+        connection_id = UUID(token)
+    except ValueError:
+        connection_id = None
+    if connection_id is None or str(connection_id) != token:
+        raise MalformedError("connection_id is not a UUID in canonical lower-case form")
+    return connection_id
+
+
+def read_timeout_s(header: str | None) -> float:
+    """Return how long the caller waits.
+
+    Raises:
+        MalformedError: The header is no whole number of milliseconds in range.
+    """
+    if header is None:
+        return TIMEOUT_MS_DEFAULT / 1000
+    if not re.fullmatch(r"[0-9]{1,6}", header) or not 1 <= int(header) <= TIMEOUT_MS_MAX:
+        raise MalformedError(f"{TIMEOUT_HEADER} is not a whole number from 1 to {TIMEOUT_MS_MAX}")
+    return int(header) / 1000
+
+
+def read_connect(
+    body: bytes, *, new_id: UUID, credential_bytes_max: int, subject_id: UUID | None = None
+) -> Connect:
+    """Return the command of ``connect`` (no ``subject_id``) or ``connection.<id>.connect``.
+
+    Raises:
+        MalformedError: ``INVALID_COMMAND`` or ``TOO_LARGE``.
+    """
+    fields = _decode(_connect_body, body, credential_bytes_max)
+    if subject_id is not None and fields.connection_id not in (None, subject_id):
+        raise MalformedError("connection_id is not the one in the subject - at `$.connection_id`")
+    if fields.credentials is UNSET and not fields.pending:
+        raise MalformedError("Object missing required field `credentials`")
+    given = None if fields.credentials is UNSET else fields.credentials
+    if fields.pending and given is not None:
+        raise MalformedError("a pending connection has no credentials - at `$.credentials`")
+    return Connect(
+        connection_id=subject_id or fields.connection_id or new_id,
+        user_id=fields.user_id,
+        provider_id=fields.provider_id,
+        provider_slug=fields.provider_slug,
+        credentials=_read_credentials(given, credential_bytes_max),
+        alias=fields.alias,
+        params=fields.params,
+        pending=fields.pending,
+    )
+
+
+def read_command(  # noqa: PLR0911 -- one return a verb
+    verb: str, connection_id: UUID, body: bytes, *, credential_bytes_max: int
+) -> Command | GetToken:
+    """Return the command of ``connection.<id>.<verb>``.
+
+    Raises:
+        MalformedError: ``INVALID_COMMAND`` or ``TOO_LARGE``.
+    """
+    match verb:
+        case "connect":
+            return read_connect(
+                body,
+                new_id=connection_id,
+                subject_id=connection_id,
+                credential_bytes_max=credential_bytes_max,
+            )
+        case "refresh":
+            refresh = _decode(_refresh_body, body, credential_bytes_max)
+            credentials = _read_credentials(refresh.credentials, credential_bytes_max)
+            return Refresh(connection_id=connection_id, credentials=credentials)
+        case "token":
+            token = _decode(_token_body, body or b"{}", credential_bytes_max)
+            return GetToken(
+                connection_id=connection_id,
+                min_ttl_s=token.min_ttl_s,
+                if_generation=token.if_generation,
+                force=token.force,
+            )
+        case "disconnect":
+            disconnect = _decode(_disconnect_body, body, credential_bytes_max)
+            return Disconnect(connection_id=connection_id, user_id=disconnect.user_id)
+        case "expire" | "revoke" | "fail":
+            fields = _decode(_reason_body, body or b"{}", credential_bytes_max)
+            return ChangeStatus(
+                connection_id=connection_id, to_status=STATUS_VERBS[verb], reason=fields.reason
+            )
+        case "synced":
+            _decode(_empty_body, body or b"{}", credential_bytes_max)
+            return MarkSynced(connection_id=connection_id)
+        case "get":
+            _decode(_empty_body, body or b"{}", credential_bytes_max)
+            return Get(connection_id=connection_id)
+        case _:
+            raise MalformedError("no such command")
+
+
+def read_list_query(body: bytes) -> ListQuery:
+    """Return the query of ``connections.list``.
+
+    Raises:
+        MalformedError: ``INVALID_COMMAND`` or ``TOO_LARGE``.
+    """
+    query = _decode(_list_query, body or b"{}", 0)
+    if query.status is not None and query.status not in _STATUSES:
+        raise MalformedError("status is none of the six - at `$.status`")
+    return query
+
+
+def body_bytes_max(credential_bytes_max: int) -> int:
+    """Return how large a body can be whose credentials are within their limit."""
+    return credential_bytes_max * 4 // 3 + _ENVELOPE_BYTES
+
+
+def _decode(decoder: msgspec.json.Decoder[_T], body: bytes, credential_bytes_max: int) -> _T:
+    """Decode a body, or say which field is wrong."""
+    if len(body) > body_bytes_max(credential_bytes_max):
+        raise MalformedError("the body is too large", FailureCode.TOO_LARGE)
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise MalformedError(_explained(error)) from None
+
+
+def _explained(error: Exception) -> str:
+    """Return a decoding error's text; msgspec's name the field and quote no value.
+
+    The one thing of the caller's in them is the name of an unknown field, which shows only
+    where it looks like one.
+    """
+    if isinstance(error, RecursionError):
+        return "the body is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "the body is not UTF-8"
+    plain = r"Object contains unknown field `[A-Za-z_]{1,32}`( - at `\$\.credentials`)?"
+    if "contains unknown field" in str(error) and not re.fullmatch(plain, str(error)):
+        return "Object contains an unknown field"
+    return printable(str(error))
+
+
+def _read_credentials(
+    given: _CredentialsBody | None, bytes_max: int
+) -> Credentials | Unsealed | None:
+    """Return the credentials, or None where they are null, empty or of an unknown type.
+
+    Raises:
+        MalformedError: Neither or both of ``secret`` and ``encrypted_data``, or not of the
+            shape that their type asks for, or too large.
+    """
+    if given is None or given == _CredentialsBody():
+        return None
+    if given.credential_type is UNSET:
+        raise MalformedError("Object missing required field `credential_type` - at `$.credentials`")
+    credential_type = _CREDENTIAL_TYPES.get(given.credential_type)
+    if credential_type is None:
+        return None
+    secret = _absent_if_null(given.secret)
+    encrypted_data = None if given.encrypted_data is UNSET else given.encrypted_data
+    if (secret is None) == (encrypted_data is None):
+        raise MalformedError(
+            "exactly one of `secret` and `encrypted_data` is needed - at `$.credentials`"
+        )
+    expires_at = _as_utc(given.expires_at)
+    if secret is not None:
+        if _is_empty_secret(secret, credential_type):
+            return None
+        _check_size(len(secret), bytes_max)
+        return Unsealed(
+            credential_type=credential_type, secret=Secret(secret), expires_at=expires_at
+        )
+    assert isinstance(encrypted_data, str)
+    data = _from_base64(encrypted_data)
+    _check_size(len(data), bytes_max)
+    if not data:
+        return None
+    return Credentials(
+        credential_type=credential_type, payload=Opaque(data=data), expires_at=expires_at
+    )
+
+
+def _absent_if_null(secret: msgspec.Raw | UnsetType) -> bytes | None:
+    """Return the JSON text of the secret, or None where there is none."""
+    if isinstance(secret, UnsetType):
+        return None
+    text = bytes(secret).strip()
+    return None if text == b"null" else text
+
+
+def _is_empty_secret(secret: bytes, credential_type: CredentialType) -> bool:
+    """Whether there is nothing in the secret; what is not of its type's shape raises."""
+    try:
+        if not _object.decode(secret):
+            return True
+        if credential_type is CredentialType.OAUTH2:
+            return not _oauth2_secret.decode(secret).access_token
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        text = _explained(error)
+        where = " - at `$.credentials.secret`"
+        text = text.replace(" - at `$", " - at `$.credentials.secret")
+        raise MalformedError(text if " - at `" in text else text + where) from None
+    return False
+
+
+def _check_size(size_bytes: int, bytes_max: int) -> None:
+    if size_bytes > bytes_max:
+        raise MalformedError(
+            f"credentials are {size_bytes} bytes, at most {bytes_max} are allowed"
+            " - at `$.credentials`",
+            FailureCode.TOO_LARGE,
+        )
+
+
+def _as_utc(time: datetime | UnsetType | None) -> datetime | None:
+    """Return ``time`` in UTC."""
+    if time is None or isinstance(time, UnsetType):
+        return None
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise MalformedError("time is out of range - at `$.credentials.expires_at`") from None
+
+
+def _from_base64(text: str) -> bytes:
+    """Return the bytes of standard base64 (RFC 4648 section 4)."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise MalformedError("Invalid base64 - at `$.credentials.encrypted_data`") from None

@@ -1,0 +1,138 @@
+"""Sealing with AES-256-GCM under a keyring of one primary key and any number of older ones.
+
+The associated data binds a ciphertext to its connection and generation. The nonce is 12
+random bytes (NIST SP 800-38D section 8.2.2 allows 2^32 of them under one key).
+"""
+
+import base64
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from actors.ports import CannotUnsealError
+from domain.credentials import Sealed, Secret
+from runtime.nats.private_files import create_private_file
+
+_KEY_BYTES = 32
+_NONCE_BYTES = 12
+
+
+class KeyringError(Exception):
+    """The keyring file cannot be used; the text names the file and never holds a key."""
+
+
+class UnsealError(CannotUnsealError):
+    """A ciphertext does not open: unknown key, wrong connection or generation, or damage."""
+
+
+class _Key(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    key: bytes
+    """32 bytes; base64 in the file."""
+
+
+class _KeyringFile(msgspec.Struct, forbid_unknown_fields=True):
+    primary: str
+    keys: list[_Key]
+
+
+class Keyring:
+    """Implements ``actors.ports.Sealer``."""
+
+    def __init__(self, *, primary: str, keys: dict[str, bytes]) -> None:
+        """Take keys of 32 bytes each; ``primary`` is the id of the one that seals."""
+        self._primary = primary
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+
+    def __repr__(self) -> str:
+        """Show key ids only."""
+        return f"Keyring(primary={self._primary!r}, keys={sorted(self._ciphers)})"
+
+    def __contains__(self, key_id: str) -> bool:
+        """Whether a key is in the ring."""
+        return key_id in self._ciphers
+
+    @property
+    def primary(self) -> str:
+        """The id of the key that new secrets are sealed with."""
+        return self._primary
+
+    def seal(self, secret: Secret, *, connection_id: UUID, generation: int) -> Sealed:
+        """Return ``secret`` sealed for exactly this connection and generation."""
+        nonce = os.urandom(_NONCE_BYTES)
+        ciphertext = self._ciphers[self._primary].encrypt(
+            nonce, secret.reveal(), _associated_data(connection_id, generation)
+        )
+        return Sealed(key_id=self._primary, nonce=nonce, ciphertext=ciphertext)
+
+    def unseal(self, sealed: Sealed, *, connection_id: UUID, generation: int) -> Secret:
+        """Return the plaintext.
+
+        Raises:
+            UnsealError: Unknown key id, another connection's or generation's, or damaged.
+        """
+        cipher = self._ciphers.get(sealed.key_id)
+        if cipher is None:
+            raise UnsealError(f"no key {sealed.key_id!r} in the keyring")
+        try:
+            plaintext = cipher.decrypt(
+                sealed.nonce, sealed.ciphertext, _associated_data(connection_id, generation)
+            )
+        except (InvalidTag, ValueError):
+            raise UnsealError("the sealed secret does not open") from None
+        return Secret(plaintext)
+
+
+def open_keyring(path: Path, *, create: bool) -> Keyring:
+    """Return the keyring in ``path``.
+
+    Args:
+        path: A JSON file ``{"primary": id, "keys": [{"id": id, "key": base64}]}``, mode 0600.
+        create: Make one with a fresh key where there is none.
+
+    Raises:
+        KeyringError: Missing, readable by others, malformed, or without its primary key.
+    """
+    try:
+        if create:
+            with contextlib.suppress(FileExistsError):
+                _create(path)
+        mode = path.stat().st_mode & 0o777
+        text = path.read_bytes()
+    except OSError as error:
+        raise KeyringError(f"{path}: {error.strerror}") from None
+    if mode & 0o077:
+        raise KeyringError(f"{path}: mode is {mode:04o}, but only its owner may read it (0600)")
+    try:
+        file = msgspec.json.decode(text, type=_KeyringFile)
+    except msgspec.MsgspecError as error:
+        raise KeyringError(f"{path}: {error}") from None
+    except UnicodeDecodeError:
+        raise KeyringError(f"{path}: it is not UTF-8") from None
+    keys = {key.id: key.key for key in file.keys}
+    if len(keys) != len(file.keys):
+        raise KeyringError(f"{path}: two keys have one id")
+    for key_id, key in keys.items():
+        if len(key) != _KEY_BYTES:
+            raise KeyringError(f"{path}: key {key_id!r} has {len(key)} bytes, not {_KEY_BYTES}")
+    if file.primary not in keys:
+        raise KeyringError(f"{path}: the primary key {file.primary!r} is not among the keys")
+    return Keyring(primary=file.primary, keys=keys)
+
+
+def _create(path: Path) -> None:
+    """Write a keyring with one fresh key."""
+    key_id = f"k-{secrets.token_hex(4)}"
+    key = base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
+    content = msgspec.json.encode({"primary": key_id, "keys": [{"id": key_id, "key": key}]})
+    create_private_file(path, msgspec.json.format(content, indent=2) + b"\n")
+
+
+def _associated_data(connection_id: UUID, generation: int) -> bytes:
+    return b"refreshd/1:%s:%d" % (connection_id.bytes, generation)

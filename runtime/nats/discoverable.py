@@ -1,0 +1,67 @@
+"""A service that NATS tools can discover (ADR-32), on nats-py's ``nats.micro``."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from nats.micro.request import Request as MicroRequest
+from nats.micro.service import EndpointStats, Service, ServiceStats
+from nats.micro.service import ServiceConfig as MicroServiceConfig
+
+Request = MicroRequest
+ServiceConfig = MicroServiceConfig
+
+
+class Counted:
+    """What one endpoint has done, for ``$SRV.STATS``."""
+
+    __slots__ = ("codes", "last_error", "processing_ns")
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self.codes: Counter[str] = Counter()
+        self.last_error = ""
+        self.processing_ns = 0
+
+
+class DiscoverableService(Service):
+    """nats-py's service, with true numbers in STATS and a stop that drains.
+
+    The base class counts only what its handler raises and times only the handing over.
+    """
+
+    def __init__(self, client: Any, config: ServiceConfig) -> None:  # noqa: ANN401
+        """See ``nats.micro.add_service``."""
+        super().__init__(client, config)
+        self.counted: dict[str, Counted] = {}
+
+    def stats(self) -> ServiceStats:
+        """Return the statistics, with failures answered and times until the answer."""
+        stats = super().stats()
+        for endpoint in stats.endpoints:
+            self._complete(endpoint)
+        return stats
+
+    def _complete(self, endpoint: EndpointStats) -> None:
+        counted = self.counted.get(endpoint.name)
+        if counted is None:
+            return
+        endpoint.num_errors = sum(counted.codes.values())
+        endpoint.last_error = counted.last_error
+        endpoint.processing_time = counted.processing_ns
+        endpoint.average_processing_time = counted.processing_ns // max(endpoint.num_requests, 1)
+        endpoint.data = {"errors": dict(counted.codes)}
+
+    async def drain_endpoints(self) -> None:
+        """Take no new requests, and return when those already received were handed over.
+
+        ``stop`` would drop them (ADR-32 asks for a drain; nats-py unsubscribes).
+        """
+        subscriptions = [
+            endpoint._subscription  # noqa: SLF001 -- nats.micro has no public way to drain
+            for endpoint in self._endpoints
+            if endpoint._subscription is not None  # noqa: SLF001
+        ]
+        await asyncio.gather(
+            *(subscription.drain() for subscription in subscriptions), return_exceptions=True
+        )

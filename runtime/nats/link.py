@@ -1,0 +1,370 @@
+"""The one way to NATS: a connection that tells at once what was sent, lost or unanswered.
+
+On top of nats-py, as NATS.md section 3 asks:
+
+- nothing is buffered while disconnected (``pending_size=0``): a publish fails at once and can
+  not be applied later behind our back;
+- requests have our own inbox: a lost connection fails every waiting request at once instead
+  of at its time-out, and a request that cannot be sent leaves nothing behind;
+- a probe to ourselves every two seconds finds a connection that only looks alive;
+- callbacks cannot raise; a connection closed for good is told to ``on_closed``;
+- ``flush`` is never called under a cancel scope, ``drain`` and ``rtt`` never at all.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import re
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
+
+import nats.errors
+from nats.aio.msg import Msg
+from nkeys import NkeysError
+
+from runtime.logs import log
+from runtime.nats.client import ArmouredClient, header_block
+from runtime.nats.login import LinkLimits, Login
+
+_SUBJECT = re.compile(r"\S+")
+SERVER_VERSION_MIN = (2, 12, 0)
+PLAIN_INBOX = "_INBOX"
+"""Where every NATS client's answers come in unless it is told otherwise."""
+_PROBE_TOKEN = "probe"  # noqa: S105 -- the last token of a subject
+_T = TypeVar("_T")
+
+
+class LinkError(Exception):
+    """A message or request failed; the text is a short cause in words of ours."""
+
+
+class NotSentError(LinkError):
+    """Nothing was sent, so nothing can have happened."""
+
+
+class TooLargeError(NotSentError):
+    """The message is over the server's limit, whoever sends it whenever."""
+
+
+class CannotConnectError(LinkError):
+    """No server let us in."""
+
+
+class NoRespondersError(LinkError):
+    """The server knew nobody to hand the request to, so nothing has happened."""
+
+
+class NoAnswerError(LinkError):
+    """It was sent and no answer came: what happened is not known."""
+
+
+class NatsLink:
+    """A connection to NATS; make one with ``open_link``."""
+
+    def __init__(
+        self, login: Login, limits: LinkLimits, name: str, inbox_prefix: str = PLAIN_INBOX
+    ) -> None:
+        """Prepare a link; nothing is opened."""
+        self._inbox_prefix = inbox_prefix
+        self._login = login
+        self._limits = limits
+        self._name = name
+        self._client = ArmouredClient(self._count_bad_message)
+        self._inbox = ""
+        self._tokens = itertools.count(1)
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._connected = asyncio.Event()
+        self._probe: asyncio.Task[None] | None = None
+        self._closing = False
+        self._refusal = ""
+        self.closed = asyncio.Event()
+        """Set when the connection has ended for good without ``close`` being called."""
+        self.bad_messages = 0
+        self.reconnects = 0
+
+    @property
+    def client(self) -> ArmouredClient:
+        """The nats-py client, for subscriptions and services."""
+        return self._client
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether messages can be sent now."""
+        return self._connected.is_set() and self._client.is_connected
+
+    @property
+    def server_version(self) -> tuple[int, int, int]:
+        """The connected server's version."""
+        version = self._client.connected_server_version
+        return (version.major, version.minor, version.patch)
+
+    @property
+    def url(self) -> str:
+        """The address that was given, without any user or password in it."""
+        return self._login.address
+
+    @property
+    def requests_waiting(self) -> int:
+        """How many requests wait for an answer."""
+        return len(self._waiting)
+
+    async def open(self) -> None:
+        """Connect, and be able to make requests.
+
+        Raises:
+            CannotConnectError: No server let us in within ``connect_timeout_s``.
+        """
+        limits = self._limits
+        try:
+            async with asyncio.timeout(limits.connect_timeout_s):
+                await self._client.connect(
+                    self._login.url,
+                    name=self._name,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_disconnected,
+                    reconnected_cb=self._on_reconnected,
+                    closed_cb=self._on_closed,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=limits.reconnect_wait_s,  # type: ignore[arg-type]
+                    ping_interval=limits.ping_interval_s,
+                    max_outstanding_pings=limits.pings_outstanding_max,
+                    pending_size=0,
+                    inbox_prefix=self._inbox_prefix,
+                    **self._login.options(),
+                )
+                self._inbox = self._client.new_inbox()
+                if self._inbox_prefix != PLAIN_INBOX:
+                    # Nobody else has business there: a request that names it would have us
+                    # answer ourselves.
+                    self._client.forbid_replies(self._inbox_prefix.encode() + b".")
+                await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+                await self.flush()
+        except (OSError, nats.errors.Error, TimeoutError, ValueError, NkeysError) as error:
+            self._closing = True
+            with contextlib.suppress(Exception):
+                await self._client.close()
+            cause = self._refusal or _cause(error)
+            raise CannotConnectError(f"cannot connect to {self.url}: {cause}") from None
+        self._connected.set()
+        self._probe = asyncio.create_task(self._probe_for_ever(), name="nats-probe")
+
+    async def close(self) -> None:
+        """Close the connection. Never raises; whatever is unsent for two seconds is dropped."""
+        self._closing = True
+        if self._probe is not None:
+            self._probe.cancel()
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(2.0):
+                await self._client.close()
+        self._abort_waiting()
+
+    async def flush(self) -> None:
+        """Wait until the server has taken everything that was sent before.
+
+        Raises:
+            LinkError: It did not within five seconds.
+        """
+        try:
+            await _run_to_its_end(self._client.flush(5))
+        except (OSError, nats.errors.Error, TimeoutError) as error:
+            raise NoAnswerError(_cause(error)) from None
+
+    async def wait_connected(self) -> None:
+        """Return at once when connected, else when a connection was made again."""
+        await self._connected.wait()
+        while not self.is_connected:
+            # nats-py has noticed the loss and is yet to tell us: give it time to.
+            await asyncio.sleep(0.01)
+            await self._connected.wait()
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        reply: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send a message, without waiting for the server; see ``publish_now``."""
+        self.publish_now(subject, payload, reply=reply, headers=headers)
+
+    def publish_now(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        reply: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put a message behind all that was sent before; nothing can come in between.
+
+        Raises:
+            NotSentError: Not connected, too much unsent already, or too large.
+        """
+        if not self.is_connected:
+            raise NotSentError("not connected")
+        if self._client.pending_data_size > self._limits.unsent_bytes_max:
+            raise NotSentError("too much is unsent")
+        if not _SUBJECT.fullmatch(subject):
+            raise NotSentError("not a subject")
+        try:
+            block = header_block(headers) if headers else b""
+            if len(block) + len(payload) > self._client.max_payload:
+                # nats-py forgets the headers; a message beyond it ends the connection for good.
+                raise TooLargeError("too large")
+            self._client.send(subject, reply, block, payload)
+        except (OSError, nats.errors.Error, ValueError) as error:
+            raise NotSentError(_cause(error)) from None
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> Msg:
+        """Send a request and return its first answer.
+
+        Raises:
+            NotSentError: As for ``publish``.
+            NoRespondersError: Nobody listens on ``subject``.
+            NoAnswerError: Time ran out, or the connection was lost meanwhile.
+        """
+        if len(self._waiting) >= self._limits.requests_waiting_max:
+            raise NotSentError("too many requests wait")
+        token = str(next(self._tokens))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Msg] = loop.create_future()
+        self._waiting[token] = answer
+        timer = loop.call_later(timeout_s, _give_up_waiting, answer)
+        try:
+            await self.publish(subject, payload, reply=f"{self._inbox}.{token}", headers=headers)
+            message = await answer
+        finally:
+            timer.cancel()
+            self._waiting.pop(token, None)
+        if message.headers and message.headers.get("Status") == "503":
+            raise NoRespondersError("no responders")
+        return message
+
+    def _abort_waiting(self) -> None:
+        """Fail every waiting request: no answer can come over a connection that is gone."""
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(NoAnswerError("connection lost"))
+
+    def _count_bad_message(self) -> None:
+        self.bad_messages += 1
+
+    async def _on_answer(self, message: Msg) -> None:
+        """Hand an answer to the request that waits for it."""
+        answer = self._waiting.get(message.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    async def _on_error(self, error: Exception) -> None:
+        """Note a background error of nats-py. Must not raise: that would end the read loop."""
+        if "authorization" in str(error).lower():
+            self._refusal = _cause(error)
+        with contextlib.suppress(Exception):
+            log.warning("nats_error", cause=_cause(error))
+
+    async def _on_disconnected(self) -> None:
+        self._connected.clear()
+        self._abort_waiting()
+        if not self._closing:
+            log.warning("nats_disconnected", url=self.url)
+
+    async def _on_reconnected(self) -> None:
+        self.reconnects += 1
+        self._connected.set()
+        log.info("nats_reconnected", url=self.url)
+
+    async def _on_closed(self) -> None:
+        self._connected.clear()
+        self._abort_waiting()
+        if not self._closing:
+            log.error("nats_closed", url=self.url)
+            self.closed.set()
+
+    async def _probe_for_ever(self) -> None:
+        """Ask ourselves for an answer, and reconnect when none comes twice in a row."""
+        missed = 0
+        while True:
+            await asyncio.sleep(self._limits.probe_interval_s)
+            if self._client.is_closed:
+                # nats-py closes without telling when it hangs or fails on what is unsent.
+                await self._on_closed()
+                return
+            if not self.is_connected:
+                missed = 0
+                continue
+            try:
+                await self._ask_ourselves()
+                missed = 0
+            except LinkError:
+                missed += 1
+            if missed >= self._limits.probes_missed_max:
+                missed = 0
+                log.warning("nats_probe_missed", url=self.url)
+                await self._client.force_reconnect()
+
+    async def _ask_ourselves(self) -> None:
+        """Send a message through the server to our own inbox and wait for it."""
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._waiting[_PROBE_TOKEN] = answer
+        try:
+            async with asyncio.timeout(self._limits.probe_interval_s):
+                await self.publish(f"{self._inbox}.{_PROBE_TOKEN}", b"")
+                await answer
+        except TimeoutError:
+            raise NoAnswerError("no answer in time") from None
+        finally:
+            self._waiting.pop(_PROBE_TOKEN, None)
+
+
+@contextlib.asynccontextmanager
+async def open_link(  # noqa: ANN201
+    login: Login,
+    *,
+    name: str,
+    limits: LinkLimits | None = None,
+    inbox_prefix: str = PLAIN_INBOX,
+):
+    """Yield a connected link, and close it afterwards.
+
+    Args:
+        login: Where, and as whom.
+        name: What the server shows for the connection.
+        limits: The link's bounds.
+        inbox_prefix: Where answers come in. One of its own keeps other users of the server from
+            reading them: permissions can be given for it alone.
+
+    Raises:
+        LinkError: No server let us in.
+    """
+    link = NatsLink(login, limits or LinkLimits(), name, inbox_prefix)
+    try:
+        await link.open()
+        yield link
+    finally:
+        await _run_to_its_end(link.close())
+
+
+async def _run_to_its_end(work: Awaitable[_T]) -> _T:
+    """Await ``work`` in a task of its own, so that cancelling us does not cancel it."""
+    return await asyncio.shield(asyncio.ensure_future(work))
+
+
+def _give_up_waiting(answer: asyncio.Future[Msg]) -> None:
+    """Fail a request whose time is up; cheaper than a time-out context around each."""
+    if not answer.done():
+        answer.set_exception(NoAnswerError("no answer in time"))
+
+
+def _cause(error: BaseException) -> str:
+    """Return a short text for an error of nats-py or of the socket; none quotes a payload."""
+    text = str(error) or type(error).__name__
+    return text[:200]

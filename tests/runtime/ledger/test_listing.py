@@ -1,0 +1,295 @@
+"""A listing covers every connection once, page by page, and no page is too large to send."""
+
+import random
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from domain.connection import ConnectionStatus, ProviderConnection
+from domain.list_query import ListQuery
+from domain.record import Record, encode_record
+from domain.result import Failure, FailureCode, Success
+from runtime.gateway.replies import connection_view, value_body
+from runtime.ledger.listing import Listing
+from runtime.ledger.streams import StreamSettings, ensure_streams
+from runtime.ledger.subjects import bucket_stream, record_subject
+from runtime.nats.link import NatsLink
+from tests.fakes.commands import connection_number
+from tests.fakes.connections import active
+from tests.fakes.eventually import eventually
+
+PARTITIONS = 3
+STRANGER = UUID(int=99)
+
+
+@pytest.fixture
+async def listing(link: NatsLink) -> Listing:
+    settings = StreamSettings(
+        prefix="refreshd.v1",
+        partitions=PARTITIONS,
+        replicas=1,
+        record_bytes_max=200_000,
+        event_age_s_max=3600,
+        event_bytes_max=-1,
+        event_duplicate_window_s=120,
+    )
+    await ensure_streams(link, settings)
+    return Listing(link, partitions=PARTITIONS, view=connection_view)
+
+
+async def put(link: NatsLink, connection: ProviderConnection) -> None:
+    record = encode_record(Record(op_id=b"0" * 16, connection=connection))
+    await put_bytes(link, connection.id, record)
+
+
+async def put_bytes(link: NatsLink, connection_id: UUID, data: bytes) -> None:
+    await link.request(record_subject(connection_id, PARTITIONS), data, timeout_s=5.0)
+
+
+async def put_many(link: NatsLink, count: int) -> list[UUID]:
+    ids = [connection_number(number) for number in range(count)]
+    for connection_id in ids:
+        await put(link, active(connection_id))
+    return ids
+
+
+async def page(listing: Listing, query: ListQuery) -> tuple[list[UUID], str | None, int]:
+    """Return a page's ids, its cursor and the size of its answer."""
+    result = await listing.page(query, 5.0)
+    assert isinstance(result, Success), result
+    body = value_body(result.value)
+    value = msgspec.json.decode(body)["ok"]
+    return [UUID(each["id"]) for each in value["connections"]], value["cursor"], len(body)
+
+
+async def pages(listing: Listing, query: ListQuery) -> list[list[UUID]]:
+    """Follow the cursors to the end."""
+    found: list[list[UUID]] = []
+    while True:
+        ids, cursor, _ = await page(listing, query)
+        found.append(ids)
+        if cursor is None:
+            return found
+        query = msgspec.structs.replace(query, cursor=cursor)
+
+
+async def all_of(listing: Listing, query: ListQuery) -> list[UUID]:
+    return [each for ids in await pages(listing, query) for each in ids]
+
+
+async def test_nothing_stored_is_one_empty_page(listing: Listing):
+    assert await page(listing, ListQuery()) == (
+        [],
+        None,
+        len(b'{"ok":{"connections":[],"cursor":null}}'),
+    )
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 40, 41, 1000])
+async def test_pages_of_any_size_cover_everything_once(
+    link: NatsLink, listing: Listing, limit: int
+):
+    ids = await put_many(link, 40)
+
+    found = await pages(listing, ListQuery(limit=limit))
+
+    assert sorted(each for part in found for each in part) == ids
+    assert max(len(part) for part in found) <= limit
+
+
+async def test_a_connection_is_listed_as_it_is_got_and_without_its_credentials(
+    link: NatsLink, listing: Listing
+):
+    await put(link, active(connection_number(1)))
+
+    result = await listing.page(ListQuery(), 5.0)
+
+    assert isinstance(result, Success)
+    [view] = msgspec.json.decode(value_body(result.value))["ok"]["connections"]
+    assert view["credentials"] == {
+        "credential_type": "oauth2",
+        "expires_at": "2026-01-01T00:00:00Z",
+    }
+    assert view["status"] == "active"
+    assert view["generation"] == 1
+
+
+async def test_a_listing_shows_the_last_write_of_each_connection(link: NatsLink, listing: Listing):
+    ids = await put_many(link, 5)
+    for connection_id in ids[:3]:
+        await put(link, active(connection_id, generation=2))
+
+    assert sorted(await all_of(listing, ListQuery(limit=2))) == ids
+
+
+async def test_filters_choose_by_user_provider_and_status(link: NatsLink, listing: Listing):
+    base = active(connection_number(0))
+    others = {
+        connection_number(1): {"user_id": STRANGER},
+        connection_number(2): {"provider_slug": "google"},
+        connection_number(3): {"status": ConnectionStatus.EXPIRED},
+        connection_number(4): {"user_id": STRANGER, "provider_slug": "google"},
+    }
+    await put(link, base)
+    for connection_id, changes in others.items():
+        await put(link, msgspec.structs.replace(base, id=connection_id, **changes))
+
+    async def chosen(query: ListQuery) -> list[int]:
+        return sorted(each.int & 0xFF for each in await all_of(listing, query))
+
+    assert await chosen(ListQuery()) == [0, 1, 2, 3, 4]
+    assert await chosen(ListQuery(user_id=STRANGER)) == [1, 4]
+    assert await chosen(ListQuery(provider_slug="google")) == [2, 4]
+    assert await chosen(ListQuery(status="expired")) == [3]
+    assert await chosen(ListQuery(user_id=STRANGER, provider_slug="google", limit=1)) == [4]
+    assert await chosen(ListQuery(status="revoked")) == []
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "x",
+        "0",
+        "0.",
+        ".1",
+        "-1.1",
+        "0.-1",
+        "3.1",
+        "9999.1",
+        "0.1.1",
+        "0.1 ",
+        " 0.1",
+        "0.1\n",
+        "0.12345678901234567890",
+        "\u0660.1",
+        "0x1.1",
+    ],
+)
+async def test_a_cursor_that_no_listing_returned_is_an_invalid_command(
+    listing: Listing, cursor: str
+):
+    result = await listing.page(ListQuery(cursor=cursor), 5.0)
+
+    assert isinstance(result, Failure)
+    assert result.code is FailureCode.INVALID_COMMAND
+    assert "$.cursor" in result.message
+
+
+@pytest.mark.parametrize("cursor", ["2.1", "2.0", "2.9999999999999999999", "0.9223372036854775807"])
+async def test_a_cursor_beyond_the_end_goes_on_from_there(
+    link: NatsLink, listing: Listing, cursor: str
+):
+    ids = await put_many(link, 10)
+
+    assert set(await all_of(listing, ListQuery(cursor=cursor))) <= set(ids)
+
+
+async def test_records_that_cannot_be_read_are_passed_over(link: NatsLink, listing: Listing):
+    ids = await put_many(link, 10)
+    draws = random.Random(1)
+    for number, data in enumerate(
+        (b"rubbish", b"", draws.randbytes(500), b"\x81\xa1v\xcd\x03\xe8")
+    ):
+        await put_bytes(link, connection_number(100 + number), data)
+
+    assert sorted(await all_of(listing, ListQuery(limit=3))) == ids
+
+
+async def test_no_page_is_too_large_for_one_message(link: NatsLink, listing: Listing):
+    params = {f"{number:060}": "\x01" * 256 for number in range(32)}
+    ids = [connection_number(number) for number in range(40)]
+    for connection_id in ids:
+        await put(link, msgspec.structs.replace(active(connection_id), params=params))
+    query = ListQuery(limit=1000)
+    found: list[UUID] = []
+
+    while True:
+        listed, cursor, size_bytes = await page(listing, query)
+        assert size_bytes < 1024 * 1024 - 1024
+        assert listed
+        found += listed
+        if cursor is None:
+            break
+        query = ListQuery(limit=1000, cursor=cursor)
+
+    assert sorted(found) == ids
+    assert len(found) == 40
+
+
+async def test_a_page_looks_at_so_many_records_and_no_more(
+    link: NatsLink, listing: Listing, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("runtime.ledger.listing.RECORDS_MAX", 10)
+    ids = await put_many(link, 35)
+    wanted = msgspec.structs.replace(active(ids[17]), user_id=STRANGER)
+    await put(link, wanted)
+
+    found = await pages(listing, ListQuery(user_id=STRANGER))
+
+    assert [each for part in found for each in part] == [ids[17]]
+    assert 4 <= len(found) <= 5
+
+
+async def test_many_records_are_listed_in_several_batches(link: NatsLink, listing: Listing):
+    ids = await put_many(link, 1700)
+
+    found = await all_of(listing, ListQuery(limit=1000))
+
+    assert sorted(found) == ids
+
+
+async def test_a_connection_that_was_there_all_the_time_is_not_left_out_by_writes(
+    link: NatsLink, listing: Listing
+):
+    ids = await put_many(link, 30)
+    found: list[UUID] = []
+    query = ListQuery(limit=4)
+    generation = 2
+
+    while True:
+        listed, cursor, _ = await page(listing, query)
+        found += listed
+        if cursor is None or generation > 60:
+            break
+        await put(link, active(ids[generation % 30], generation=generation))
+        generation += 1
+        query = ListQuery(limit=4, cursor=cursor)
+
+    assert set(found) == set(ids)
+
+
+async def test_a_stream_that_is_gone_is_a_database_error(link: NatsLink, listing: Listing):
+    await link.request(f"$JS.API.STREAM.DELETE.{bucket_stream(1)}", b"", timeout_s=5.0)
+
+    result = await listing.page(ListQuery(), 5.0)
+
+    assert isinstance(result, Failure)
+    assert result.code is FailureCode.DATABASE_ERROR
+
+
+async def test_a_page_leaves_neither_subscriptions_nor_consumers_behind(
+    link: NatsLink, listing: Listing
+):
+    await put_many(link, 30)
+    before = len(link.client._subs)
+
+    for _ in range(5):
+        await page(listing, ListQuery(limit=5))
+        await page(listing, ListQuery(limit=1000))
+
+    async def consumers() -> int:
+        total = 0
+        for partition in range(PARTITIONS):
+            answer = await link.request(
+                f"$JS.API.STREAM.INFO.{bucket_stream(partition)}", b"", timeout_s=5.0
+            )
+            total += msgspec.json.decode(answer.data)["state"]["consumer_count"]
+        return total
+
+    async def is_clean() -> bool:
+        return await consumers() == 0
+
+    await eventually(lambda: len(link.client._subs) == before)
+    await eventually(is_clean, within_s=2)

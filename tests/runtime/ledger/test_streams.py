@@ -1,0 +1,263 @@
+"""The streams are made once, checked on each start, and refused where they cannot be trusted."""
+
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from runtime.ledger.streams import Streams, StreamsError, StreamSettings, ensure_streams
+from runtime.ledger.subjects import EVENT_STREAM, bucket_stream, record_subject
+from runtime.nats.jetstream_api import create_stream, stream_info
+from runtime.nats.link import NatsLink, open_link
+from tests.fakes.nats_process import nats_process
+
+SETTINGS = StreamSettings(
+    prefix="refreshd.v1",
+    partitions=None,
+    replicas=1,
+    record_bytes_max=200_000,
+    event_age_s_max=3600,
+    event_bytes_max=-1,
+    event_duplicate_window_s=120,
+)
+
+
+def with_partitions(partitions: int | None) -> StreamSettings:
+    return msgspec.structs.replace(SETTINGS, partitions=partitions)
+
+
+async def config_of(link: NatsLink, stream: str) -> dict[str, object]:
+    info = await stream_info(link, stream)
+    assert info is not None
+    return info.config
+
+
+async def api(link: NatsLink, verb: str, stream: str, body: object = None) -> dict[str, object]:
+    """Do to a stream what an operator may do."""
+    answer = await link.request(
+        f"$JS.API.STREAM.{verb}.{stream}", msgspec.json.encode(body) if body else b"", timeout_s=5
+    )
+    decoded: dict[str, object] = msgspec.json.decode(answer.data)
+    assert "error" not in decoded, decoded
+    return decoded
+
+
+async def tamper(link: NatsLink, stream: str, **settings: object) -> None:
+    """Make a stream anew with other settings, as a hand or another tool might have."""
+    config = await config_of(link, stream)
+    await api(link, "DELETE", stream)
+    await create_stream(link, config | settings)
+
+
+async def tamper_with_all_buckets(link: NatsLink, **settings: object) -> None:
+    for partition in range(8):
+        await tamper(link, bucket_stream(partition), **settings)
+
+
+async def names(link: NatsLink) -> list[str]:
+    answer = await link.request("$JS.API.STREAM.NAMES", b"", timeout_s=5)
+    return sorted(msgspec.json.decode(answer.data)["streams"])
+
+
+async def test_the_first_start_makes_eight_buckets_and_the_event_stream(link: NatsLink):
+    streams = await ensure_streams(link, SETTINGS)
+
+    assert streams == Streams(partitions=8, connections=0)
+    buckets = [f"KV_refreshd_connections_0{partition}" for partition in range(8)]
+    assert await names(link) == sorted([*buckets, "REFRESHD_EVENTS"])
+
+
+async def test_a_bucket_holds_each_record_once_for_ever_on_disk(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+
+    config = await config_of(link, bucket_stream(3))
+
+    assert config["subjects"] == ["$KV.refreshd_connections_03.>"]
+    assert config["storage"] == "file"
+    assert config["max_msgs_per_subject"] == 1
+    assert config["max_age"] == 0
+    assert config["discard"] == "new"
+    assert config["max_msg_size"] == 200_000
+    assert not config.get("allow_direct")
+    assert "persist_mode" not in config
+    metadata = config["metadata"]
+    assert isinstance(metadata, dict)
+    assert metadata["refreshd.partitions"] == "8"
+
+
+async def test_the_event_stream_keeps_what_is_configured(link: NatsLink):
+    settings = msgspec.structs.replace(
+        SETTINGS, prefix="my.prefix", event_bytes_max=10_000_000, event_age_s_max=7200
+    )
+    await ensure_streams(link, settings)
+
+    config = await config_of(link, EVENT_STREAM)
+
+    assert config["subjects"] == ["my.prefix.event.*.*.>"]
+    assert config["storage"] == "file"
+    assert config["max_bytes"] == 10_000_000
+    assert config["max_age"] == 7200 * 10**9
+    assert config["duplicate_window"] == 120 * 10**9
+    assert config["allow_atomic"] is True
+
+
+async def test_any_kv_client_can_read_a_bucket(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+
+    bucket = await link.client.jetstream().key_value("refreshd_connections_00")
+    status = await bucket.status()
+
+    assert status.history == 1
+    assert not status.ttl
+
+
+async def test_a_second_start_finds_what_the_first_has_made(link: NatsLink):
+    first = await ensure_streams(link, with_partitions(3))
+    await link.request(record_subject(UUID(int=1), 3), b"record", timeout_s=5)
+
+    for partitions in (None, 3):
+        second = await ensure_streams(link, with_partitions(partitions))
+        assert second == Streams(first.partitions, connections=1)
+
+
+async def test_another_partition_count_is_refused(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+
+    with pytest.raises(StreamsError, match=r"state\.partitions is 4, .* set up with 8"):
+        await ensure_streams(link, with_partitions(4))
+
+    assert len(await names(link)) == 9
+
+
+async def test_a_first_start_that_was_cut_short_is_completed_with_its_own_count(link: NatsLink):
+    await ensure_streams(link, with_partitions(5))
+    for stream in (bucket_stream(4), bucket_stream(2), EVENT_STREAM):
+        await api(link, "DELETE", stream)
+
+    assert (await ensure_streams(link, SETTINGS)).partitions == 5
+
+    assert len(await names(link)) == 6
+
+
+async def test_a_bucket_of_somebody_else_is_refused(link: NatsLink):
+    await create_stream(
+        link, {"name": bucket_stream(0), "subjects": ["$KV.refreshd_connections_00.>"]}
+    )
+
+    with pytest.raises(StreamsError, match="was not made by refreshd"):
+        await ensure_streams(link, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("allow_direct", True),
+        ("max_age", 3600 * 10**9),
+        ("persist_mode", "async"),
+        ("storage", "memory"),
+        ("max_msgs_per_subject", 5),
+        ("discard", "old"),
+        ("retention", "interest"),
+        ("no_ack", True),
+    ],
+)
+async def test_a_bucket_that_cannot_be_trusted_is_refused_with_the_setting(
+    link: NatsLink, setting: str, value: object
+):
+    await ensure_streams(link, with_partitions(2))
+    needed = {"deny_delete": False, "allow_rollup_hdrs": False} if setting == "persist_mode" else {}
+    await tamper(link, bucket_stream(1), **({setting: value} | needed))
+
+    with pytest.raises(StreamsError) as error:
+        await ensure_streams(link, SETTINGS)
+
+    assert f"stream {bucket_stream(1)} has {setting}={value!r}, not " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("storage", "memory"), ("allow_atomic", False), ("no_ack", True)]
+)
+async def test_an_event_stream_that_cannot_be_trusted_is_refused_with_the_setting(
+    link: NatsLink, setting: str, value: object
+):
+    await ensure_streams(link, SETTINGS)
+    needed = {"allow_atomic": False} if setting == "no_ack" else {}
+    await tamper(link, EVENT_STREAM, **({setting: value} | needed))
+
+    with pytest.raises(StreamsError, match=f"stream {EVENT_STREAM} has "):
+        await ensure_streams(link, SETTINGS)
+
+
+async def test_an_event_stream_of_another_prefix_is_refused(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+    other = msgspec.structs.replace(SETTINGS, prefix="other.v1")
+
+    with pytest.raises(StreamsError, match=r"REFRESHD_EVENTS has subjects=\['refreshd\.v1\.event"):
+        await ensure_streams(link, other)
+
+
+async def test_an_operator_may_keep_events_for_longer(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+    config = await config_of(link, EVENT_STREAM)
+    await api(link, "UPDATE", EVENT_STREAM, config | {"max_age": 0, "max_bytes": 10**9})
+
+    await ensure_streams(link, SETTINGS)
+
+
+async def test_a_bucket_without_room_for_what_is_accepted_is_refused(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+    more = msgspec.structs.replace(SETTINGS, record_bytes_max=200_001)
+
+    with pytest.raises(StreamsError, match=r"max_msg_size=200000, .*credential_bytes_max.* 200001"):
+        await ensure_streams(link, more)
+
+    for enough in (200_000, 1000):
+        await ensure_streams(link, msgspec.structs.replace(SETTINGS, record_bytes_max=enough))
+    await tamper_with_all_buckets(link, max_msg_size=-1)
+    await ensure_streams(link, more)
+
+
+async def test_streams_with_other_replicas_than_configured_are_told(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+    structlog.reset_defaults()  # another test may have asked for errors alone
+
+    with capture_logs() as logs:
+        await ensure_streams(link, SETTINGS)
+        assert logs == []
+        await ensure_streams(link, msgspec.structs.replace(SETTINGS, replicas=3))
+
+    assert {entry["event"] for entry in logs} == {"replicas_differ"}
+    assert sorted(entry["stream"] for entry in logs) == await names(link)
+    assert logs[0]["replicas"] == 1
+    assert logs[0]["configured"] == 3
+
+
+async def test_the_number_of_requests_does_not_grow_with_the_records(link: NatsLink):
+    async def requests() -> int:
+        before = link.client.stats["out_msgs"]
+        await ensure_streams(link, with_partitions(2))
+        return link.client.stats["out_msgs"] - before
+
+    await ensure_streams(link, with_partitions(2))
+    empty = await requests()
+    for number in range(300):
+        await link.request(record_subject(UUID(int=number), 2), b"record", timeout_s=5)
+
+    assert await requests() == empty
+    assert (await ensure_streams(link, SETTINGS)).connections == 300
+
+
+async def test_more_replicas_than_servers_is_told_in_the_servers_words(link: NatsLink):
+    settings = msgspec.structs.replace(SETTINGS, replicas=3)
+
+    with pytest.raises(StreamsError, match="replicas > 1 not supported"):
+        await ensure_streams(link, settings)
+
+
+async def test_a_server_without_jetstream_is_told(tmp_path: Path):
+    async with nats_process(tmp_path, {}) as server, open_link(server.login, name="test") as link:
+        with pytest.raises(StreamsError, match="JetStream does not answer: no responders"):
+            await ensure_streams(link, SETTINGS)

@@ -1,400 +1,395 @@
-"""The owner of one connection: it takes commands one at a time, in the order they came.
+"""The owner of one connection: it decides commands one at a time, in the order they came.
 
-A burst is drained in one go: decided one command after another, stored by one write, then
-the events published, then each caller answered, all in order. Nothing is published that is
-not stored, and nobody is told of a success that is not stored.
+A command that can be decided is decided when it arrives, on the actor's newest state, by a plain
+function call; what comes of it joins the partition's open group, and the answer goes out with
+that group's acknowledgement. So the newest state may be ahead of what is stored, and no answer
+shows it before it is: a read that arrives behind what is not acknowledged is answered with it.
 
-What is left over when the world fails are *debts* (``actors.debts``), paid before anything newer
-is published. Until a write in doubt is settled, what a command would act on is not known, and
-it is answered ``DATABASE_ERROR``.
-
-While a *flight* (``actors.flight``) asks the provider, reads are answered from what is stored and
-commands that change state wait for it. Callers of ``token`` never stand in line with commands.
-
-An actor is a plain object; a task runs ``run`` only while there is something to do.
+Only what must wait has a queue: everything, while the record is being read; commands that change
+state, while a *flight* (``actors.flight``) asks the provider. Callers of ``token`` never stand in
+line with commands. An actor is a plain object and has no task.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 from uuid import UUID
 
-import anyio
-
-from actors.burst import ANOTHER_WRITER, Burst, answer_failed
-from actors.debts import Debts, UnsettledWrite
-from actors.flight import Flight
-from actors.landing import Wish, database_error
-from actors.mailbox import Envelope, Mailbox, without_late_ones
-from actors.ports import (
-    EventLogUnavailableError,
-    OutcomeUnknownError,
-    Stored,
-    StoreUnavailableError,
-    WriteConflictError,
-)
-from actors.token_desk import IN_PROGRESS, TokenDesk, answer_from_memory
-from actors.world import Limits, World, refused_as_overloaded
-from domain.commands import Get, GetToken
+from actors.entry import Entry
+from actors.envelope import Envelope
+from actors.flight import Flight, Wish
+from actors.partition import UNCLEAR, Partition
+from actors.ports import Stored
+from actors.sealed import sealed
+from actors.token_desk import IN_PROGRESS, TokenDesk, after_flight, read_ask, served
+from actors.world import Limits, World, database_error, overloaded
+from domain.commands import Command, Get, GetToken
+from domain.connection import ProviderConnection
+from domain.decision import Reply, decide, store_failed
 from domain.events import Event
-from domain.profile import ProviderProfile
-from domain.result import Failure
+from domain.refreshing import Step, died
+from domain.remembered import Answers, recalled, remembering
+from domain.result import Failure, FailureCode
+from domain.token_read import Ask, Dead, Serve, failure_of
 
-_UNSETTLED = "an earlier write is still unsettled"
-_INTERNAL = "internal error"
-SpawnFlight = Callable[[Flight, Wish | None], None]
+ENTRY_EVENTS_MAX = 128
+"""How many events an entry takes before the next one is begun."""
+
+
+class House(Protocol):
+    """What an actor needs of the directory that it lives in."""
+
+    world: World
+    limits: Limits
+
+    def read(self, actor: "ConnectionActor") -> None:
+        """Read the actor's record in a task, and call ``know`` or ``cannot_know``."""
+        ...
+
+    def fly(self, flight: Flight) -> None:
+        """Run a flight in a task; it calls ``landed``."""
+        ...
+
+    def rested(self, actor: "ConnectionActor") -> None:
+        """The actor may have nothing under way any more."""
+        ...
+
+    def crashed(self, actor: "ConnectionActor", error: Exception) -> None:
+        """The actor met a bug."""
+        ...
 
 
 class ConnectionActor:
-    """One connection's state in memory, its mailbox, its debts, its flight."""
+    """One connection's newest state, what waits for it, its flight."""
 
     __slots__ = (
-        "_debts",
         "_desk",
+        "_due_s",
+        "_entry",
         "_flight",
-        "_in_hand",
-        "_limits",
-        "_mailbox",
-        "_spawn",
-        "_stored",
-        "_wake",
-        "_world",
+        "_house",
+        "_is_reading",
+        "_newest",
+        "_queue",
         "connection_id",
+        "partition",
+        "used_s",
     )
 
-    def __init__(
-        self, connection_id: UUID, *, world: World, limits: Limits, spawn: SpawnFlight
-    ) -> None:
-        """Make an actor that has read nothing yet.
-
-        Args:
-            connection_id: Whose actor.
-            world: The ports.
-            limits: The bounds.
-            spawn: Gives a flight a task of its own.
-        """
+    def __init__(self, connection_id: UUID, partition: Partition, house: House) -> None:
+        """Make an actor that knows what is in memory of its connection, or nothing yet."""
         self.connection_id = connection_id
-        self._world = world
-        self._limits = limits
-        self._spawn = spawn
-        self._stored: Stored | None = None
-        self._mailbox: Mailbox | None = None
+        self.partition = partition
+        self.used_s = 0.0
+        """When its last command came; the directory's."""
+        self._house = house
+        self._newest: Stored | None = partition.ledger.recall(connection_id)
+        self._entry: Entry | None = None
+        self._queue: deque[Envelope] | None = None
         self._desk: TokenDesk | None = None
-        self._in_hand: Sequence[Envelope] = ()
-        self._debts: Debts | None = None
         self._flight: Flight | None = None
-        self._wake: anyio.Event | None = None
+        self._is_reading = False
+        self._due_s = math.inf
+
+    @property
+    def connection(self) -> ProviderConnection | None:
+        """The newest state; None where there is none, or it is not known."""
+        return None if self._newest is None else self._newest.connection
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way."""
+        return self._entry is not None or self._flight is not None or self._is_reading
 
     @property
     def knows_nothing(self) -> bool:
-        """Whether there is nothing worth keeping in memory: no stored connection, no debt."""
-        if self._debts or self._flight is not None:
-            return False
-        return self._stored is None or self._stored.connection is None
+        """Whether there is nothing worth keeping in memory."""
+        return not self.is_busy and (self._newest is None or self._newest == (None, ()))
 
     @property
     def queued_commands(self) -> int:
-        """How many commands wait in the mailbox."""
-        return 0 if self._mailbox is None else len(self._mailbox)
+        """How many commands wait to be decided, or in an entry to which more can be added."""
+        entry = self._entry
+        return len(self._queue or ()) + (entry.commands if entry and entry.is_open else 0)
 
-    async def wound_up(self) -> None:
-        """Return when no flight is under way and nothing is owed; the store tells the rest."""
-        while self._flight is not None and not self._flight.is_over:
-            await self._rest(math.inf)
-        self._stored = self._flight = None
-        if self._debts:
-            await self._debts.pay_all()
-
-    def answer_at_once(self, envelope: Envelope) -> bool:
-        """Answer a ``token`` from memory, when nothing is under way that could change it."""
-        stored = self._stored if self._flight is None else self._flight.stored
-        if stored is None or self.queued_commands or self._in_hand or self._debts:
-            return False
-        return answer_from_memory(stored.connection, envelope, self._world, self._limits)
-
-    def offer(self, envelope: Envelope) -> bool:
-        """Queue a command; False at once when the mailbox is full.
-
-        A ``token`` is always taken: how many may wait is bounded per daemon.
-        """
-        if isinstance(envelope.command, GetToken):
-            self._open_desk().asking.append(envelope)
-        else:
-            if self._mailbox is None:
-                self._mailbox = Mailbox(self._limits.mailbox_commands_max)
-            if not self._mailbox.offer(envelope):
-                return False
-        self._awake()
-        return True
-
-    async def run(self) -> None:
-        """Serve until nobody waits, no flight is under way and no debt is left.
+    def take(self, envelope: Envelope) -> None:
+        """Decide a command, or queue it; it is answered in time in either case.
 
         Raises:
-            Exception: A bug, here or in an adapter. The commands in hand are unanswered;
-                the caller must ``recover`` or ``refuse_all``.
+            Exception: A bug, here or in an adapter; nothing was decided.
         """
-        while True:
-            if self._debts and anyio.current_time() >= self._debts.due_s:
-                await self._debts.pay()
-            if self._flight is not None:
-                if not self._flight.is_over:
-                    self._serve_during(self._flight)
-                    await self._rest(self._next_due_s())
-                else:
-                    self._land(self._flight)
-                continue
-            batch = self._mailbox.take(self._limits.burst_commands_max) if self._mailbox else []
-            if batch:
-                self._in_hand = batch
-                await self._serve(batch)
-                self._in_hand = ()
-            elif self._desk is not None and self._desk.asking:
-                await self._serve_askers(self._desk)
-            elif self._debts:
-                await self._rest(self._debts.due_s)
-            else:
-                self._debts = self._mailbox = self._desk = None
-                return
+        if self._newest is None:
+            self._wait_for_record(envelope)
+            return
+        command, answers = envelope.command, self._newest.answers
+        if isinstance(command, GetToken):
+            self._take_token(envelope, command)
+        elif isinstance(command, Get):
+            self._take_read(envelope, command)
+        elif (reply := recalled(answers, envelope.message_id)) is not None:
+            self._answer_behind(envelope, reply)
+        elif self._is_held():
+            self._wait_in_line(envelope)
+        else:
+            self._decide(envelope, command)
 
-    def recover(self) -> None:
-        """After a crash: answer the commands in hand and forget what was read.
+    def know(self, stored: Stored) -> None:
+        """Take over what was read, and serve those who waited for it."""
+        self._is_reading, self._newest = False, stored
+        callers = self._desk.leave() if self._desk is not None else ()
+        self._desk = None
+        self._serve_queue()
+        self._take_all(callers)
 
-        Queued commands, a flight and debts stay; the store tells the rest.
-        """
-        in_hand, self._in_hand, self._stored = self._in_hand, (), None
-        answer_failed(in_hand, None, _INTERNAL, self._world)
+    def cannot_know(self, cause: str) -> None:
+        """Answer those who waited for a record that cannot be read."""
+        self._is_reading = False
+        waiting = [*(self._queue or ()), *(self._desk.leave() if self._desk is not None else ())]
+        self._queue = self._desk = None
+        for envelope in waiting:
+            self._refuse(envelope, database_error(cause), cause)
+
+    def landed(self, flight: Flight) -> None:
+        """Answer everyone who shared a flight that is over, and go on with the queue."""
+        assert flight is self._flight
+        self._flight = None
+        callers = self._desk.leave() if self._desk is not None else []
+        self._desk, connection = None, self.connection
+        failure = None if flight.is_fresh else flight.failure
+        if failure is None and not flight.is_fresh:
+            self._take_all(callers)
+        elif connection is None:
+            self._answer_all(callers, lambda _ask: failure or IN_PROGRESS)
+        else:
+            self._answer_all(callers, after_flight(connection, failure, self._house.world))
+        if failure is not None and connection is not None and connection.intent is not None:
+            # It cannot be closed: commands must not take off for it again and again.
+            waiting, self._queue = self._queue or (), None
+            for envelope in waiting:
+                self._refuse(envelope, failure, "an open refresh cannot be closed")
+        self._serve_queue()
+        self._house.rested(self)
+
+    def settled(self, entry: Entry) -> None:
+        """See ``actors.entry.Maker``."""
+        if entry.is_lost:
+            # What was decided on top of what is not stored is void.
+            self._newest = None
+        if self._entry is entry:
+            self._entry = None
+        if self._flight is not None:
+            self._flight.wake()
+        if not self.is_busy:
+            self._house.rested(self)
+
+    def crashed(self, error: Exception) -> None:
+        """See ``Maker``."""
+        self._house.crashed(self, error)
+
+    def commit(self, step: Step) -> Entry:
+        """Decide a step of a flight; the entry tells when it is stored."""
+        assert self._newest is not None
+        entry = self._opened_entry()
+        self._change(entry, step.connection, self._newest.answers, step.events)
+        return entry
+
+    def tick(self, now_s: float) -> None:
+        """Answer those whose time is up."""
+        if now_s < self._due_s and (self._desk is None or now_s < self._desk.due_s):
+            return
         if self._desk is not None:
-            self._desk.refuse_all(database_error(_INTERNAL))
-
-    def forget(self) -> None:
-        """Give up what is still owed: the actor leaves memory."""
-        if self._debts:
-            self._debts.forget()
+            in_time = _TIMED_OUT if self._flight is None else IN_PROGRESS
+            self._desk.answer_due(now_s, self.partition.refusal() or in_time)
+        late = [one for one in self._queue or () if one.due_s <= now_s]
+        if late:
+            self._queue = deque(one for one in self._queue or () if one.due_s > now_s)
+            self._drop(late)
+        self._due_s = min((one.due_s for one in self._queue or ()), default=math.inf)
 
     def refuse_all(self, failure: Failure) -> None:
-        """Answer everything in hand, in the mailbox and at the desk with ``failure``."""
-        queued = self._mailbox.take(len(self._mailbox)) if self._mailbox else []
-        unanswered, self._in_hand = (*self._in_hand, *queued), ()
-        for envelope in unanswered:
-            envelope.reply(failure)
-        if self._desk is not None:
-            self._desk.refuse_all(failure)
+        """Answer everyone who waits for the record or for a flight with ``failure``."""
+        waiting = [*(self._queue or ()), *(self._desk.leave() if self._desk is not None else ())]
+        self._queue = self._desk = None
+        for envelope in waiting:
+            envelope.answer(failure)
 
-    async def _serve(self, batch: list[Envelope]) -> None:
-        """Decide a burst, store it, publish it, answer it."""
-        # The late ones have their answer: a crash or cancellation must not answer them again.
-        batch, late = without_late_ones(batch, anyio.current_time())
-        if late:
-            self._drop(late)
-        self._in_hand = batch
-        if not batch:
-            return
-        if self._owes_too_much():
-            for envelope in batch:
-                envelope.reply(refused_as_overloaded("events cannot be published now"))
-            return
-        if self._debts and self._debts.has_unsettled_write:
-            self._answer_failed(batch, self._stored, _UNSETTLED)
-            return
-        for _ in range(self._limits.conflict_retries_max):
-            try:
-                stored = await self._loaded()
-            except StoreUnavailableError as error:
-                self._answer_failed(batch, None, str(error))
-                return
-            if stored.connection is not None and stored.connection.intent is not None:
-                assert self._mailbox is not None
-                self._mailbox.put_back(batch)
-                self._in_hand = ()
-                self._take_off(stored)
-                return
-            if await self._finished(Burst(batch, stored, self.connection_id, self._world)):
-                return
-        self._answer_failed(batch, None, ANOTHER_WRITER)
+    def _take_read(self, envelope: Envelope, command: Get) -> None:
+        world = self._house.world
+        decision = decide(self.connection, command, now=world.clock.now(), ids=world.ids)
+        self._answer_behind(envelope, decision.reply)
 
-    async def _loaded(self) -> Stored:
-        """Return what is stored, read where it is not known.
+    def _take_token(self, envelope: Envelope, ask: GetToken) -> None:
+        """Answer from memory, or let the caller share a flight."""
+        world, connection = self._house.world, self.connection
+        asked = read_ask(connection, ask, world)
+        reading = asked.reading
+        if isinstance(reading, Serve):
+            self._answer_behind(envelope, served(connection, asked, stale=reading.stale))
+            return
+        if self._is_held() or (self._flight is not None and not isinstance(reading, Failure)):
+            self._wait_at_desk(envelope)
+            return
+        match reading:
+            case Failure():
+                self._answer_behind(envelope, reading)
+            case Ask() if (refusal := self.partition.refusal()) is not None:
+                self._answer_behind(envelope, refusal)
+            case Ask():
+                self._wait_at_desk(envelope)
+                assert connection is not None
+                assert asked.secret is not None
+                was_rejected = ask.if_generation == connection.generation
+                wish = Wish(asked.secret, connection.generation, was_rejected=was_rejected)
+                self._take_off(wish)
+            case Dead() if (refusal := self.partition.refusal()) is not None:
+                self._answer_behind(envelope, refusal)
+            case Dead(verdict):
+                assert connection is not None
+                profile, now = world.providers.of(connection), world.clock.now()
+                step = died(connection, verdict, profile, now=now, ids=world.ids)
+                self.commit(step).replies.append((envelope, failure_of(step.connection, now)))
 
-        Raises:
-            StoreUnavailableError: It cannot be read.
+    def _decide(self, envelope: Envelope, command: Command) -> None:
+        """Decide a command that may change state."""
+        assert self._newest is not None
+        refusal = self.partition.refusal()
+        if refusal is not None and self.partition.is_unclear:
+            self._refuse(envelope, refusal, UNCLEAR)
+            return
+        if refusal is None and self.queued_commands >= self._house.limits.mailbox_commands_max:
+            refusal = overloaded("the connection's mailbox is full")
+        if refusal is not None:
+            envelope.answer(refusal)
+            return
+        world, (before, answers) = self._house.world, self._newest
+        command = sealed(command, before, world)
+        decision = decide(before, command, now=world.clock.now(), ids=world.ids)
+        answers = remembering(answers, envelope.message_id, decision.reply)
+        is_unchanged = decision.connection is before and answers is self._newest.answers
+        if is_unchanged and not decision.events:
+            self._answer_behind(envelope, decision.reply)
+            return
+        entry = self._opened_entry()
+        self._change(entry, decision.connection, answers, decision.events)
+        entry.replies.append((envelope, decision.reply))
+        entry.commands += 1
+
+    def _change(
+        self,
+        entry: Entry,
+        connection: ProviderConnection | None,
+        answers: Answers,
+        events: Sequence[Event],
+    ) -> None:
+        """Put what was decided into an entry, and know it."""
+        assert self._newest is not None
+        if connection is not self._newest.connection or answers is not self._newest.answers:
+            entry.connection, entry.answers = connection, answers
+            self._newest = Stored(connection, answers)
+        entry.events.extend(events)
+
+    def _opened_entry(self) -> Entry:
+        """Return the entry of the open group, which may have to be begun."""
+        entry = self._entry
+        if entry is None or not entry.is_open or len(entry.events) >= ENTRY_EVENTS_MAX:
+            entry = self._entry = Entry(self.connection_id, self)
+            self.partition.opened(entry)
+        return entry
+
+    def _answer_behind(self, envelope: Envelope, reply: Reply) -> None:
+        """Answer what shows the newest state: with what is not acknowledged yet, or at once."""
+        if self._entry is None:
+            envelope.answer(reply)
+        else:
+            self._entry.replies.append((envelope, reply))
+
+    def _refuse(self, envelope: Envelope, failure: Failure, cause: str) -> None:
+        """Answer a command that cannot be decided; its events are told when that is possible."""
+        envelope.answer(failure)
+        command = envelope.command
+        if isinstance(command, GetToken | Get):
+            return
+        world = self._house.world
+        decision = store_failed(
+            self.connection, command, cause=cause, now=world.clock.now(), ids=world.ids
+        )
+        events = decision.events
+        if events and self.partition.may_tell_refusal(len(events)):
+            self._opened_entry().events.extend(events)
+
+    def _is_held(self) -> bool:
+        """Whether commands that change state must wait for a flight.
+
+        An intent that nobody here flies for was left open by a crash: a flight ends it.
         """
-        if self._stored is None:
-            self._stored = await self._world.store.load(self.connection_id)
-        return self._stored
-
-    async def _finished(self, burst: Burst) -> bool:
-        """Carry a burst out, also when the daemon stops meanwhile: what was begun is told truly.
-
-        To begin it anew is safe: the store knows the write, and the event log the events.
-        """
-        try:
-            return await self._carried_out(burst)
-        except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(self._limits.last_burst_s, shield=True) as scope:
-                await self._carried_out(burst)
-            if scope.cancelled_caught:
-                burst.answer_at_the_end()
-            if burst.is_answered:
-                self._in_hand = ()
-            raise
-
-    async def _carried_out(self, burst: Burst) -> bool:
-        """Store a burst, publish and answer it; False asks to read and decide again."""
-        write = burst.write
-        if write is not None:
-            try:
-                self._stored = Stored(write.connection, await self._world.store.write(write))
-            except WriteConflictError:
-                self._stored = None
-                return False
-            except StoreUnavailableError as error:
-                self._world.journal.store_failed(self.connection_id, str(error))
-                self._owe(burst.answer_unwritten(str(error)))
-                return True
-            except OutcomeUnknownError as error:
-                self._world.journal.store_failed(self.connection_id, str(error))
-                self._owe((burst.answer_in_doubt(str(error)),))
-                return True
-        await self._publish(burst.events)
-        burst.answer()
+        if self._flight is not None:
+            return self._flight.is_begun
+        if self.connection is None or self.connection.intent is None:
+            return False
+        self._take_off(None)
         return True
 
-    def _owes_too_much(self) -> bool:
-        """Whether too many events are unpublished: this connection's, or the daemon's."""
-        own, limits = len(self._debts or ()), self._limits
-        all_of_them = self._world.owed.events
-        return own >= limits.owed_events_max or all_of_them >= limits.owed_events_total_max
-
-    def _drop(self, late: Sequence[Envelope]) -> None:
-        """Refuse commands whose callers' time is up, and count them."""
-        self._world.journal.dropped(self.connection_id, len(late))
-        for envelope in late:
-            envelope.reply(refused_as_overloaded("time was up before the command was taken up"))
-
-    async def _serve_askers(self, desk: TokenDesk) -> None:
-        """Answer those whom the present token satisfies; the others share a flight."""
-        if self._debts and self._debts.has_unsettled_write:
-            desk.refuse_all(database_error(_UNSETTLED))
-            return
-        try:
-            stored = await self._loaded()
-        except StoreUnavailableError as error:
-            self._world.journal.store_failed(self.connection_id, str(error))
-            desk.refuse_all(database_error(str(error)))
-            return
-        late, wish = desk.sort(stored.connection)
-        if late:
-            self._drop(late)
-        if wish is not None:
-            self._take_off(stored, wish)
-
-    def _take_off(self, stored: Stored, wish: Wish | None = None) -> None:
+    def _take_off(self, wish: Wish | None) -> None:
         """Start a flight; one alone is ever under way."""
         assert self._flight is None
-        assert stored.connection is not None
-        slug = stored.connection.provider_slug
-        self._flight = Flight(
-            stored,
-            self._world.providers.profile(slug) or ProviderProfile(slug=slug),
-            world=self._world,
-            limits=self._limits,
-            publish=self._publish,
-            ended=self._awake,
-        )
-        self._spawn(self._flight, wish)
+        self._flight = Flight(self, wish, world=self._house.world, limits=self._house.limits)
+        self._house.fly(self._flight)
 
-    def _serve_during(self, flight: Flight) -> None:
-        """Answer what needs not wait for the flight, and those whose time is up."""
-        stored = flight.stored
-        desk = self._open_desk()
-        while desk.asking:
-            envelope = desk.asking[0]
-            at_once = stored is not None and desk.answer_at_once(stored.connection, envelope)
-            desk.asking.popleft()
-            if not at_once:
-                desk.wait(envelope)
-        desk.answer_due(flight.failure or IN_PROGRESS)
-        if not self._mailbox:
-            return
-        if stored is not None:
-            reads = self._mailbox.sift(lambda envelope: isinstance(envelope.command, Get))
-            self._in_hand = reads
-            Burst(reads, stored, self.connection_id, self._world).answer()
-            self._in_hand = ()
-        due_s = anyio.current_time() + self._limits.answer_margin_s
-        late = self._mailbox.sift(lambda envelope: envelope.deadline_s <= due_s)
-        if late:
-            self._drop(late)
-
-    def _land(self, flight: Flight) -> None:
-        """Take over what the flight left, and answer everyone who shared it."""
-        self._flight, self._stored = None, flight.stored
-        desk = self._open_desk()
-        connection = None if flight.stored is None else flight.stored.connection
-        if flight.failure and connection and connection.intent and self._mailbox:
-            # It cannot be closed: commands must not take off for it again and again.
-            held = self._mailbox.take(len(self._mailbox))
-            self._answer_failed(held, flight.stored, "an open refresh cannot be closed")
-        if connection is not None and (flight.is_fresh or flight.failure is not None):
-            failure = None if flight.is_fresh else flight.failure
-            desk.answer_waiting(desk.after_flight(connection, failure))
-        elif flight.failure is not None:
-            desk.refuse_all(flight.failure)
+    def _wait_for_record(self, envelope: Envelope) -> None:
+        """Hold whatever comes until the record is read."""
+        if isinstance(envelope.command, GetToken):
+            self._wait_at_desk(envelope)
         else:
-            desk.look_again()
+            self._wait_in_line(envelope)
+        if not self._is_reading and not envelope.is_answered:
+            self._is_reading = True
+            self._house.read(self)
 
-    def _open_desk(self) -> TokenDesk:
+    def _wait_in_line(self, envelope: Envelope) -> None:
+        """Queue a command, where there is room."""
+        if self._queue is None:
+            self._queue = deque()
+        if len(self._queue) >= self._house.limits.mailbox_commands_max:
+            envelope.answer(overloaded("the connection's mailbox is full"))
+            return
+        self._queue.append(envelope)
+        self._due_s = min(self._due_s, envelope.due_s)
+
+    def _wait_at_desk(self, envelope: Envelope) -> None:
         if self._desk is None:
-            self._desk = TokenDesk(world=self._world, limits=self._limits)
-        return self._desk
+            self._desk = TokenDesk()
+        self._desk.wait(envelope)
 
-    async def _publish(self, events: Sequence[Event]) -> None:
-        """Publish in order, or owe what cannot be published now."""
-        if not events:
-            return
-        if self._debts:
-            self._debts.owe(events)
-            return
-        try:
-            await self._world.event_log.append(events)
-        except EventLogUnavailableError:
-            self._owe(events)
+    def _serve_queue(self) -> None:
+        """Take up what waited, in order; what has to wait again waits in the same order."""
+        waiting, self._queue, self._due_s = self._queue or (), None, math.inf
+        self._take_all(waiting)
 
-    def _answer_failed(
-        self, envelopes: Sequence[Envelope], stored: Stored | None, cause: str
-    ) -> None:
-        """Answer ``DATABASE_ERROR`` at once; the events follow when they can be published."""
-        self._world.journal.store_failed(self.connection_id, cause)
-        connection = None if stored is None else stored.connection
-        self._owe(answer_failed(envelopes, connection, cause, self._world))
+    def _answer_all(self, callers: Sequence[Envelope], answer: Callable[[GetToken], Reply]) -> None:
+        """Answer everyone who shared a flight, and nobody with what is not stored."""
+        for envelope in callers:
+            assert isinstance(envelope.command, GetToken)
+            self._answer_behind(envelope, answer(envelope.command))
 
-    def _owe(self, debts: Sequence[Event | UnsettledWrite]) -> None:
-        """Add debts behind those already owed."""
-        if self._debts is None:
-            self._debts = Debts(
-                self.connection_id, world=self._world, limits=self._limits, settled=self._know
-            )
-        self._debts.owe(debts)
+    def _take_all(self, envelopes: Sequence[Envelope]) -> None:
+        """Take up several; a bug that one meets is answered to that one."""
+        for envelope in envelopes:
+            try:
+                self.take(envelope)
+            except Exception as error:  # noqa: BLE001 -- the others must be served
+                self._house.crashed(self, error)
+                envelope.answer(database_error("internal error"))
 
-    def _know(self, stored: Stored | None) -> None:
-        self._stored = stored
+    def _drop(self, late: Sequence[Envelope]) -> None:
+        """Answer commands that were not begun in their callers' time, and count them."""
+        self._house.world.journal.dropped(self.connection_id, len(late))
+        for envelope in late:
+            envelope.answer(_TIMED_OUT)
 
-    def _awake(self) -> None:
-        """End the rest, if the actor rests."""
-        if self._wake is not None:
-            self._wake.set()
 
-    def _next_due_s(self) -> float:
-        """Return when something must be done even if nothing happens."""
-        debts_due_s = self._debts.due_s if self._debts else math.inf
-        desk_due_s = self._desk.due_s if self._desk is not None else math.inf
-        margin_s = self._limits.answer_margin_s
-        held_due_s = self._mailbox.earliest_deadline_s() - margin_s if self._mailbox else math.inf
-        return min(debts_due_s, desk_due_s, held_due_s)
-
-    async def _rest(self, until_s: float) -> None:
-        """Wait until then, or for something to happen, whichever comes first."""
-        self._wake = anyio.Event()
-        with anyio.move_on_after(max(0.0, until_s - anyio.current_time())):
-            await self._wake.wait()
-        self._wake = None
+_TIMED_OUT = Failure(
+    code=FailureCode.TIMED_OUT,
+    message="The time was up before the command was begun; it was not executed",
+    needs_user_action=False,
+)

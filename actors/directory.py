@@ -1,34 +1,32 @@
 """Which connections have an actor in memory: woken by a command, put to rest when idle.
 
 Actors are virtual: any id can be addressed at any time, and whether its actor is resident
-shows only in the time the first command takes. An idle actor is an entry in two dictionaries
-and has no task. A crash of one actor is answered, reported and forgotten; an actor that
-crashes again and again is quarantined, and the others never notice.
+shows only in the time the first command takes. An actor is an entry in one dictionary; tasks are
+there for reads of records and for flights only, and one per partition stores what is decided. A
+crash of one actor is answered and reported; an actor that crashes again and again is
+quarantined, and the others never notice.
 """
 
 import math
 from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from actors.connection_actor import ConnectionActor
-from actors.flight import Flight, Wish
-from actors.mailbox import Envelope
-from actors.world import Limits, World, refused_as_overloaded
-from domain.commands import GetToken
+from actors.envelope import Envelope
+from actors.flight import Flight
+from actors.partition import Partition
+from actors.ports import Ledger, StoreUnavailableError
+from actors.world import SHUTTING_DOWN, Limits, World, database_error, overloaded
 from domain.result import Failure, FailureCode
 
-
-class _Worker:
-    """A task between two actors: waking one costs less than starting one."""
-
-    __slots__ = ("actor", "wake")
-
-    def __init__(self) -> None:
-        self.actor: ConnectionActor | None = None
-        self.wake = anyio.Event()
+TICK_S = 0.05
+"""How often is looked whose time is up."""
+_PROBES_MAX = 64
+"""How many busy actors are passed over in search of an idle one."""
 
 
 class Directory:
@@ -37,20 +35,39 @@ class Directory:
     Use: ``await task_group.start(directory.run)``, then ``submit`` from the same event loop.
     """
 
-    def __init__(self, *, world: World, limits: Limits) -> None:
-        """Make a directory with no actor resident."""
-        self._world = world
-        self._limits = limits
-        self._actors: dict[UUID, ConnectionActor] = {}
-        self._idle_since_s: OrderedDict[UUID, float] = OrderedDict()
+    def __init__(
+        self,
+        *,
+        world: World,
+        limits: Limits,
+        ledgers: Sequence[Ledger],
+        partition_of: Callable[[UUID], int],
+    ) -> None:
+        """Make a directory with no actor resident.
+
+        Args:
+            world: The ports.
+            limits: The bounds.
+            ledgers: One a partition.
+            partition_of: Which of them is a connection's.
+        """
+        self.world = world
+        self.limits = limits
+        self.partitions = [
+            Partition(ledger, limits=limits, journal=world.journal) for ledger in ledgers
+        ]
+        self._partition_of = partition_of
+        self._actors: OrderedDict[UUID, ConnectionActor] = OrderedDict()
+        """The one that was used last at the end."""
+        self._reading: set[ConnectionActor] = set()
+        self._flights: set[Flight] = set()
         self._crashes_s: dict[UUID, deque[float]] = {}
         self._quarantined_until_s: dict[UUID, float] = {}
         self._tasks: TaskGroup | None = None
-        self._resting_workers: list[_Worker] = []
-        self._flights: set[Flight] = set()
-        self._draining = False
-        self._stopping = False
-        self._changed = anyio.Event()
+        self._writers: list[anyio.CancelScope] = []
+        self._now_s = 0.0
+        self._is_draining = False
+        self._gives_up = False
         self._ended = anyio.Event()
 
     @property
@@ -65,229 +82,210 @@ class Directory:
 
     @property
     def busy_actors(self) -> int:
-        """How many actors have a task: something to do, or a debt to pay."""
-        return len(self._actors) - len(self._idle_since_s)
+        """How many reads, flights and entries are not over."""
+        entries = sum(partition.entries for partition in self.partitions)
+        return entries + len(self._reading) + len(self._flights)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Run actors until cancelled; what is unanswered then is answered ``SHUTTING_DOWN``."""
+        """Run until cancelled; what is not begun then is answered ``SHUTTING_DOWN``.
+
+        Raises:
+            PartitionLostError: Another daemon has taken a partition.
+        """
         try:
-            async with anyio.create_task_group() as self._tasks:
-                task_status.started()
-                await self._passivate_idle_ones()
+            async with anyio.create_task_group() as writers:
+                for partition in self.partitions:
+                    writers.start_soon(self._store, partition)
+                try:
+                    async with anyio.create_task_group() as self._tasks:
+                        task_status.started()
+                        await self._tick_for_ever()
+                finally:
+                    await self._wind_up()
         finally:
-            self._draining = True
             self._ended.set()
 
-    def submit(self, envelope: Envelope) -> Failure | None:
-        """Hand a command to its actor without waiting.
-
-        Returns:
-            None when the envelope's ``reply`` will be called, exactly once; otherwise the
-            failure to answer, and ``reply`` will not be called.
-        """
+    def submit(self, envelope: Envelope) -> None:
+        """Hand a command to its actor without waiting; it is answered exactly once."""
         assert self._tasks is not None
-        if self._draining:
-            return _shutting_down()
         connection_id = envelope.command.connection_id
+        failure = SHUTTING_DOWN if self._is_draining else self._quarantine_of(connection_id)
         actor = self._actors.get(connection_id)
-        if (
-            actor is not None
-            and isinstance(envelope.command, GetToken)
-            and actor.answer_at_once(envelope)
-        ):
-            if connection_id in self._idle_since_s:
-                self._idle_since_s[connection_id] = anyio.current_time()
-                self._idle_since_s.move_to_end(connection_id)
-            return None
+        if actor is None and failure is None:
+            failure = self._no_room()
+        if failure is not None:
+            envelope.answer(failure)
+            return
         if actor is None:
-            failure = self._refusal_to_activate(connection_id)
-            if failure is not None:
-                return failure
-            actor = ConnectionActor(
-                connection_id,
-                world=self._world,
-                limits=self._limits,
-                spawn=self._spawn_flight,
-            )
-            self._actors[connection_id] = actor
-            is_running = False
+            partition = self.partitions[self._partition_of(connection_id)]
+            actor = self._actors[connection_id] = ConnectionActor(connection_id, partition, self)
         else:
-            is_running = self._idle_since_s.pop(connection_id, None) is None
-        if not actor.offer(envelope):
-            return refused_as_overloaded("the connection's mailbox is full")
-        if not is_running:
-            self._start(actor)
-        return None
+            self._actors.move_to_end(connection_id)
+        actor.used_s = self._now_s
+        try:
+            actor.take(envelope)
+        except Exception as error:  # noqa: BLE001 -- the supervisor's edge
+            self.crashed(actor, error)
+            envelope.answer(database_error("internal error"))
+        if actor.connection is None:
+            self.rested(actor)
 
     async def drain(self, grace_s: float) -> bool:
-        """Refuse new commands, and return when every actor is done; False if time ran out."""
-        self._draining = True
+        """Refuse new commands, and return when nothing is under way; False if time ran out."""
+        self._is_draining = True
         with anyio.move_on_after(grace_s):
-            while self.busy_actors:
-                self._changed = anyio.Event()
-                await self._changed.wait()
+            while self.busy_actors:  # noqa: ASYNC110 -- while stopping only
+                await anyio.sleep(TICK_S / 5)
             return True
-        return False
+        return not self.busy_actors
 
     async def stop(self, *, at_once: bool = False) -> None:
-        """Cancel what still runs, answer what is unanswered, and return when that is done.
+        """End, and return when every command is answered.
 
-        A request that was sent to a provider is waited for, and its outcome is stored if the
-        store takes it within ``last_outcome_s``; ``at_once``, where there is no store any more,
-        gives up what cannot be stored.
+        A request that was sent to a provider is waited for, and its outcome is stored if that is
+        possible within ``last_outcome_s``; ``at_once``, where there is no ledger any more, gives
+        up what is not stored.
         """
         assert self._tasks is not None
-        self._stopping = True
-        for flight in self._flights:
-            flight.stopped, flight.gives_up = True, at_once
+        self._gives_up = at_once
         self._tasks.cancel_scope.cancel()
         await self._ended.wait()
 
-    def _refusal_to_activate(self, connection_id: UUID) -> Failure | None:
-        """Return why no actor can be activated for this id now, or None after making room."""
-        until_s = self._quarantined_until_s.get(connection_id)
-        if until_s is not None:
-            left_s = until_s - anyio.current_time()
-            if left_s > 0:
-                return _quarantined(left_s)
-            del self._quarantined_until_s[connection_id]
-        if len(self._actors) >= self._limits.resident_actors_max:
-            if not self._idle_since_s:
-                return refused_as_overloaded("too many connections are busy")
-            self._passivate_oldest()
-        return None
-
-    def _spawn_flight(self, flight: Flight, wish: Wish | None) -> None:
-        """Give a flight a task of its own; it outlives its actor's until its outcome is stored."""
+    def read(self, actor: ConnectionActor) -> None:
+        """See ``actors.connection_actor.House``."""
         assert self._tasks is not None
-        flight.stopped = self._stopping
-        self._flights.add(flight)
-        self._tasks.start_soon(self._fly, flight, wish)
+        self._reading.add(actor)
+        self._tasks.start_soon(self._read, actor)
 
-    async def _fly(self, flight: Flight, wish: Wish | None) -> None:
+    def fly(self, flight: Flight) -> None:
+        """See ``House``. A flight outlives the directory's cancellation, once it is begun."""
+        assert self._tasks is not None
+        self._flights.add(flight)
+        self._tasks.start_soon(self._fly, flight)
+
+    def rested(self, actor: ConnectionActor) -> None:
+        """Forget an actor that holds nothing: ids that are not stored cost no memory."""
+        if actor.knows_nothing and self._actors.get(actor.connection_id) is actor:
+            del self._actors[actor.connection_id]
+
+    def crashed(self, actor: ConnectionActor, error: Exception) -> None:
+        """Note a crash, and quarantine an actor that has had one too many."""
+        connection_id, limits = actor.connection_id, self.limits
+        self.world.journal.crashed(connection_id, error)
+        crashes_s = self._crashes_s.setdefault(connection_id, deque(maxlen=limits.restarts_max + 1))
+        crashes_s.append(self._now_s)
+        is_full = len(crashes_s) > limits.restarts_max
+        if is_full and crashes_s[-1] - crashes_s[0] <= limits.restarts_period_s:
+            del self._crashes_s[connection_id]
+            self._quarantined_until_s[connection_id] = self._now_s + limits.quarantine_s
+            self.world.journal.quarantined(connection_id, limits.quarantine_s)
+            actor.refuse_all(_quarantined(limits.quarantine_s))
+
+    async def _store(self, partition: Partition) -> None:
+        """Store what a partition decides, until ``_wind_up`` says so."""
+        with anyio.CancelScope(shield=True) as scope:
+            self._writers.append(scope)
+            await partition.run()
+
+    async def _read(self, actor: ConnectionActor) -> None:
+        cause = "internal error"
         try:
-            await flight.run(wish)
+            stored = await actor.partition.ledger.read(actor.connection_id)
+        except StoreUnavailableError as error:
+            self.world.journal.store_failed(actor.connection_id, str(error))
+            cause = str(error)
+        except Exception as error:  # noqa: BLE001 -- the supervisor's edge
+            self.crashed(actor, error)
+        else:
+            self._reading.discard(actor)
+            actor.know(stored)
+            self.rested(actor)
+            return
+        self._reading.discard(actor)
+        actor.cannot_know(cause)
+        self.rested(actor)
+
+    async def _fly(self, flight: Flight) -> None:
+        try:
+            await flight.run()
         finally:
             self._flights.discard(flight)
 
-    def _start(self, actor: ConnectionActor) -> None:
-        """Give an actor a task: one that rests, or a new one."""
-        assert self._tasks is not None
-        if self._resting_workers:
-            worker = self._resting_workers.pop()
-            worker.actor = actor
-            worker.wake.set()
-        else:
-            self._tasks.start_soon(self._work, actor)
-
-    async def _work(self, actor: ConnectionActor) -> None:
-        """Run one actor, and then the next; rest between them while others are busy."""
-        while True:
-            await self._supervise(actor)
-            if not self.busy_actors:
-                self._dismiss_resting_workers()
-                return
-            if len(self._resting_workers) >= self._limits.resting_workers_max:
-                return
-            worker = _Worker()
-            self._resting_workers.append(worker)
-            try:
-                await worker.wake.wait()
-            except anyio.get_cancelled_exc_class():
-                if worker.actor is not None:
-                    # Woken and cancelled at once: its commands are answered all the same.
-                    self._end(worker.actor)
-                elif worker in self._resting_workers:
-                    self._resting_workers.remove(worker)
-                raise
-            if worker.actor is None:
-                return
-            actor = worker.actor
-
-    def _dismiss_resting_workers(self) -> None:
-        """End the tasks that rest: none is left while every actor is idle."""
-        for worker in self._resting_workers:
-            worker.wake.set()
-        self._resting_workers.clear()
-
-    async def _supervise(self, actor: ConnectionActor) -> None:
-        """Run an actor until it has nothing to do, starting it anew when it crashes."""
+    async def _tick_for_ever(self) -> None:
+        """Answer whose time is up, and forget what is idle or past."""
         try:
             while True:
-                try:
-                    await actor.run()
-                    break
-                except Exception as error:  # noqa: BLE001 -- the supervisor's edge
-                    self._world.journal.crashed(actor.connection_id, error)
-                    actor.recover()
-                    if self._is_over_budget(actor.connection_id):
-                        self._quarantine(actor)
-                        await actor.wound_up()
-                        break
+                self._now_s = anyio.current_time()
+                self._tick()
+                await anyio.sleep(TICK_S)
         finally:
-            self._end(actor)
+            self._is_draining = True
+            for actor in self._actors.values():
+                actor.refuse_all(SHUTTING_DOWN)
+            for flight in self._flights:
+                flight.stop(at_once=self._gives_up)
 
-    def _end(self, actor: ConnectionActor) -> None:
-        """Rest an actor; only a cancelled or quarantined one has anything left to answer."""
-        actor.refuse_all(_shutting_down())
-        self._rest(actor)
+    def _tick(self) -> None:
+        now_s, limits = self._now_s, self.limits
+        for partition in self.partitions:
+            partition.tick(now_s)
+        for actor in [*self._reading, *self._flown_by()]:
+            actor.tick(now_s)
+        while self._actors:
+            actor = next(iter(self._actors.values()))
+            if actor.used_s > now_s - limits.idle_s:
+                break
+            self._passed_over(actor)
+        for connection_id, crashes_s in [*self._crashes_s.items()]:
+            if crashes_s[-1] < now_s - limits.restarts_period_s:
+                del self._crashes_s[connection_id]
+        for connection_id, until_s in [*self._quarantined_until_s.items()]:
+            if until_s <= now_s:
+                del self._quarantined_until_s[connection_id]
 
-    def _rest(self, actor: ConnectionActor) -> None:
-        """Count an actor as idle, or forget it when it holds nothing."""
-        if actor.knows_nothing:
-            self._actors.pop(actor.connection_id, None)
-        else:
-            self._idle_since_s[actor.connection_id] = anyio.current_time()
-        self._changed.set()
+    def _flown_by(self) -> list[ConnectionActor]:
+        """Return the actors that have a flight."""
+        actors = (self._actors.get(flight.actor.connection_id) for flight in self._flights)
+        return [actor for actor in actors if actor is not None]
 
-    def _is_over_budget(self, connection_id: UUID) -> bool:
-        """Note a crash, and return whether it is one too many for the period."""
-        crashes_s = self._crashes_s.setdefault(
-            connection_id, deque(maxlen=self._limits.restarts_max + 1)
-        )
-        crashes_s.append(anyio.current_time())
-        return (
-            len(crashes_s) > self._limits.restarts_max
-            and crashes_s[-1] - crashes_s[0] <= self._limits.restarts_period_s
-        )
+    def _no_room(self) -> Failure | None:
+        """Return why no actor can be activated, or None after making room."""
+        if len(self._actors) < self.limits.resident_actors_max:
+            return None
+        for _ in range(min(_PROBES_MAX, len(self._actors))):
+            if self._passed_over(next(iter(self._actors.values()))):
+                return None
+        return overloaded("too many connections are busy")
 
-    def _quarantine(self, actor: ConnectionActor) -> None:
-        """Refuse an actor's commands for a while."""
-        quarantine_s = self._limits.quarantine_s
-        self._quarantined_until_s[actor.connection_id] = anyio.current_time() + quarantine_s
-        self._crashes_s.pop(actor.connection_id, None)
-        actor.refuse_all(_quarantined(quarantine_s))
-        self._world.journal.quarantined(actor.connection_id, quarantine_s)
+    def _passed_over(self, actor: ConnectionActor) -> bool:
+        """Forget the first actor if it is idle, all it knew is stored; else keep it a while."""
+        if actor.is_busy:
+            self._actors.move_to_end(actor.connection_id)
+            actor.used_s = self._now_s
+            return False
+        del self._actors[actor.connection_id]
+        return True
 
-    def _passivate_oldest(self) -> None:
-        """Forget the actor that has been idle longest; all it knew is stored."""
-        connection_id, _ = self._idle_since_s.popitem(last=False)
-        self._actors.pop(connection_id).forget()
+    def _quarantine_of(self, connection_id: UUID) -> Failure | None:
+        until_s = self._quarantined_until_s.get(connection_id)
+        if until_s is None or until_s <= anyio.current_time():
+            return None
+        return _quarantined(until_s - anyio.current_time())
 
-    async def _passivate_idle_ones(self) -> None:
-        """Forget actors that were idle for ``idle_s``, and crashes that are long past."""
-        period_s = max(self._limits.idle_s / 10, 0.01)
-        while True:
-            await anyio.sleep(period_s)
-            horizon_s = anyio.current_time() - self._limits.idle_s
-            while self._idle_since_s and next(iter(self._idle_since_s.values())) <= horizon_s:
-                self._passivate_oldest()
-            self._forget_past_crashes()
-
-    def _forget_past_crashes(self) -> None:
-        """Keep the two crash dictionaries as small as the trouble is recent."""
-        now_s = anyio.current_time()
-        oldest_s = now_s - self._limits.restarts_period_s
-        for connection_id in [i for i, s in self._crashes_s.items() if s[-1] < oldest_s]:
-            del self._crashes_s[connection_id]
-        for connection_id in [i for i, s in self._quarantined_until_s.items() if s <= now_s]:
-            del self._quarantined_until_s[connection_id]
-
-
-def _shutting_down() -> Failure:
-    return Failure(
-        code=FailureCode.SHUTTING_DOWN, message="the daemon is shutting down", retry_after_s=1.0
-    )
+    async def _wind_up(self) -> None:
+        """Answer what was not begun, wait until what is decided is stored, end the writers."""
+        for actor in self._actors.values():
+            actor.refuse_all(SHUTTING_DOWN)
+        patience_s = 0.0 if self._gives_up else self.limits.last_burst_s
+        with anyio.move_on_after(patience_s, shield=True):
+            while any(  # noqa: ASYNC110 -- while stopping only
+                not partition.is_settled for partition in self.partitions
+            ):
+                await anyio.sleep(TICK_S / 5)
+        for scope in self._writers:
+            scope.cancel()
+        for partition in self.partitions:
+            partition.abandon(database_error("the daemon stopped"))
 
 
 def _quarantined(left_s: float) -> Failure:

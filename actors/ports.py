@@ -4,88 +4,70 @@ Adapters live in ``runtime``; fakes for tests in ``tests/fakes``. One contract s
 both (``tests/contracts``).
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from actors.entry import Entry
 from domain.connection import ProviderConnection
 from domain.credentials import Sealed, Secret
-from domain.events import Event
 from domain.exchange import Exchange, ExchangeRequest
+from domain.remembered import Answers
 
 
 class StoreUnavailableError(Exception):
-    """The store could not be read, or a write was certainly not applied.
+    """The record could not be read.
 
     The text is a short cause in words of ours ("no JetStream response"): it reaches callers.
     """
 
 
-class OutcomeUnknownError(Exception):
-    """A write may or may not have been applied, now or later. The text is as above."""
-
-
-class WriteConflictError(Exception):
-    """Somebody else wrote the connection since it was read; this write was not applied."""
-
-
-class EventLogUnavailableError(Exception):
-    """Not every event is known to be stored; append the same ones again."""
+class PartitionLostError(Exception):
+    """Another daemon writes the partition's ledger: nothing more can be stored by this one."""
 
 
 class Stored(NamedTuple):
-    """What the store holds for one id."""
+    """What is stored for one id."""
 
     connection: ProviderConnection | None
-    revision: int
-    """The sequence of the last write of this key; 0 where nothing was ever written."""
+    answers: Answers = ()
 
 
-class Write(NamedTuple):
-    """One write, named by its op_id, so that it can be sent again and recognised."""
+class Ledger(Protocol):
+    """One partition's log: what is in it is true, and everything else follows it."""
 
-    connection: ProviderConnection
-    expected_revision: int
-    op_id: bytes
+    @property
+    def has_room(self) -> bool:
+        """Whether new commands may be decided: what the views lack is bounded in memory."""
+        ...
 
+    def add(self, entry: Entry) -> bool:
+        """Put an entry into the group that ``append`` stores next; False: that one is full.
 
-class ConnectionStore(Protocol):
-    """One record per connection, written by compare-and-set."""
+        The first entry of a group always fits.
+        """
+        ...
 
-    async def load(self, connection_id: UUID) -> Stored:
-        """Return what is stored, read where the last acknowledged write is visible.
+    async def append(self) -> None:
+        """Store the group that was added, whole and behind all before it; return when it is.
+
+        However long that takes: an append whose outcome is not known is repeated, the same
+        bytes, until it is. Only to be cancelled where the daemon ends.
+
+        Raises:
+            PartitionLostError: Another daemon has appended; this group is not stored.
+        """
+        ...
+
+    def recall(self, connection_id: UUID) -> Stored | None:
+        """Return what was stored last, where that is in memory; None: read it."""
+        ...
+
+    async def read(self, connection_id: UUID) -> Stored:
+        """Return what was stored last; never an older state.
 
         Raises:
             StoreUnavailableError: It could not be read, or the record cannot be trusted.
-        """
-        ...
-
-    async def write(self, write: Write) -> int:
-        """Store the connection if its key is still at the expected revision; return the new one.
-
-        The same ``Write`` may be sent any number of times: it is applied at most once, and
-        each call that learns the outcome tells the same one.
-
-        Raises:
-            WriteConflictError: Another write is on top. This one was not applied and never will
-                be, unless an earlier call's outcome was unknown: then it may lie beneath.
-            StoreUnavailableError: This call applied nothing. An earlier call with the same
-                ``Write`` whose outcome was unknown stays unknown.
-            OutcomeUnknownError: Time ran out before an answer came.
-        """
-        ...
-
-
-class EventLog(Protocol):
-    """The event stream."""
-
-    async def append(self, events: Sequence[Event]) -> None:
-        """Return when all of ``events`` are durable, stored once each and in this order.
-
-        Raises:
-            EventLogUnavailableError: Some may be stored. Append the same ones again before any
-                later event of the same connection; those that are stored are not stored twice.
         """
         ...
 
@@ -131,7 +113,7 @@ class Clock(Protocol):
 
 
 class Ids(Protocol):
-    """A source of UUIDv7, for events and writes."""
+    """A source of UUIDv7, for events and attempts."""
 
     def __iter__(self) -> "Ids":
         """Return itself."""
@@ -154,23 +136,19 @@ class Journal(Protocol):
         ...
 
     def store_failed(self, connection_id: UUID, cause: str) -> None:
-        """The store could not be read or written for this connection."""
+        """The record of this connection could not be read."""
+        ...
+
+    def events_dropped(self, events: int) -> None:
+        """Events of refused commands were not told: too many came while nothing can be stored."""
         ...
 
     def dropped(self, connection_id: UUID, commands: int) -> None:
         """So many commands were not executed because their callers' time was up."""
         ...
 
-    def outcome_held(self, connection_id: UUID, cause: str) -> None:
-        """What a provider answered cannot be stored; it is held in memory and tried again."""
-        ...
-
     def outcome_lost(self, connection_id: UUID) -> None:
         """The daemon stopped while what a provider answered could not be stored."""
-        ...
-
-    def outcome_superseded(self, connection_id: UUID) -> None:
-        """Somebody else wrote the connection while the provider was asked; its answer is void."""
         ...
 
     def client_paused(self, provider_slug: str, code: str, reason: str) -> None:
@@ -179,8 +157,4 @@ class Journal(Protocol):
 
     def cannot_unseal(self, connection_id: UUID) -> None:
         """A stored secret cannot be opened, so the provider is not asked."""
-        ...
-
-    def write_settled(self, connection_id: UUID, *, applied: bool) -> None:
-        """A write whose outcome was unknown turned out applied, or not."""
         ...

@@ -7,15 +7,9 @@ import msgspec
 from msgspec import Meta
 
 from actors.client_gate import ClientGates
-from actors.ports import (
-    Clock,
-    ConnectionStore,
-    EventLog,
-    Ids,
-    Journal,
-    Sealer,
-    TokenEndpoint,
-)
+from actors.ports import Clock, Ids, Journal, Sealer, TokenEndpoint
+from domain.connection import ProviderConnection
+from domain.decision import DATABASE_ERROR
 from domain.profile import ProviderProfile
 from domain.result import Failure, FailureCode
 
@@ -27,29 +21,24 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Every bound that the actors keep; all of them are configuration."""
 
     mailbox_commands_max: Count = 1024
-    burst_commands_max: Count = 64
-    """How many commands are decided and stored by one write."""
+    """How many commands of one connection may wait: to be decided, or to be stored."""
     resident_actors_max: Count = 100_000
     idle_s: Seconds = 300.0
     """How long an actor stays in memory after its last command."""
-    resting_workers_max: Count = 256
-    """How many tasks rest between two actors while others are busy; none when all are idle."""
-    conflict_retries_max: Count = 8
-    owed_events_max: Count = 1024
-    """How many unpublished events a connection may owe before it takes no more commands."""
-    owed_events_total_max: Count = 100_000
-    """The same for all connections of the daemon together."""
-    debt_pause_s_min: Seconds = 0.05
-    debt_pause_s_max: Seconds = 2.0
+    unclear_s: Seconds = 1.0
+    """How long an append may go unanswered before its partition decides nothing new."""
+    refused_events_max: Count = 10_000
+    """How many events of commands refused for that are kept, a partition, to be told after."""
     restarts_max: Count = 5
+    """How many crashes of one connection's actor within ``restarts_period_s`` are forgiven."""
     restarts_period_s: Seconds = 60.0
     quarantine_s: Seconds = 30.0
     last_burst_s: Seconds = 4.0
-    """How long a stopping daemon may take to finish the commands it has begun."""
+    """How long a stopping daemon waits for what is decided to be stored."""
     last_outcome_s: Seconds = 20.0
     """How long a stopping daemon tries to store what a provider has answered."""
     answer_margin_s: Seconds = 0.15
-    """How long before its caller's time is up a waiting ``token`` is answered."""
+    """How long before its caller's time is up a waiting command is answered."""
 
 
 class Providers(NamedTuple):
@@ -64,30 +53,41 @@ class Providers(NamedTuple):
     owner: str
     """This daemon's id, for its intents."""
 
-
-class Owed:
-    """How many events the whole daemon owes."""
-
-    __slots__ = ("events",)
-
-    def __init__(self) -> None:
-        """Owe nothing."""
-        self.events = 0
+    def of(self, connection: ProviderConnection) -> ProviderProfile:
+        """Return the profile of a connection's provider; one that knows nothing, if need be."""
+        slug = connection.provider_slug
+        return self.profile(slug) or ProviderProfile(slug=slug)
 
 
 class World(NamedTuple):
     """The ports, shared by all actors of a directory."""
 
-    store: ConnectionStore
-    event_log: EventLog
     sealer: Sealer
     clock: Clock
     ids: Ids
     journal: Journal
     providers: Providers
-    owed: Owed
 
 
-def refused_as_overloaded(message: str) -> Failure:
-    """Return the answer to a command that there is no room or no time for."""
+SHUTTING_DOWN = Failure(
+    code=FailureCode.SHUTTING_DOWN, message="the daemon is shutting down", retry_after_s=1.0
+)
+
+
+def overloaded(message: str) -> Failure:
+    """Return the answer to a command that there is no room for."""
     return Failure(code=FailureCode.OVERLOADED, message=message, retry_after_s=1.0)
+
+
+def database_error(cause: str) -> Failure:
+    """Return the answer to a caller whose connection cannot be read or stored now.
+
+    Args:
+        cause: Words of ours, never an exception's text.
+    """
+    return Failure(
+        code=FailureCode.DATABASE_ERROR,
+        message=f"{DATABASE_ERROR}: {cause}",
+        needs_user_action=False,
+        retry_after_s=1.0,
+    )

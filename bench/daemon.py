@@ -25,12 +25,20 @@ class RunningDaemon(NamedTuple):
 
 
 @contextlib.contextmanager
-def running_daemon(data_dir: Path, *, server: Login | None = None) -> Generator[RunningDaemon]:
-    """Yield a daemon on ``data_dir``, with the embedded server or on ``server``; then end it."""
+def running_daemon(
+    data_dir: Path, *, server: Login | None = None, root: Path = ROOT
+) -> Generator[RunningDaemon]:
+    """Yield a daemon on ``data_dir``, with the embedded server or on ``server``; then end it.
+
+    Args:
+        data_dir: Its data folder.
+        server: Where NATS is; None: embedded.
+        root: The checkout whose daemon it is.
+    """
     started_s = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "runtime", "serve", "--data-dir", str(data_dir)],
-        cwd=ROOT,
+        cwd=root,
         stderr=subprocess.PIPE,
         env=os.environ | ({} if server is None else _settings(data_dir, server)),
     )

@@ -1,7 +1,7 @@
 """How much memory does an idle resident actor take, beyond its sealed payload?
 
 50,000 connections with 600-byte sealed secrets are connected through the directory with real
-sealing and an in-memory store that keeps nothing but what it is given; then the process's
+sealing and a ledger that keeps nothing of what it is given; then the process's
 resident set is compared with and without the actors. The target is 4 KiB.
 """
 
@@ -15,13 +15,13 @@ from uuid import UUID
 import anyio
 
 from actors.directory import Directory
-from actors.mailbox import Envelope
-from actors.ports import Stored, Write
-from actors.world import Limits, Owed, World
+from actors.entry import Entry
+from actors.envelope import Envelope
+from actors.ports import Stored
+from actors.world import Limits, World
 from domain.commands import Connect
 from domain.credentials import CredentialType, Secret, Unsealed
 from domain.decision import Reply
-from domain.events import Event
 from runtime.ledger.sealing import Keyring
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 from tests.fakes.providers import no_providers
@@ -31,19 +31,22 @@ SECRET_BYTES = 600
 _PAGE_BYTES = 4096
 
 
-class _ForgetfulStore:
-    """Takes any write and keeps nothing, so that only the actors' memory is measured."""
+class _ForgetfulLedger:
+    """Takes any entry and keeps nothing, so that only the actors' memory is measured."""
 
-    async def load(self, connection_id: UUID) -> Stored:
-        return Stored(None, 0)
+    has_room = True
 
-    async def write(self, write: Write) -> int:
-        return 1
+    def add(self, entry: Entry) -> bool:
+        return True
 
-
-class _NoLog:
-    async def append(self, events: list[Event]) -> None:
+    async def append(self) -> None:
         return
+
+    def recall(self, connection_id: UUID) -> Stored | None:
+        return None
+
+    async def read(self, connection_id: UUID) -> Stored:
+        return Stored(None)
 
 
 def resident_bytes() -> int:
@@ -58,16 +61,15 @@ async def main() -> None:
     """Make the actors and print what one takes."""
     ids = Uuid7Ids()
     world = World(
-        store=_ForgetfulStore(),
-        event_log=_NoLog(),  # type: ignore[arg-type]
         sealer=Keyring(primary="k", keys={"k": bytes(32)}),
         clock=SystemClock(),
         ids=ids,
         journal=LoggingJournal(),
         providers=no_providers(),
-        owed=Owed(),
     )
-    directory = Directory(world=world, limits=Limits())
+    directory = Directory(
+        world=world, limits=Limits(), ledgers=[_ForgetfulLedger()], partition_of=lambda _: 0
+    )
     before_bytes = after_bytes = idle_tasks = 0
     async with anyio.create_task_group() as tasks:
         await tasks.start(directory.run)
@@ -109,7 +111,7 @@ async def _connect(directory: Directory, ids: Uuid7Ids, count: int) -> None:
                     credential_type=CredentialType.OAUTH2, secret=Secret(bytes(SECRET_BYTES))
                 ),
             )
-            assert directory.submit(Envelope(command, loop.time() + 60, reply)) is None
+            directory.submit(Envelope(command, due_s=loop.time() + 60, reply=reply))
         await answered.wait()
 
 

@@ -102,8 +102,16 @@ class Unsealed(msgspec.Struct, frozen=True, kw_only=True):
     secret: Secret
     expires_at: datetime | None = None
 
-    def sealed_as(self, payload: Sealed) -> Credentials:
-        """Return these credentials with ``payload`` in place of the plaintext."""
+    def sealed_as(self, payload: Sealed, *, client_id: str | None = None) -> Credentials:
+        """Return these credentials with ``payload`` in place of the plaintext.
+
+        Args:
+            payload: The sealed secret.
+            client_id: The client that they belong to, as far as is known.
+        """
         return Credentials(
-            credential_type=self.credential_type, payload=payload, expires_at=self.expires_at
+            credential_type=self.credential_type,
+            payload=payload,
+            expires_at=self.expires_at,
+            client_id=client_id,
         )

@@ -34,14 +34,14 @@ class Outcome(StrEnum):
     CHANGED = "changed"
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class _Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, omit_defaults=True):
     """What all events say: which connection, whose, at which provider."""
 
     workflow: ClassVar[Workflow]
     outcome: ClassVar[Outcome]
 
     id: UUID
-    """UUIDv7; also the ``Nats-Msg-Id``, so that a repeated publish is stored once."""
+    """UUIDv7; also the ``Nats-Msg-Id`` of the published message."""
     occurred_at: datetime
     user_id: UUID
     connection_id: UUID
@@ -133,7 +133,7 @@ class ProviderConnectionStatusChanged(_Event, frozen=True, kw_only=True):
     outcome = Outcome.CHANGED
     from_status: ConnectionStatus
     to_status: ConnectionStatus
-    reason: str | None = None
+    reason: str | None
 
 
 Event = (

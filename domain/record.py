@@ -8,9 +8,10 @@ would misread raises ``SCHEMA_VERSION``, and the older reader refuses the record
 import msgspec
 
 from domain.connection import ProviderConnection, broken_invariant
+from domain.remembered import Answers
 
-SCHEMA_VERSION = 2
-"""2: intents. A reader of version 1 would drop one, and present a spent token."""
+SCHEMA_VERSION = 3
+"""2: intents. 3: the ledger, which an older writer would go past."""
 
 
 class RecordError(Exception):
@@ -18,12 +19,14 @@ class RecordError(Exception):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One write of one connection."""
+    """One connection as it was after one entry of the ledger."""
 
     v: int = SCHEMA_VERSION
-    op_id: bytes
-    """16 bytes drawn for this write; tells our own write from another's after a time-out."""
+    seq: int = 0
+    """The ledger sequence that it is as of; 0 where a version without a ledger wrote it."""
     connection: ProviderConnection
+    answers: Answers = ()
+    """What its last commands were answered."""
 
 
 class _Version(msgspec.Struct):

@@ -1,7 +1,7 @@
 """What a refresh at the provider does to a connection: begun, succeeded, failed, left open.
 
-Pure. The flight around these (``actors.flight``) stores each result by compare-and-set before
-it goes on; nothing is presented to a provider whose intent is not stored.
+Pure. The flight around these (``actors.flight``) has each result stored before it goes on;
+nothing is presented to a provider whose intent is not stored.
 """
 
 from collections.abc import Iterator
@@ -27,8 +27,6 @@ PREPARATION_S_MAX = 5.0
 """How long after an intent was made its request may still be begun."""
 BACKOFF_S_MIN = 1.0
 BACKOFF_S_MAX = 300.0
-ATTEMPTED_AGAIN_S = 300.0
-"""How long after an attempt its Attempted may be published again: the stream knows it so long."""
 
 OUTCOME_UNKNOWN = Verdict(
     failure_class=FailureClass.AMBIGUOUS,
@@ -193,7 +191,7 @@ def left_open(
     """Return the connection after an attempt that a crash cut off, once its deadline is past.
 
     Its refresh token may be spent; what may be done with it then is ``domain.token_read``'s.
-    Attempted goes out again, under the same id, where the stream is sure to know it.
+    Its Attempted was stored together with the intent.
     """
     intent = connection.intent
     assert intent is not None
@@ -202,9 +200,7 @@ def left_open(
     assert step.connection.trouble is not None
     trouble = msgspec.structs.replace(step.connection.trouble, retry_at=None)
     after = msgspec.structs.replace(step.connection, trouble=trouble)
-    again = (_attempted(connection, intent),)
-    is_recent = (now - intent.started_at).total_seconds() < ATTEMPTED_AGAIN_S
-    return Step(after, (again if is_recent else ()) + _without_retry(step.events))
+    return Step(after, _without_retry(step.events))
 
 
 def died(

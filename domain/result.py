@@ -27,6 +27,7 @@ class FailureCode(StrEnum):
     PROVIDER_MISCONFIGURED = "PROVIDER_MISCONFIGURED"
     SHUTTING_DOWN = "SHUTTING_DOWN"
     REFRESH_IN_PROGRESS = "REFRESH_IN_PROGRESS"
+    TIMED_OUT = "TIMED_OUT"
 
     @property
     def number(self) -> int:
@@ -51,6 +52,7 @@ _NUMBERS = {
     FailureCode.PROVIDER_MISCONFIGURED: 503,
     FailureCode.SHUTTING_DOWN: 503,
     FailureCode.REFRESH_IN_PROGRESS: 504,
+    FailureCode.TIMED_OUT: 504,
 }
 
 
@@ -63,8 +65,9 @@ class Success(msgspec.Struct, Generic[T], frozen=True):
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """The command was refused; nothing that it asked for has happened.
 
-    The one exception is ``DATABASE_ERROR`` after a write whose outcome stayed unknown
-    until the caller's time was up: the event log then tells what became of it.
+    The one exception is ``DATABASE_ERROR`` where it was decided and is not known to be stored
+    when the caller's time is up: the events then tell what became of it, and so does a repeat
+    with the same ``Nats-Msg-Id``.
     """
 
     code: FailureCode

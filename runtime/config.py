@@ -17,8 +17,7 @@ from msgspec import Meta
 from actors.world import Limits, Seconds
 from runtime.gateway.service import ServiceLimits
 from runtime.gateway.subjects import DEFAULT_PREFIX, is_prefix
-from runtime.ledger.connection_store import StoreLimits
-from runtime.ledger.event_log import EventLogLimits
+from runtime.ledger.limits import LedgerLimits
 from runtime.nats.link import LinkLimits, Login
 from runtime.provider.secret_files import ConfigError, secret_of
 
@@ -67,8 +66,8 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How connections are stored."""
 
     partitions: Annotated[int, Meta(ge=1, le=64)] | None = None
-    """Fixed by the first start (8); another value later is refused."""
-    limits: StoreLimits = StoreLimits()
+    """Fixed by the first start (4); another value later is refused."""
+    limits: LedgerLimits = LedgerLimits()
 
 
 class EventsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,8 +76,8 @@ class EventsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     age_s_max: Annotated[int, Meta(ge=60)] = 30 * 24 * _HOUR_S
     bytes_max: Annotated[int, Meta(ge=-1)] = -1
     """-1 for no bound."""
-    duplicate_window_s: Annotated[int, Meta(ge=10)] = 600
-    limits: EventLogLimits = EventLogLimits()
+    duplicate_window_s: Annotated[int, Meta(ge=1)] = 600
+    """How long a NATS client of yours may lean on ``Nats-Msg-Id``; the daemon does not."""
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,8 +161,6 @@ def load_config(
     config: Config = _convert(settings, Config, where="configuration")
     if not is_prefix(config.service.prefix):
         raise ConfigError("service.prefix: plain tokens of letters, digits, - and _ are needed")
-    if config.events.limits.batch_events_max > 1000:  # noqa: PLR2004 -- ADR-50
-        raise ConfigError("events.limits.batch_events_max: a server takes at most 1000")
     return config
 
 

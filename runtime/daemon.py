@@ -10,26 +10,31 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import anyio
+from anyio.abc import TaskStatus
 
 from actors.client_gate import ClientGates
 from actors.directory import Directory
-from actors.world import Owed, Providers, World
+from actors.ports import PartitionLostError
+from actors.world import Providers, World
 from runtime import VERSION
 from runtime.config import Config
 from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
 from runtime.gateway.wire import body_bytes_max
-from runtime.ledger.connection_store import JetStreamConnectionStore
-from runtime.ledger.event_log import JetStreamEventLog
+from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
 from runtime.ledger.sealing import Keyring, KeyringError, open_keyring
-from runtime.ledger.streams import Streams, StreamSettings, ensure_streams
-from runtime.ledger.subjects import bucket_stream
+from runtime.ledger.streams import (
+    Streams,
+    StreamSettings,
+    connections_stored,
+    ensure_streams,
+)
+from runtime.ledger.subjects import partition_of
 from runtime.logs import log
 from runtime.nats.durability import warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats
-from runtime.nats.jetstream_api import stream_info
 from runtime.nats.link import Login, NatsLink, open_link
 from runtime.nats.private_files import make_private_folder
 from runtime.provider.profiles import Profiles, load_profiles
@@ -40,6 +45,7 @@ KEYRING_FILE = "keyring.json"
 DAEMON_INBOX = "_INBOX_refreshd"
 """Stored records come in there: no other user of the server needs the right to read it."""
 _LAST_ANSWERS_S = 5.0
+_CHECKPOINT_S = 0.5
 
 
 class DaemonError(Exception):
@@ -55,6 +61,8 @@ class Daemon:
         config: Config,
         link: NatsLink,
         streams: Streams,
+        ledgers: Ledgers,
+        connections: int,
         keyring: Keyring,
         daemon_id: str,
         embedded: EmbeddedNats | None,
@@ -69,26 +77,17 @@ class Daemon:
         self.link = link
         self.daemon_id = daemon_id
         self.embedded = embedded
-        self.connections_at_start = streams.connections
+        self.connections_at_start = connections
         self._is_durable = is_durable
+        self._lost_partition: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.is_lost = False
         """Whether the daemon ends because NATS is gone for good."""
         self._partitions = streams.partitions
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
         self._gates = ClientGates()
-        self.event_log = JetStreamEventLog(
-            link,
-            prefix=prefix,
-            source=f"/refreshd/{daemon_id}",
-            ids=ids,
-            limits=config.events.limits,
-        )
+        self._ledgers = ledgers
         world = World(
-            store=JetStreamConnectionStore(
-                link, partitions=streams.partitions, limits=config.state.limits
-            ),
-            event_log=self.event_log,
             sealer=keyring,
             clock=SystemClock(),
             ids=ids,
@@ -100,9 +99,13 @@ class Daemon:
                 draw=random.random,
                 owner=daemon_id,
             ),
-            owed=Owed(),
         )
-        self.directory = Directory(world=world, limits=config.actors)
+        self.directory = Directory(
+            world=world,
+            limits=config.actors,
+            ledgers=ledgers.partitions,
+            partition_of=lambda connection_id: partition_of(connection_id, streams.partitions),
+        )
         self.responder = Responder(link)
         self.service = CommandService(
             link=link,
@@ -112,7 +115,10 @@ class Daemon:
             prefix=prefix,
             limits=config.service.limits,
             list_connections=Listing(
-                link, partitions=streams.partitions, view=connection_view
+                link,
+                partitions=streams.partitions,
+                view=connection_view,
+                checkpointed=ledgers.checkpointed,
             ).page,
             report_status=self.status,
         )
@@ -131,9 +137,8 @@ class Daemon:
         Raises:
             LinkError: NATS does not answer.
         """
-        infos = await asyncio.gather(
-            *(stream_info(self.link, bucket_stream(p)) for p in range(self._partitions))
-        )
+        with anyio.move_on_after(_CHECKPOINT_S):
+            await self._ledgers.checkpointed()
         return {
             "daemon": self.daemon_id,
             "version": VERSION,
@@ -142,13 +147,14 @@ class Daemon:
             "nats_mode": "embedded" if self.embedded else "external",
             "sync_always": self._is_durable,
             "partitions": self._partitions,
-            "connections": sum(info.state.messages for info in infos if info is not None),
+            "connections": await connections_stored(self.link, self._partitions),
             "resident_actors": self.directory.resident_actors,
             "busy_actors": self.directory.busy_actors,
             "commands_in_flight": self.service.commands_in_flight,
             "token_callers": self.service.token_callers,
             "flights": self.directory.flights,
             "paused_providers": self._gates.paused,
+            "ledger": self._ledgers.status(),
             "answers_dropped": self.responder.dropped,
             "nats_reconnects": self.link.reconnects,
             "bad_messages": self.link.bad_messages,
@@ -164,6 +170,15 @@ class Daemon:
         }
         await self.service.start(version=VERSION, metadata=metadata)
 
+    async def run_directory(
+        self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run the actors; a partition that is lost ends the daemon, in order."""
+        try:
+            await self.directory.run(task_status=task_status)
+        except* PartitionLostError as group:
+            self._lost_partition.set_result(str(_first(group)))
+
     async def drain(self) -> None:
         """Take no new commands; return when those taken are answered, at last ``SHUTTING_DOWN``."""
         # Without NATS nothing that waits for it can end.
@@ -174,6 +189,8 @@ class Daemon:
         if not await self.directory.drain(max(until_s - anyio.current_time(), 0.0)):
             log.error("drain_ran_out_of_time", busy_actors=self.directory.busy_actors)
         await self.directory.stop(at_once=self.is_lost)
+        if not self.is_lost and not await self._ledgers.caught_up():
+            log.warning("views_lag_behind", consequence="the next start writes what they lack")
         with anyio.move_on_after(_LAST_ANSWERS_S) as scope:
             await self.responder.drained()
             await self.service.stop()
@@ -185,15 +202,18 @@ class Daemon:
 
         Raises:
             DaemonError: The NATS connection was closed for good, or the embedded server ended.
+            PartitionLostError: Another daemon has taken a partition.
         """
         closed = asyncio.create_task(self.link.closed.wait())
         ended = asyncio.create_task(self.embedded.exited()) if self.embedded else None
         tasks = {task for task in (closed, ended) if task is not None}
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*tasks, self._lost_partition}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
+        if self._lost_partition.done():
+            raise PartitionLostError(self._lost_partition.result())
         if ended is not None and ended.done():
             raise DaemonError(f"the embedded nats-server ended with code {ended.result()}")
         raise DaemonError("the connection to NATS was closed for good")
@@ -207,6 +227,7 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
         DaemonError: Another daemon uses the data folder.
         EmbeddedNatsError, LinkError, StreamsError, KeyringError, ConfigError: As they
             say.
+        PartitionLostError: Another daemon goes on taking what this one takes.
         OSError: The data folder cannot be used.
     """
     make_private_folder(data_dir)
@@ -244,6 +265,10 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
                 f"{config.keys.file or data_dir / KEYRING_FILE}: key {streams.keyring_id!r} is not "
                 "in it, but what is stored was begun with that: another daemon's keyring?"
             )
+        ledgers = Ledgers(
+            link, daemon=daemon_id, prefix=config.service.prefix, limits=config.state.limits
+        )
+        await ledgers.open(streams.partitions)
         endpoint = await stack.enter_async_context(
             HttpTokenEndpoint(profiles.secrets, now=SystemClock().now)
         )
@@ -251,6 +276,8 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             config=config,
             link=link,
             streams=streams,
+            ledgers=ledgers,
+            connections=await connections_stored(link, streams.partitions),
             keyring=keyring,
             daemon_id=daemon_id,
             embedded=embedded,
@@ -259,9 +286,9 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             endpoint=endpoint,
         )
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        tasks.start_soon(daemon.event_log.run)
+        tasks.start_soon(ledgers.run)
         tasks.start_soon(daemon.responder.run)
-        await tasks.start(daemon.directory.run)
+        await tasks.start(daemon.run_directory)
         await daemon.start()
         try:
             yield daemon
@@ -293,6 +320,14 @@ async def serve(
             watching.result()
         log.info("draining")
     log.info("stopped")
+
+
+def _first(group: BaseExceptionGroup[PartitionLostError]) -> BaseException:
+    """Return the first error of a group, however deep it lies."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _stream_settings(config: Config) -> StreamSettings:

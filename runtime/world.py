@@ -5,7 +5,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID
 
-import uuid_utils
+from uuid_utils.compat import uuid7
 
 from runtime.logs import log
 
@@ -27,7 +27,7 @@ class Uuid7Ids:
 
     def __next__(self) -> UUID:
         """Return a fresh UUIDv7 (RFC 9562 section 5.7)."""
-        return UUID(int=uuid_utils.uuid7().int)
+        return uuid7()
 
 
 class LoggingJournal:
@@ -57,7 +57,7 @@ class LoggingJournal:
         log.error("actor_quarantined", connection_id=str(connection_id), quarantine_s=quarantine_s)
 
     def store_failed(self, connection_id: UUID, cause: str) -> None:
-        """Log that the store failed for a connection."""
+        """Log that a connection's record could not be read."""
         self.counts["store_failed"] += 1
         log.warning("store_failed", connection_id=str(connection_id), cause=cause)
 
@@ -66,25 +66,14 @@ class LoggingJournal:
         self.counts["dropped"] += commands
         log.warning("commands_dropped", connection_id=str(connection_id), commands=commands)
 
-    def write_settled(self, connection_id: UUID, *, applied: bool) -> None:
-        """Log what became of a write in doubt."""
-        self.counts["write_settled"] += 1
-        log.warning("write_settled", connection_id=str(connection_id), applied=applied)
-
-    def outcome_held(self, connection_id: UUID, cause: str) -> None:
-        """Log that a provider's answer is in memory only."""
-        self.counts["outcome_held"] += 1
-        log.error("outcome_held", connection_id=str(connection_id), cause=cause)
+    def events_dropped(self, events: int) -> None:
+        """Count events of refused commands that nobody will be told."""
+        self.counts["events_dropped"] += events
 
     def outcome_lost(self, connection_id: UUID) -> None:
         """Log that a provider's answer went with the daemon."""
         self.counts["outcome_lost"] += 1
         log.critical("outcome_lost", connection_id=str(connection_id))
-
-    def outcome_superseded(self, connection_id: UUID) -> None:
-        """Log that a provider's answer came too late."""
-        self.counts["outcome_superseded"] += 1
-        log.warning("outcome_superseded", connection_id=str(connection_id))
 
     def client_paused(self, provider_slug: str, code: str, reason: str) -> None:
         """Log once that our configuration for a provider does not work."""

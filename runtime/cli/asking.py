@@ -13,6 +13,7 @@ import msgspec
 import uvloop
 from cyclopts import Parameter, validators
 
+from actors.ports import PartitionLostError
 from domain.result import Failure, FailureCode, Success
 from runtime.cli.client import CommandClient
 from runtime.config import Config, default_data_dir, load_config
@@ -21,17 +22,9 @@ from runtime.ledger.sealing import KeyringError
 from runtime.ledger.streams import StreamsError
 from runtime.logs import configure_logs
 from runtime.nats.embedded import CONTEXT_FILE, EmbeddedNatsError, read_context
+from runtime.nats.errors import CannotConnectError, LinkError, NoRespondersError, TooLargeError
 from runtime.nats.jetstream_api import JetStreamError
-from runtime.nats.link import (
-    PLAIN_INBOX,
-    CannotConnectError,
-    LinkError,
-    LinkLimits,
-    Login,
-    NoRespondersError,
-    TooLargeError,
-    open_link,
-)
+from runtime.nats.link import PLAIN_INBOX, LinkLimits, Login, open_link
 from runtime.provider.secret_files import ConfigError
 
 EXIT_ERROR = 1
@@ -59,6 +52,7 @@ _EXIT_CODES = {
     FailureCode.PROVIDER_MISCONFIGURED: EXIT_TRY_AGAIN,
     FailureCode.SHUTTING_DOWN: EXIT_TRY_AGAIN,
     FailureCode.REFRESH_IN_PROGRESS: EXIT_TRY_AGAIN,
+    FailureCode.TIMED_OUT: EXIT_TRY_AGAIN,
 }
 
 _T = TypeVar("_T")
@@ -183,6 +177,8 @@ def exit_for(error: Exception) -> NoReturn:
             code = EXIT_USAGE
         case LinkError() | EmbeddedNatsError() | StreamsError() | JetStreamError():
             code = EXIT_UNAVAILABLE
+        case PartitionLostError():
+            code = EXIT_TRY_AGAIN
         case DaemonError() | OSError():
             code = EXIT_ERROR
         case _:

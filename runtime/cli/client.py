@@ -8,7 +8,8 @@ import msgspec
 from domain.result import Failure, Success
 from runtime.gateway.wire import TIMEOUT_HEADER
 from runtime.ledger.subjects import EVENT_STREAM, events_filter
-from runtime.nats.link import NatsLink, NoAnswerError
+from runtime.nats.errors import NoAnswerError
+from runtime.nats.link import NatsLink
 from runtime.nats.stream_reader import read_stream
 
 _GRACE_S = 1.0

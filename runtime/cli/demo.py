@@ -35,14 +35,16 @@ from runtime.fake_provider.server import running_fake_provider
 from runtime.gateway.subjects import DEFAULT_PREFIX
 from runtime.ledger.sealing import Keyring, UnsealError, open_keyring
 from runtime.ledger.streams import PARTITIONS_DEFAULT
-from runtime.ledger.subjects import bucket_stream
+from runtime.ledger.subjects import MARKER_KEY, bucket_stream
 from runtime.nats.embedded import CONTEXT_FILE, read_context
-from runtime.nats.link import LinkError, NatsLink, open_link
+from runtime.nats.errors import LinkError
+from runtime.nats.link import NatsLink, open_link
 from runtime.nats.stream_reader import read_stream
 from runtime.world import Uuid7Ids
 
 _HOT_SHARE = 0.2
 _START_TIMEOUT_S = 30.0
+_CATCH_UP_TIMEOUT_S = 10.0
 _PROVIDER = "demo-bank"
 
 
@@ -237,9 +239,12 @@ async def verdict(
     link: NatsLink, client: CommandClient, keyring: Keyring, run: Run, connections: int
 ) -> list[Check]:
     """Return what the store and the event stream say about the run."""
+    await _views_caught_up(client)
     stored: dict[str, ProviderConnection] = {}
     for partition in range(PARTITIONS_DEFAULT):
         async for message in read_stream(link, bucket_stream(partition)):
+            if message.subject.endswith(f".{MARKER_KEY}"):
+                continue
             connection = decode_record(message.data).connection
             stored[str(connection.id)] = connection
     stories: dict[str, list[str]] = {}
@@ -285,6 +290,23 @@ async def verdict(
             f"{len(stored) - len(unopened):,} opened, {len(unopened)} not",
         ),
     ]
+
+
+async def _views_caught_up(client: CommandClient) -> None:
+    """Return when the bucket and the event stream hold all that was acknowledged.
+
+    Raises:
+        DaemonError: They do not, after ten seconds.
+    """
+    until_s = time.monotonic() + _CATCH_UP_TIMEOUT_S
+    while time.monotonic() < until_s:
+        reply = await client.call("status", None)
+        if isinstance(reply, Success):
+            ledger: Any = reply.value["ledger"]
+            if not any(p["records_lag"] or p["events_lag"] for p in ledger["partitions"]):
+                return
+        await asyncio.sleep(0.05)
+    raise DaemonError("the views do not catch up with the ledger")
 
 
 def _expected_story(refreshes: int) -> list[str]:

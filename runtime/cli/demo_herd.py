@@ -28,7 +28,7 @@ from runtime.daemon import DaemonError
 from runtime.fake_provider.grants import Issued
 from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.quirks import Quirks
-from runtime.nats.link import LinkError
+from runtime.nats.errors import LinkError
 from runtime.world import Uuid7Ids
 
 CONNECTIONS = 100

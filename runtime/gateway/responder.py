@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from runtime.logs import log
-from runtime.nats.link import NatsLink, NotSentError
+from runtime.nats.errors import NotSentError
+from runtime.nats.link import NatsLink
 
 
 class _Answer(NamedTuple):
@@ -62,7 +63,10 @@ class Responder:
     def _is_sent(self, subject: str, body: bytes, headers: Mapping[str, str] | None) -> bool:
         """Send an answer at once, if it can be."""
         try:
-            self._link.publish_now(subject, body, headers=headers)
+            if headers is None:
+                self._link.publish_batch(((subject, b"", body),))
+            else:
+                self._link.publish_now(subject, body, headers=headers)
         except NotSentError:
             return False
         return True

@@ -1,8 +1,8 @@
 """The NATS service: it takes requests off the wire, hands them to actors, and answers.
 
-nats-py's ``nats.micro`` gives discovery (ADR-32). Its endpoints run one handler at a time and
-publish an escaped exception's repr, so a handler here only decodes and hands over: it neither
-waits nor raises, and the answer goes out through the responder.
+nats-py's ``nats.micro`` gives discovery (ADR-32). A handler here runs within the connection's
+read loop: it only decodes and hands over, it neither waits nor raises, and the answer goes out
+through the responder.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from uuid import UUID
 import msgspec
 
 from actors.directory import Directory
-from actors.mailbox import Envelope
+from actors.envelope import Envelope, due_s
 from actors.ports import Ids
-from actors.world import Count, refused_as_overloaded
+from actors.world import Count, overloaded
 from domain.commands import Command, GetToken
 from domain.decision import Reply
 from domain.list_query import ListQuery
@@ -27,8 +27,11 @@ from runtime.gateway.responder import Responder
 from runtime.gateway.subjects import QUEUE_GROUP, SERVICE_NAME
 from runtime.gateway.wire import (
     CONNECTION_VERBS,
+    MESSAGE_ID_HEADER,
     TIMEOUT_HEADER,
     MalformedError,
+    digest_of_message,
+    id_of_message,
     read_command,
     read_connect,
     read_connection_id,
@@ -36,8 +39,10 @@ from runtime.gateway.wire import (
     read_timeout_s,
 )
 from runtime.logs import log
-from runtime.nats.discoverable import Counted, DiscoverableService, Request, ServiceConfig
-from runtime.nats.link import LinkError, NatsLink
+from runtime.nats.client import Arrived
+from runtime.nats.discoverable import Counted, DiscoverableService, ServiceConfig
+from runtime.nats.errors import LinkError
+from runtime.nats.link import NatsLink
 
 ListConnections = Callable[[ListQuery, float], Awaitable[Success[object] | Failure]]
 """Answers ``connections.list`` within so many seconds; never raises but to be cancelled."""
@@ -73,12 +78,13 @@ class _InFlight:
 
     __slots__ = (
         "counted",
-        "deadline_s",
         "load",
+        "message_id",
         "reply_subject",
         "service",
         "size_bytes",
         "started_s",
+        "timeout_s",
     )
 
     def __init__(
@@ -95,7 +101,13 @@ class _InFlight:
         self.reply_subject = reply_subject
         self.size_bytes = size_bytes
         self.started_s = service.now_s()
-        self.deadline_s = self.started_s
+        self.timeout_s = 0.0
+        self.message_id: str | None = None
+
+    @property
+    def deadline_s(self) -> float:
+        """When the caller's time is up."""
+        return self.started_s + self.timeout_s
 
     def reply(self, reply: Reply) -> None:
         """Answer with what an actor says; called once."""
@@ -153,6 +165,7 @@ class CommandService:
         self._ids = ids
         self._prefix = prefix
         self._limits = limits
+        self._answer_margin_s = directory.limits.answer_margin_s
         self._list_connections = list_connections
         self._report_status = report_status
         self._commands = _Load(limits.commands_max)
@@ -214,36 +227,35 @@ class CommandService:
                 await self._service.stop()
 
     async def _add(
-        self, name: str, subject: str, take: Callable[[Request, _InFlight], None]
+        self, name: str, subject: str, take: Callable[[Arrived, _InFlight], None]
     ) -> None:
         """Add one endpoint."""
         assert self._service is not None
-        counted = self._service.counted[name] = Counted()
         load = self._token_callers if name == "connection-token" else self._commands
-        await self._service.add_endpoint(
-            name=name,
-            subject=f"{self._prefix}.{subject}",
-            handler=partial(self._handle, take, counted, load),
-        )
+        handle = partial(self._handle, take, name, load)
+        await self._service.add(name, f"{self._prefix}.{subject}", handle)
 
-    async def _handle(
+    def _handle(
         self,
-        take: Callable[[Request, _InFlight], None],
-        counted: Counted,
+        take: Callable[[Arrived, _InFlight], None],
+        name: str,
         load: _Load,
-        request: Request,
+        request: Arrived,
     ) -> None:
         """Take one request without waiting for its answer. Never raises."""
-        reply_subject: str = request._msg.reply  # noqa: SLF001 -- nats.micro does not show it
+        assert self._service is not None
+        counted = self._service.counted[name]
+        counted.requests += 1
         load.requests += 1
         load.bytes += len(request.data)
-        in_flight = _InFlight(self, counted, load, reply_subject, len(request.data))
+        in_flight = _InFlight(self, counted, load, request.reply, len(request.data))
         if load.requests > load.requests_max or load.bytes > self._limits.bytes_max:
-            in_flight.fail(refused_as_overloaded("the daemon has too many commands in flight"))
+            in_flight.fail(overloaded("the daemon has too many commands in flight"))
             return
         try:
             headers = request.headers or {}
-            in_flight.deadline_s += read_timeout_s(headers.get(TIMEOUT_HEADER))
+            in_flight.timeout_s = read_timeout_s(headers.get(TIMEOUT_HEADER))
+            in_flight.message_id = headers.get(MESSAGE_ID_HEADER) or None
             take(request, in_flight)
         except MalformedError as error:
             in_flight.fail(Failure(code=error.code, message=str(error)))
@@ -251,18 +263,18 @@ class CommandService:
             log.error("request_crashed", error=type(error).__name__)
             in_flight.fail(_internal_error())
 
-    def _take_connect(self, request: Request, in_flight: _InFlight) -> None:
+    def _take_connect(self, request: Arrived, in_flight: _InFlight) -> None:
         """Take a connect whose id, if any, is in the body."""
         self._submit(
             read_connect(
                 request.data,
-                new_id=next(self._ids),
+                new_id=partial(self._new_id, in_flight.message_id),
                 credential_bytes_max=self._limits.credential_bytes_max,
             ),
             in_flight,
         )
 
-    def _take_command(self, verb: str, request: Request, in_flight: _InFlight) -> None:
+    def _take_command(self, verb: str, request: Arrived, in_flight: _InFlight) -> None:
         """Take a command whose id is in the subject."""
         connection_id: UUID = read_connection_id(request.subject.split(".")[-2])
         self._submit(
@@ -275,19 +287,29 @@ class CommandService:
             in_flight,
         )
 
-    def _submit(self, command: Command | GetToken, in_flight: _InFlight) -> None:
-        """Hand a command to its actor, or answer why not."""
-        failure = self._directory.submit(Envelope(command, in_flight.deadline_s, in_flight.reply))
-        if failure is not None:
-            in_flight.fail(failure)
+    def _new_id(self, message_id: str | None, user_id: UUID) -> UUID:
+        """Return the id of a connection that the caller has not named: a repeat's is the same."""
+        return next(self._ids) if message_id is None else id_of_message(user_id, message_id)
 
-    def _take_list(self, request: Request, in_flight: _InFlight) -> None:
+    def _submit(self, command: Command | GetToken, in_flight: _InFlight) -> None:
+        """Hand a command to its actor, which answers it."""
+        message_id = in_flight.message_id
+        self._directory.submit(
+            Envelope(
+                command,
+                due_s=due_s(in_flight.started_s, in_flight.timeout_s, self._answer_margin_s),
+                reply=in_flight.reply,
+                message_id=None if message_id is None else digest_of_message(message_id),
+            )
+        )
+
+    def _take_list(self, request: Arrived, in_flight: _InFlight) -> None:
         """Take a listing, which reads the buckets and not the actors."""
         query = read_list_query(request.data)
         if not self._is_crowded(in_flight):
             self._spawn(self._answer_list(query, in_flight))
 
-    def _take_status(self, _request: Request, in_flight: _InFlight) -> None:
+    def _take_status(self, _request: Arrived, in_flight: _InFlight) -> None:
         """Take an operator's question, which asks JetStream for each bucket."""
         if not self._is_crowded(in_flight):
             self._spawn(self._answer_status(in_flight))
@@ -296,7 +318,7 @@ class CommandService:
         """Refuse the request where too many others keep JetStream busy; say whether."""
         crowded = len(self._lists) >= 5 * self._limits.lists_max
         if crowded:
-            in_flight.fail(refused_as_overloaded("too many listings at once"))
+            in_flight.fail(overloaded("too many listings at once"))
         return crowded
 
     def _spawn(self, work: Any) -> None:  # noqa: ANN401

@@ -6,10 +6,12 @@ message that names the field and quotes no value, for a value may be a secret.
 
 import base64
 import binascii
+import hashlib
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -31,8 +33,11 @@ from domain.result import FailureCode
 from runtime.gateway.replies import printable
 
 TIMEOUT_HEADER = "Refreshd-Timeout-Ms"
+MESSAGE_ID_HEADER = "Nats-Msg-Id"
+_CONNECTIONS_BY_MESSAGE = UUID("6c3c0d0e-7d6b-5f0e-9a53-6f1f0c6e2b57")
 TIMEOUT_MS_DEFAULT = 4000
 TIMEOUT_MS_MAX = 60_000
+_CANONICAL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ENVELOPE_BYTES = 16 * 1024
 _TTL_S_MAX = 10 * 366 * 86_400
 
@@ -131,13 +136,9 @@ def read_connection_id(token: str) -> UUID:
     Raises:
         MalformedError: It is not a UUID in canonical lower-case form.
     """
-    try:
-        connection_id = UUID(token)
-    except ValueError:
-        connection_id = None
-    if connection_id is None or str(connection_id) != token:
+    if not _CANONICAL_ID.fullmatch(token):
         raise MalformedError("connection_id is not a UUID in canonical lower-case form")
-    return connection_id
+    return msgspec.convert(token, UUID)
 
 
 def read_timeout_s(header: str | None) -> float:
@@ -153,10 +154,33 @@ def read_timeout_s(header: str | None) -> float:
     return int(header) / 1000
 
 
+def digest_of_message(message_id: str) -> bytes:
+    """Return what a ``Nats-Msg-Id`` is known by: 16 bytes, whatever the caller chose."""
+    return hashlib.blake2b(message_id.encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def id_of_message(user_id: UUID, message_id: str) -> UUID:
+    """Return the id of a connection whose connect carried ``message_id`` (RFC 9562 section 5.5).
+
+    A repeat names the same connection; another user's message with the same id does not.
+    """
+    return uuid5(_CONNECTIONS_BY_MESSAGE, f"{user_id}/{digest_of_message(message_id).hex()}")
+
+
 def read_connect(
-    body: bytes, *, new_id: UUID, credential_bytes_max: int, subject_id: UUID | None = None
+    body: bytes,
+    *,
+    new_id: Callable[[UUID], UUID],
+    credential_bytes_max: int,
+    subject_id: UUID | None = None,
 ) -> Connect:
     """Return the command of ``connect`` (no ``subject_id``) or ``connection.<id>.connect``.
+
+    Args:
+        body: JSON.
+        new_id: Gives the id of a connection that the caller has not named, for its user.
+        credential_bytes_max: How large its secret may be.
+        subject_id: The id in the subject.
 
     Raises:
         MalformedError: ``INVALID_COMMAND`` or ``TOO_LARGE``.
@@ -170,7 +194,7 @@ def read_connect(
     if fields.pending and given is not None:
         raise MalformedError("a pending connection has no credentials - at `$.credentials`")
     return Connect(
-        connection_id=subject_id or fields.connection_id or new_id,
+        connection_id=subject_id or fields.connection_id or new_id(fields.user_id),
         user_id=fields.user_id,
         provider_id=fields.provider_id,
         provider_slug=fields.provider_slug,
@@ -193,7 +217,7 @@ def read_command(  # noqa: PLR0911 -- one return a verb
         case "connect":
             return read_connect(
                 body,
-                new_id=connection_id,
+                new_id=lambda _user_id: connection_id,
                 subject_id=connection_id,
                 credential_bytes_max=credential_bytes_max,
             )

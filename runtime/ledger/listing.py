@@ -1,5 +1,8 @@
 """``connections.list``: pages through the buckets, each in the order of its last writes.
 
+The buckets lag behind the ledger, so a page begins with a checkpoint: it shows every command
+that was acknowledged before it.
+
 A page reads at most ``RECORDS_MAX`` records and may be short, even empty, with a cursor: the
 caller goes on until the cursor is null. A connection that is written while a listing is under
 way may be listed twice, on two pages; none that was there all the time is left out.
@@ -7,7 +10,7 @@ way may be listed twice, on two pages; none that was there all the time is left 
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -16,10 +19,11 @@ from domain.decision import DATABASE_ERROR
 from domain.list_query import ListQuery
 from domain.record import RecordError, decode_record
 from domain.result import Failure, FailureCode, Success
-from runtime.ledger.subjects import bucket_stream
+from runtime.ledger.subjects import MARKER_KEY, bucket_stream
 from runtime.logs import log
+from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import JetStreamError
-from runtime.nats.link import LinkError, NatsLink
+from runtime.nats.link import NatsLink
 from runtime.nats.stream_reader import read_stream
 
 RECORDS_MAX = 5_000
@@ -72,9 +76,24 @@ class _Page:
 class Listing:
     """Answers ``connections.list`` from the buckets."""
 
-    def __init__(self, link: NatsLink, *, partitions: int, view: View) -> None:
-        """Read through ``link``, and show each connection as ``view`` does."""
+    def __init__(
+        self,
+        link: NatsLink,
+        *,
+        partitions: int,
+        view: View,
+        checkpointed: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Read through ``link``.
+
+        Args:
+            link: To the buckets.
+            partitions: How many there are.
+            view: How a connection is shown.
+            checkpointed: Returns when the buckets hold all that was stored before.
+        """
         self._view = view
+        self._checkpointed = checkpointed
         self._link = link
         self._partitions = partitions
 
@@ -100,11 +119,13 @@ class Listing:
             return _database_error(str(error))
 
     async def _fill(self, page: _Page) -> Success[object]:
-        """Read bucket after bucket."""
+        """Read bucket after bucket, of which each holds all that was acknowledged before."""
+        await self._checkpointed()
         while page.partition < self._partitions:
             stream = bucket_stream(page.partition)
             async for message in read_stream(self._link, stream, start_seq=page.next_seq):
-                page.look_at(message.sequence, message.data)
+                if not message.subject.endswith(f".{MARKER_KEY}"):
+                    page.look_at(message.sequence, message.data)
             page.partition += 1
             page.next_seq = 1
         return page.value(ended=True)

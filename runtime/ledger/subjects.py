@@ -1,11 +1,18 @@
-"""The names of streams, buckets, records and events, built in one place."""
+"""The names of streams, buckets, records, markers and events, built in one place."""
 
 import zlib
 from uuid import UUID
 
+import msgspec
+
 from domain.events import Event
 
+_encoder = msgspec.json.Encoder()
+
 EVENT_STREAM = "REFRESHD_EVENTS"
+EVENT_MARKERS = "refreshd_mark.*"
+MARKER_KEY = "_ledger"
+"""The key of the records view's marker in each bucket."""
 
 
 def partition_of(connection_id: UUID, partitions: int) -> int:
@@ -13,11 +20,7 @@ def partition_of(connection_id: UUID, partitions: int) -> int:
 
     CRC-32 (ISO-HDLC, as in zlib) because every language has it; it must never change.
     """
-    return _partition_of_key(str(connection_id), partitions)
-
-
-def _partition_of_key(key: str, partitions: int) -> int:
-    return zlib.crc32(key.encode("ascii")) % partitions
+    return zlib.crc32(str(connection_id).encode("ascii")) % partitions
 
 
 def bucket_name(partition: int) -> str:
@@ -30,16 +33,35 @@ def bucket_stream(partition: int) -> str:
     return f"KV_{bucket_name(partition)}"
 
 
-def record_subject(connection_id: UUID, partitions: int) -> str:
-    """Return the subject that a connection's record is stored under."""
-    key = str(connection_id)
-    return f"$KV.{bucket_name(_partition_of_key(key, partitions))}.{key}"
+def record_key_subject(partition: int, key: str) -> str:
+    """Return the subject of a key of a partition's bucket: a connection's id, or the marker."""
+    return f"$KV.{bucket_name(partition)}.{key}"
+
+
+def ledger_stream(partition: int) -> str:
+    """Return the stream that is a partition's ledger."""
+    return f"REFRESHD_LEDGER_{partition:02d}"
+
+
+def ledger_subject(partition: int) -> str:
+    """Return the subject of a partition's ledger: no right to commands reaches it."""
+    return f"refreshd_ledger.{partition:02d}"
+
+
+def event_marker_subject(partition: int) -> str:
+    """Return the subject of a partition's marker in the event stream."""
+    return f"refreshd_mark.{partition:02d}"
+
+
+def uuid_text(one: UUID) -> str:
+    """Return a UUID's canonical text, three times as fast as ``str``."""
+    return _encoder.encode(one)[1:-1].decode()
 
 
 def event_subject(prefix: str, event: Event) -> str:
     """Return the subject of an event (DESIGN.md section 4)."""
     return (
-        f"{prefix}.event.{event.provider_slug}.{event.connection_id}"
+        f"{prefix}.event.{event.provider_slug}.{uuid_text(event.connection_id)}"
         f".{event.workflow.value}.{event.outcome.value}"
     )
 

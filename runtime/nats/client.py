@@ -21,12 +21,21 @@ shows each trap on the plain client and its absence here.
 import re
 from asyncio import Future, StreamWriter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 from nats.protocol.command import hpub_cmd, pub_cmd
 
 _HEADER_LINES = re.compile(r"(?:[!-9;-~]+: [ -~]*\r\n)*")
+
+
+class Arrived(NamedTuple):
+    """A message as it came."""
+
+    subject: str
+    reply: str
+    data: bytes
+    headers: Mapping[str, str] | None
 
 
 class ArmouredClient(Client):
@@ -40,12 +49,22 @@ class ArmouredClient(Client):
         """
         super().__init__()
         self._on_bad_message = on_bad_message
+        self._takers: dict[int, Callable[[Arrived], None]] = {}
         self.forbidden_replies: tuple[bytes, ...] = (b"$",)
         """How a reply subject in a request to us must not begin; see ``forbid_replies``."""
 
     def forbid_replies(self, *prefixes: bytes) -> None:
         """Give no answer to requests whose reply subject begins with one of these, either."""
         self.forbidden_replies = (*self.forbidden_replies, *prefixes)
+
+    def hand_over(self, sid: int, take: Callable[[Arrived], None]) -> None:
+        """Call ``take`` with each message of a subscription as it is read, past its queue.
+
+        Args:
+            sid: The subscription's number.
+            take: Must neither block nor raise.
+        """
+        self._takers[sid] = take
 
     def send(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
         """Publish at once what the caller has checked; ``publish`` would check it again.
@@ -78,7 +97,14 @@ class ArmouredClient(Client):
         if not self._is_usable(reply) and not self._is_inbox(sid):
             self._on_bad_message()
             reply = b""
+        take = self._takers.get(sid)
         try:
+            if take is not None:
+                self.stats["in_msgs"] += 1
+                self.stats["in_bytes"] += len(data)
+                lines = await self._process_headers(headers) if headers else None
+                take(Arrived(_as_utf8(subject).decode(), reply.decode(), data, lines))
+                return
             await super()._process_msg(sid, _as_utf8(subject), _as_utf8(reply), data, headers)
         except Exception:  # noqa: BLE001 -- whatever the bytes did, the read loop must go on
             self._on_bad_message()

@@ -1,20 +1,24 @@
 """The few JetStream API calls that refreshd makes, over a link, with their answers decoded.
 
-Reads go to the stream's leader (``STREAM.MSG.GET``), never by direct get, which may be stale
-(NATS.md 2.7). Source: ADR-1, ADR-2 and ADR-17 of nats-architecture-and-design.
+Reads go to the stream's leader (``STREAM.MSG.GET``); a direct get, which may be stale, is only
+used where the answer itself proves that it is fresh (NATS.md 2.22). Source: ADR-1, ADR-2, ADR-17,
+ADR-31 and ADR-50 of nats-architecture-and-design.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 from nats.aio.msg import Msg
 
-from runtime.nats.link import NatsLink, NoAnswerError
+from runtime.nats.errors import NoAnswerError
+from runtime.nats.link import NatsLink
 
 WRONG_LAST_SEQUENCE = 10071
 ANOTHER_WRITE_IN_FLIGHT = 10164
 NO_MESSAGE_FOUND = 10037
 STREAM_NOT_FOUND = 10059
+DUPLICATE_IN_BATCH = 10201
 
 API_TIMEOUT_S = 5.0
 
@@ -37,6 +41,11 @@ class JetStreamError(Exception):
         super().__init__(f"JetStream error {error.err_code}: {error.description[:200]}")
         self.err_code = error.err_code
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the message, or its batch, did not come as expected: it may be there already."""
+        return self.err_code in (WRONG_LAST_SEQUENCE, DUPLICATE_IN_BATCH)
+
 
 class PubAck(msgspec.Struct):
     """The answer to a publish."""
@@ -58,6 +67,11 @@ class StoredMessage(msgspec.Struct):
 
 class _MessageAnswer(msgspec.Struct):
     message: StoredMessage | None = None
+    error: ApiErrorBody | None = None
+
+
+class _PurgeAnswer(msgspec.Struct):
+    success: bool = False
     error: ApiErrorBody | None = None
 
 
@@ -88,6 +102,7 @@ class ConsumerInfo(msgspec.Struct):
 
 _pub_ack = msgspec.json.Decoder(PubAck)
 _message_answer = msgspec.json.Decoder(_MessageAnswer)
+_purge_answer = msgspec.json.Decoder(_PurgeAnswer)
 _stream_info = msgspec.json.Decoder(StreamInfo)
 _consumer_info = msgspec.json.Decoder(ConsumerInfo)
 
@@ -119,10 +134,14 @@ async def last_message(
         LinkError: No answer.
         JetStreamError: Any refusal but "no message found".
     """
+    return await _message(link, stream, {"last_by_subj": subject}, timeout_s=timeout_s)
+
+
+async def _message(
+    link: NatsLink, stream: str, which: Mapping[str, object], *, timeout_s: float
+) -> StoredMessage | None:
     answer = await link.request(
-        f"$JS.API.STREAM.MSG.GET.{stream}",
-        msgspec.json.encode({"last_by_subj": subject}),
-        timeout_s=timeout_s,
+        f"$JS.API.STREAM.MSG.GET.{stream}", msgspec.json.encode(which), timeout_s=timeout_s
     )
     decoded = _decode(_message_answer, answer)
     if decoded.error is not None:
@@ -132,6 +151,65 @@ async def last_message(
     if decoded.message is None:
         raise NoAnswerError("the answer is not JetStream's")
     return decoded.message
+
+
+async def message_at(
+    link: NatsLink, stream: str, seq: int, *, timeout_s: float = API_TIMEOUT_S
+) -> StoredMessage | None:
+    """Return the message at a sequence from the stream's leader, or None.
+
+    Raises:
+        LinkError: No answer.
+        JetStreamError: Any refusal but "no message found".
+    """
+    return await _message(link, stream, {"seq": seq}, timeout_s=timeout_s)
+
+
+async def last_messages(
+    link: NatsLink, stream: str, subjects: Sequence[str], *, timeout_s: float
+) -> dict[str, StoredMessage]:
+    """Return the last message on each of several subjects, as one replica holds them together.
+
+    Raises:
+        LinkError: No answer, or not all of it.
+    """
+    answers = await link.request_many(
+        f"$JS.API.DIRECT.GET.{stream}",
+        msgspec.json.encode({"multi_last": subjects}),
+        timeout_s=timeout_s,
+    )
+    end = answers.pop().headers or {}
+    if end.get("Status") not in ("204", "404"):
+        raise NoAnswerError("the answer is not JetStream's")
+    found: dict[str, StoredMessage] = {}
+    for answer in answers:
+        headers = answer.headers or {}
+        subject, seq = headers.get("Nats-Subject", ""), headers.get("Nats-Sequence", "")
+        if not subject or not seq.isdigit():
+            raise NoAnswerError("the answer is not JetStream's")
+        found[subject] = StoredMessage(subject=subject, seq=int(seq), data=answer.data)
+    return found
+
+
+async def purge_through(
+    link: NatsLink, stream: str, seq: int, *, timeout_s: float = API_TIMEOUT_S
+) -> None:
+    """Remove every message up to and with ``seq``; the stream's last sequence stays.
+
+    Raises:
+        LinkError: No answer.
+        JetStreamError: Refused.
+    """
+    answer = await link.request(
+        f"$JS.API.STREAM.PURGE.{stream}",
+        msgspec.json.encode({"seq": seq + 1}),
+        timeout_s=timeout_s,
+    )
+    decoded = _decode(_purge_answer, answer)
+    if decoded.error is not None:
+        raise JetStreamError(decoded.error)
+    if not decoded.success:
+        raise NoAnswerError("the answer is not JetStream's")
 
 
 async def stream_info(
@@ -161,8 +239,12 @@ async def create_stream(link: NatsLink, config: dict[str, object]) -> StreamInfo
         LinkError: No answer.
         JetStreamError: Refused, for one because it exists with another configuration.
     """
+    return await _configure(link, "CREATE", config)
+
+
+async def _configure(link: NatsLink, verb: str, config: Mapping[str, object]) -> StreamInfo:
     answer = await link.request(
-        f"$JS.API.STREAM.CREATE.{config['name']}",
+        f"$JS.API.STREAM.{verb}.{config['name']}",
         msgspec.json.encode(config),
         timeout_s=API_TIMEOUT_S,
     )
@@ -172,6 +254,16 @@ async def create_stream(link: NatsLink, config: dict[str, object]) -> StreamInfo
     if not info.config:
         raise NoAnswerError("the answer is not JetStream's")
     return info
+
+
+async def update_stream(link: NatsLink, config: Mapping[str, object]) -> StreamInfo:
+    """Change a stream's settings.
+
+    Raises:
+        LinkError: No answer.
+        JetStreamError: Refused.
+    """
+    return await _configure(link, "UPDATE", config)
 
 
 async def create_reading_consumer(

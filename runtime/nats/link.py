@@ -15,8 +15,7 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import Awaitable, Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -24,38 +23,22 @@ from nkeys import NkeysError
 
 from runtime.logs import log
 from runtime.nats.client import ArmouredClient, header_block
+from runtime.nats.errors import (
+    CannotConnectError,
+    LinkError,
+    NoAnswerError,
+    NoRespondersError,
+    NotSentError,
+    TooLargeError,
+)
 from runtime.nats.login import LinkLimits, Login
+from runtime.nats.waiting import cause_of, give_up_waiting, run_to_its_end
 
 _SUBJECT = re.compile(r"\S+")
 SERVER_VERSION_MIN = (2, 12, 0)
 PLAIN_INBOX = "_INBOX"
 """Where every NATS client's answers come in unless it is told otherwise."""
 _PROBE_TOKEN = "probe"  # noqa: S105 -- the last token of a subject
-_T = TypeVar("_T")
-
-
-class LinkError(Exception):
-    """A message or request failed; the text is a short cause in words of ours."""
-
-
-class NotSentError(LinkError):
-    """Nothing was sent, so nothing can have happened."""
-
-
-class TooLargeError(NotSentError):
-    """The message is over the server's limit, whoever sends it whenever."""
-
-
-class CannotConnectError(LinkError):
-    """No server let us in."""
-
-
-class NoRespondersError(LinkError):
-    """The server knew nobody to hand the request to, so nothing has happened."""
-
-
-class NoAnswerError(LinkError):
-    """It was sent and no answer came: what happened is not known."""
 
 
 class NatsLink:
@@ -73,6 +56,8 @@ class NatsLink:
         self._inbox = ""
         self._tokens = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._gathered: dict[str, list[Msg]] = {}
+        """What has come so far to requests with many answers."""
         self._connected = asyncio.Event()
         self._probe: asyncio.Task[None] | None = None
         self._closing = False
@@ -97,6 +82,11 @@ class NatsLink:
         """The connected server's version."""
         version = self._client.connected_server_version
         return (version.major, version.minor, version.patch)
+
+    @property
+    def max_payload(self) -> int:
+        """How large a message the server takes, headers included, in bytes."""
+        return self._client.max_payload
 
     @property
     def url(self) -> str:
@@ -144,7 +134,7 @@ class NatsLink:
             self._closing = True
             with contextlib.suppress(Exception):
                 await self._client.close()
-            cause = self._refusal or _cause(error)
+            cause = self._refusal or cause_of(error)
             raise CannotConnectError(f"cannot connect to {self.url}: {cause}") from None
         self._connected.set()
         self._probe = asyncio.create_task(self._probe_for_ever(), name="nats-probe")
@@ -166,9 +156,9 @@ class NatsLink:
             LinkError: It did not within five seconds.
         """
         try:
-            await _run_to_its_end(self._client.flush(5))
+            await run_to_its_end(self._client.flush(5))
         except (OSError, nats.errors.Error, TimeoutError) as error:
-            raise NoAnswerError(_cause(error)) from None
+            raise NoAnswerError(cause_of(error)) from None
 
     async def wait_connected(self) -> None:
         """Return at once when connected, else when a connection was made again."""
@@ -215,7 +205,27 @@ class NatsLink:
                 raise TooLargeError("too large")
             self._client.send(subject, reply, block, payload)
         except (OSError, nats.errors.Error, ValueError) as error:
-            raise NotSentError(_cause(error)) from None
+            raise NotSentError(cause_of(error)) from None
+
+    def publish_batch(self, messages: Iterable[tuple[str, bytes, bytes]]) -> None:
+        """Put several messages behind all that was sent before, together.
+
+        Args:
+            messages: Subject, whole header block (ADR-4) and payload of each. What the caller
+                has built of safe parts is not checked again.
+
+        Raises:
+            NotSentError: Not connected, too much unsent already, or one is too large: those
+                before it are sent.
+        """
+        if not self.is_connected:
+            raise NotSentError("not connected")
+        if self._client.pending_data_size > self._limits.unsent_bytes_max:
+            raise NotSentError("too much is unsent")
+        for subject, block, payload in messages:
+            if len(block) + len(payload) > self._client.max_payload:
+                raise TooLargeError("too large")
+            self._client.send(subject, "", block, payload)
 
     async def request(
         self,
@@ -232,13 +242,25 @@ class NatsLink:
             NoRespondersError: Nobody listens on ``subject``.
             NoAnswerError: Time ran out, or the connection was lost meanwhile.
         """
+        token = str(next(self._tokens))
+        return await self._requested(token, subject, payload, timeout_s=timeout_s, headers=headers)
+
+    async def _requested(
+        self,
+        token: str,
+        subject: str,
+        payload: bytes,
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> Msg:
+        """Send a request whose answer comes in under ``token``, and return it."""
         if len(self._waiting) >= self._limits.requests_waiting_max:
             raise NotSentError("too many requests wait")
-        token = str(next(self._tokens))
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Msg] = loop.create_future()
         self._waiting[token] = answer
-        timer = loop.call_later(timeout_s, _give_up_waiting, answer)
+        timer = loop.call_later(timeout_s, give_up_waiting, answer)
         try:
             await self.publish(subject, payload, reply=f"{self._inbox}.{token}", headers=headers)
             message = await answer
@@ -248,6 +270,22 @@ class NatsLink:
         if message.headers and message.headers.get("Status") == "503":
             raise NoRespondersError("no responders")
         return message
+
+    async def request_many(self, subject: str, payload: bytes, *, timeout_s: float) -> list[Msg]:
+        """Send a request and return its answers, the last of which has a status.
+
+        Raises:
+            NotSentError: As for ``publish``.
+            NoRespondersError: Nobody listens on ``subject``.
+            NoAnswerError: Time ran out, or the connection was lost meanwhile.
+        """
+        token = f"many-{next(self._tokens)}"
+        gathered = self._gathered[token] = []
+        try:
+            last = await self._requested(token, subject, payload, timeout_s=timeout_s)
+        finally:
+            del self._gathered[token]
+        return [*gathered, last]
 
     def _abort_waiting(self) -> None:
         """Fail every waiting request: no answer can come over a connection that is gone."""
@@ -260,16 +298,21 @@ class NatsLink:
 
     async def _on_answer(self, message: Msg) -> None:
         """Hand an answer to the request that waits for it."""
-        answer = self._waiting.get(message.subject.rpartition(".")[2])
+        token = message.subject.rpartition(".")[2]
+        gathered = self._gathered.get(token)
+        if gathered is not None and not (message.headers and message.headers.get("Status")):
+            gathered.append(message)
+            return
+        answer = self._waiting.get(token)
         if answer is not None and not answer.done():
             answer.set_result(message)
 
     async def _on_error(self, error: Exception) -> None:
         """Note a background error of nats-py. Must not raise: that would end the read loop."""
         if "authorization" in str(error).lower():
-            self._refusal = _cause(error)
+            self._refusal = cause_of(error)
         with contextlib.suppress(Exception):
-            log.warning("nats_error", cause=_cause(error))
+            log.warning("nats_error", cause=cause_of(error))
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
@@ -350,21 +393,4 @@ async def open_link(  # noqa: ANN201
         await link.open()
         yield link
     finally:
-        await _run_to_its_end(link.close())
-
-
-async def _run_to_its_end(work: Awaitable[_T]) -> _T:
-    """Await ``work`` in a task of its own, so that cancelling us does not cancel it."""
-    return await asyncio.shield(asyncio.ensure_future(work))
-
-
-def _give_up_waiting(answer: asyncio.Future[Msg]) -> None:
-    """Fail a request whose time is up; cheaper than a time-out context around each."""
-    if not answer.done():
-        answer.set_exception(NoAnswerError("no answer in time"))
-
-
-def _cause(error: BaseException) -> str:
-    """Return a short text for an error of nats-py or of the socket; none quotes a payload."""
-    text = str(error) or type(error).__name__
-    return text[:200]
+        await run_to_its_end(link.close())

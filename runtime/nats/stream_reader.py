@@ -9,8 +9,9 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from runtime.nats.errors import LinkError, NoAnswerError
 from runtime.nats.jetstream_api import create_reading_consumer
-from runtime.nats.link import LinkError, NatsLink, NoAnswerError
+from runtime.nats.link import NatsLink
 
 _BATCH = 500
 _BATCH_BYTES = 8 * 1024 * 1024

@@ -1,13 +1,14 @@
-"""A burst on one connection is stored by few writes, and told and answered in order."""
+"""What is decided while a group is stored is stored by the next, told and answered in order."""
 
 import math
 from uuid import UUID
 
 import anyio
-import anyio.lowlevel
 import pytest
 
-from actors.ports import StoreUnavailableError, Write
+from actors.connection_actor import ENTRY_EVENTS_MAX
+from actors.envelope import Envelope
+from actors.ports import StoreUnavailableError
 from actors.world import Limits
 from domain.commands import Refresh
 from domain.connection import ProviderConnection
@@ -15,6 +16,7 @@ from domain.credentials import Sealed
 from domain.result import FailureCode, Success
 from tests.fakes.commands import command, connect, connection_number, get, refresh
 from tests.fakes.stage import Sent, Stage
+from tests.fakes.world import MemoryLedger
 
 _ID = connection_number(1)
 _STORY = ["token_refresh.attempted", "token_refresh.succeeded"]
@@ -31,9 +33,9 @@ async def _all_answered(sent: list[Sent]) -> None:
 
 
 @_ON_BOTH_BACKENDS
-@pytest.mark.parametrize("burst", [1, 7, 64])
-async def test_400_refreshes_at_once_are_400_generations_and_few_writes(burst: int) -> None:
-    stage = Stage(limits=Limits(burst_commands_max=burst))
+@pytest.mark.parametrize("entries", [1, 7, 1000])
+async def test_400_refreshes_at_once_are_400_generations_and_few_appends(entries: int) -> None:
+    stage = Stage(ledger=MemoryLedger(group_entries_max=entries))
     async with stage.opened():
         await _connected(stage)
         sent = [stage.send(refresh(_ID, f"secret {n}")) for n in range(400)]
@@ -41,8 +43,42 @@ async def test_400_refreshes_at_once_are_400_generations_and_few_writes(burst: i
 
     assert [one.reply for one in sent] == [Success(None)] * 400
     assert stage.stored(_ID).generation == 401
-    assert len(stage.store.history) - 1 <= math.ceil(400 / burst) + 1
+    written = math.ceil(800 / ENTRY_EVENTS_MAX)
+    assert len(stage.ledger.history) - 1 <= written + 1
+    assert len(stage.ledger.groups) - 1 <= math.ceil(written / entries) + 1
     assert stage.story_of(_ID)[2:] == _STORY * 400
+
+
+async def test_commands_on_many_connections_are_stored_by_one_append() -> None:
+    stage = Stage()
+    ids = [connection_number(number) for number in range(50)]
+    async with stage.opened():
+        await _all_answered([stage.send(connect(one)) for one in ids])
+        before = len(stage.ledger.groups)
+        await _all_answered([stage.send(refresh(one)) for one in ids])
+
+    assert len(stage.ledger.groups) == before + 1
+
+
+async def test_while_one_group_is_stored_the_next_one_gathers() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await _connected(stage)
+        stage.ledger.before = lambda name, _: _take_half_a_second() if name == "append" else None
+        first = stage.send(refresh(_ID))
+        await anyio.sleep(0.1)
+        later = [stage.send(refresh(_ID)) for _ in range(9)]
+        await first.answered.wait()
+
+        assert not any(one.replies for one in later)
+        await _all_answered(later)
+
+    assert [len(group) for group in stage.ledger.groups] == [1, 1, 1]
+    assert stage.stored(_ID).generation == 11
+
+
+async def _take_half_a_second() -> None:
+    await anyio.sleep(0.5)
 
 
 @_ON_BOTH_BACKENDS
@@ -61,26 +97,24 @@ async def test_the_last_refresh_of_a_burst_is_what_is_stored_sealed_for_its_gene
 
 @_ON_BOTH_BACKENDS
 async def test_answers_come_in_the_order_of_the_commands() -> None:
-    stage = Stage(limits=Limits(burst_commands_max=3))
+    stage = Stage(ledger=MemoryLedger(group_entries_max=1))
     order: list[int] = []
-
-    async def note(number: int, sent: Sent) -> None:
-        await sent.answered.wait()
-        order.append(number)
-        assert all(one.replies for one in stage.sent[: number + 1])
-
-    async with stage.opened() as tasks:
+    async with stage.opened():
         await _connected(stage)
-        stage.sent.clear()
         for number in range(10):
-            tasks.start_soon(note, number, stage.send(refresh(_ID)))
+            stage.directory.submit(
+                Envelope(
+                    refresh(_ID),
+                    due_s=math.inf,
+                    reply=lambda _, number=number: order.append(number),
+                )
+            )
         await stage.settled()
-        await anyio.lowlevel.checkpoint()
 
-    assert sorted(order) == list(range(10))
+    assert order == list(range(10))
 
 
-async def test_a_caller_is_answered_after_its_events_are_in_the_log() -> None:
+async def test_a_caller_is_answered_after_its_events_are_in_the_ledger() -> None:
     stage = Stage()
     async with stage.opened():
         await _connected(stage)
@@ -103,7 +137,7 @@ async def test_a_burst_of_reads_and_refusals_writes_nothing() -> None:
             ]
         )
 
-    assert len(stage.store.history) == 1
+    assert len(stage.ledger.history) == 1
 
 
 async def test_a_read_sees_every_change_before_it_and_none_after() -> None:
@@ -132,59 +166,13 @@ async def test_a_read_sees_the_latest_write_after_its_actor_was_passivated() -> 
             assert _generation(sent) == generation
 
 
-async def test_a_read_sees_what_another_writer_wrote_once_a_write_met_it() -> None:
-    stage = Stage()
-    async with stage.opened():
-        await _connected(stage)
-        before = stage.stored(_ID)
-        assert before.credentials is not None
-        foreign = before.refreshed(before.credentials, now=stage.clock.now())
-        stage.store._apply(Write(foreign, 0, b"foreign"))
-
-        assert await stage.ask(refresh(_ID)) == Success(None)
-        sent = stage.send(get(_ID))
-        await sent.answered.wait()
-
-    assert _generation(sent) == 3
-    assert stage.story_of(_ID)[2:] == _STORY
-
-
-async def test_a_store_failure_keeps_what_was_decided_before_the_first_change() -> None:
+async def test_a_record_that_cannot_be_read_fails_every_command_with_its_events() -> None:
     def fail(operation: str, _: UUID) -> None:
-        if operation == "write":
-            raise StoreUnavailableError("disk full")
+        if operation == "read":
+            raise StoreUnavailableError("no answer")
 
     stage = Stage()
-    async with stage.opened():
-        await _connected(stage)
-        stage.store.before = fail
-        commands = [
-            get(_ID),
-            Refresh(connection_id=_ID, credentials=None),
-            refresh(_ID),
-            get(_ID),
-            Refresh(connection_id=_ID, credentials=None),
-        ]
-        sent = [stage.send(one) for one in commands]
-        await stage.settled()
-
-    assert _generation(sent[0]) == 1
-    assert [one.code for one in sent[1:]] == [
-        FailureCode.INVALID_CREDENTIALS,
-        FailureCode.DATABASE_ERROR,
-        FailureCode.DATABASE_ERROR,
-        FailureCode.DATABASE_ERROR,
-    ]
-    assert stage.story_of(_ID)[2:] == ["token_refresh.attempted", "token_refresh.failed"] * 3
-    assert stage.stored(_ID).generation == 1
-
-
-async def test_a_store_that_cannot_be_read_fails_every_command_with_its_events() -> None:
-    def fail(*_: object) -> None:
-        raise StoreUnavailableError("no answer")
-
-    stage = Stage()
-    stage.store.before = fail
+    stage.ledger.before = fail
     async with stage.opened():
         sent = [stage.send(refresh(_ID)), stage.send(get(_ID)), stage.send(connect(_ID))]
         await stage.settled()
@@ -197,24 +185,6 @@ async def test_a_store_that_cannot_be_read_fails_every_command_with_its_events()
         "connection.failed",
     ]
     assert [event.provider_slug for event in stage.events_of(_ID)][:2] == ["unknown"] * 2
-
-
-async def test_a_writer_who_never_stops_makes_the_command_fail_and_not_spin() -> None:
-    stage = Stage(limits=Limits(conflict_retries_max=3))
-    async with stage.opened():
-        await _connected(stage)
-
-        def overtake(operation: str, _: UUID) -> None:
-            if operation == "write":
-                stage.store._apply(stage.store.records[_ID]._replace(op_id=b"foreign"))
-
-        stage.store.before = overtake
-        sent = stage.send(refresh(_ID))
-        await stage.settled()
-
-    assert sent.code is FailureCode.DATABASE_ERROR
-    assert len(stage.store.history) == 1 + 3
-    assert stage.story_of(_ID)[2:] == ["token_refresh.attempted", "token_refresh.failed"]
 
 
 def _generation(sent: Sent) -> int:

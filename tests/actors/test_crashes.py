@@ -5,11 +5,13 @@ from uuid import UUID
 import anyio
 import pytest
 
+from actors.connection_actor import ENTRY_EVENTS_MAX
 from actors.world import Limits
+from domain.commands import Refresh
 from domain.credentials import Sealed, Secret
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connect, connection_number, refresh
-from tests.fakes.stage import Stage
+from tests.fakes.stage import Sent, Stage
 from tests.fakes.trouble import BugError
 from tests.fakes.world import PlainSealer
 
@@ -20,7 +22,7 @@ _SOUND = connection_number(2)
 class _Disease:
     """Makes the store or the sealer raise for the sick connection, so many times."""
 
-    def __init__(self, *, times: int, operation: str = "write") -> None:
+    def __init__(self, *, times: int, operation: str = "add") -> None:
         self.times_left = times
         self.operation = operation
 
@@ -42,71 +44,80 @@ class _SickSealer(PlainSealer):
 async def _with_disease(stage: Stage, disease: _Disease) -> None:
     await stage.ask(connect(_SICK))
     await stage.ask(connect(_SOUND))
-    stage.store.before = disease.strike
+    stage.ledger.before = disease.strike
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("operation", ["load", "write", "seal"])
+@pytest.mark.parametrize("operation", ["read", "add", "seal"])
 async def test_a_crash_answers_the_command_in_hand_and_serves_the_queued_ones(
     operation: str,
 ) -> None:
     disease = _Disease(times=0, operation=operation)
-    stage = Stage(limits=Limits(burst_commands_max=1), sealer=_SickSealer(disease))
+    stage = Stage(sealer=_SickSealer(disease))
     async with stage.opened():
         await _with_disease(stage, disease)
-        stage.directory._passivate_oldest()
+        stage.directory._actors.clear()
         disease.times_left = 1
 
         sick = [stage.send(refresh(_SICK)) for _ in range(3)]
         sound = [stage.send(refresh(_SOUND)) for _ in range(3)]
         await stage.settled()
 
-        assert [sent.code for sent in sick] == [FailureCode.DATABASE_ERROR, None, None]
+        failed = 1 if operation == "seal" else 3
+        assert [sent.code for sent in sick[:failed]] == [FailureCode.DATABASE_ERROR] * failed
+        assert [sent.code for sent in sick[failed:]] == [None] * (3 - failed)
+        assert await stage.ask(refresh(_SICK)) == Success(None)
         assert [sent.reply for sent in sound] == [Success(None)] * 3
-        assert stage.stored(_SICK).generation == 3
+        assert stage.stored(_SICK).generation == 1 + (3 - failed) + 1
         assert stage.journal.counts["crashed"] == 1
         assert isinstance(stage.journal.errors[0], BugError)
 
 
 async def test_what_a_crash_answers_holds_nothing_of_the_error() -> None:
     def leak(operation: str, _: UUID) -> None:
-        if operation == "write":
+        if operation == "add":
             raise RuntimeError("the token is abc")
 
     stage = Stage()
     async with stage.opened():
-        stage.store.before = leak
+        stage.ledger.before = leak
         reply = await stage.ask(connect(_SICK))
 
     assert isinstance(reply, Failure)
     assert reply.message == "Database error occurred: internal error"
 
 
-async def test_after_a_crash_the_actor_reads_again_what_is_stored() -> None:
-    def crash(_: object) -> None:
-        stage.store.after_write = None
-        raise BugError
-
+async def test_an_entry_that_cannot_be_written_is_void_with_all_that_was_decided_on_it() -> None:
+    disease = _Disease(times=0)
     stage = Stage()
     async with stage.opened():
-        await stage.ask(connect(_SICK))
-        stage.store.after_write = crash
+        await _with_disease(stage, disease)
+        disease.times_left = 1
+        failed = [stage.send(refresh(_SICK)) for _ in range(ENTRY_EVENTS_MAX)]
+        sound = stage.send(refresh(_SOUND))
+        await stage.settled()
 
-        assert isinstance(await stage.ask(refresh(_SICK)), Failure)
+        assert {one.code for one in failed} == {FailureCode.DATABASE_ERROR}
+        assert sound.reply == Success(None)
         assert await stage.ask(refresh(_SICK)) == Success(None)
 
-    # The first one was applied before the crash: nothing is overwritten unseen.
-    assert stage.stored(_SICK).generation == 3
+    assert stage.stored(_SICK).generation == 2
+
+
+async def _sent(stage: Stage, command: Refresh) -> Sent:
+    sent = stage.send(command)
+    await sent.answered.wait()
+    return sent
 
 
 async def test_too_many_crashes_end_in_quarantine_and_a_sound_connection_never_notices() -> None:
     disease = _Disease(times=1000)
-    limits = Limits(restarts_max=2, quarantine_s=30.0, burst_commands_max=1)
+    limits = Limits(restarts_max=2, quarantine_s=30.0)
     stage = Stage(limits=limits)
     async with stage.opened():
         await _with_disease(stage, disease)
 
-        sick = [stage.send(refresh(_SICK)) for _ in range(6)]
+        sick = [await _sent(stage, refresh(_SICK)) for _ in range(6)]
         sound = stage.send(refresh(_SOUND))
         await stage.settled()
         refused = stage.send(refresh(_SICK))
@@ -114,7 +125,6 @@ async def test_too_many_crashes_end_in_quarantine_and_a_sound_connection_never_n
         assert [sent.code for sent in sick] == [FailureCode.DATABASE_ERROR] * 6
         assert stage.journal.counts["crashed"] == limits.restarts_max + 1
         assert stage.journal.counts["quarantined"] == 1
-        assert refused.was_refused
         assert isinstance(refused.reply, Failure)
         assert refused.reply.code is FailureCode.DATABASE_ERROR
         assert refused.reply.retry_after_s == 30.0
@@ -124,7 +134,7 @@ async def test_too_many_crashes_end_in_quarantine_and_a_sound_connection_never_n
 
 async def test_a_quarantined_connection_is_served_again_when_its_time_is_over() -> None:
     disease = _Disease(times=3)
-    stage = Stage(limits=Limits(restarts_max=2, quarantine_s=30.0, burst_commands_max=1))
+    stage = Stage(limits=Limits(restarts_max=2, quarantine_s=30.0))
     async with stage.opened():
         await _with_disease(stage, disease)
         for _ in range(3):

@@ -1,21 +1,24 @@
 """What a flight does at the edges of its time: late intents, stops, slots, crashes."""
 
 from typing import Any
-from uuid import UUID
 
 import anyio
 import msgspec
 import pytest
 
-from actors.ports import OutcomeUnknownError, StoreUnavailableError
-from domain.commands import Disconnect, GetToken, Refresh
+from domain.commands import Disconnect, Get, GetToken, Refresh
 from domain.exchange import Exchange, ExchangeRequest, Lost
 from domain.profile import ReusePolicy
 from domain.result import Failure, FailureCode
 from tests.fakes.commands import USER, connection_number
 from tests.fakes.token_scene import ID, Scene
+from tests.fakes.world import MemoryLedger
 
 _OTHER = connection_number(2)
+
+
+async def _until(time_s: float) -> None:
+    await anyio.sleep(max(0.0, time_s - anyio.current_time()))
 
 
 async def test_an_intent_that_took_too_long_to_store_is_not_acted_on() -> None:
@@ -23,12 +26,7 @@ async def test_an_intent_that_took_too_long_to_store_is_not_acted_on() -> None:
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
         healed_s = anyio.current_time() + 90.0
-
-        def fail(operation: str, _id: UUID) -> None:
-            if operation == "write" and anyio.current_time() < healed_s:
-                raise OutcomeUnknownError("slow")
-
-        scene.stage.store.before = fail
+        scene.stage.ledger.before = lambda name, _: _until(healed_s) if name == "append" else None
         refused = await scene.refused(patience_s=500.0)
 
         assert refused.code is FailureCode.PROVIDER_UNAVAILABLE
@@ -39,46 +37,69 @@ async def test_an_intent_that_took_too_long_to_store_is_not_acted_on() -> None:
         assert await scene.fresh() == "a2"
 
 
-async def test_new_tokens_are_kept_although_somebody_has_ended_the_intent_for_us() -> None:
-    scene = Scene()
+async def test_an_intent_in_doubt_holds_no_slot() -> None:
+    scene = Scene(max_concurrency=1)
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
-        scene.provider.takes_s = 20.0
-        asked = scene.stage.send(GetToken(connection_id=ID))
+        gate = scene.stage.providers.gates.of(scene.profile)
+        scene.stage.ledger.before = lambda name, _: _until(90.0) if name == "append" else None
+        scene.stage.send(GetToken(connection_id=ID), patience_s=500.0)
+        await anyio.sleep(1.0)
+        assert gate.in_flight == 1
+
         await anyio.sleep(5.0)
-        written = scene.stage.store.records[ID]
-        ended = msgspec.structs.replace(written.connection, intent=None)
-        revision = scene.stage.store.revisions[ID]
-        await scene.stage.store.write(
-            written._replace(connection=ended, expected_revision=revision, op_id=b"x")
-        )
-        await asked.answered.wait()
-
-        assert not isinstance(asked.reply, Failure)
-        assert scene.stage.stored(ID).generation == 2
-        assert await scene.fresh(force=True) == "a3"
+        assert gate.in_flight == 0
 
 
-async def test_an_answer_that_comes_after_the_stop_is_tried_for_more_than_one_write() -> None:
+async def test_an_answer_that_comes_after_the_stop_is_stored_although_the_ledger_is_slow() -> None:
     scene = Scene()
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
         scene.provider.takes_s = 20.0
         scene.stage.send(GetToken(connection_id=ID))
         await anyio.sleep(1.0)
-        failures = iter([StoreUnavailableError("no responders")] * 5)
-
-        def fail(operation: str, _id: UUID) -> None:
-            error = next(failures, None) if operation == "write" else None
-            if error is not None:
-                raise error
-
-        scene.stage.store.before = fail
+        slow_s = anyio.current_time() + 30.0
+        scene.stage.ledger.before = lambda name, _: _until(slow_s) if name == "append" else None
         assert not await scene.stage.directory.drain(2.0)
         await scene.stage.directory.stop()
 
         assert scene.stage.stored(ID).generation == 2
         assert scene.stage.journal.counts["outcome_lost"] == 0
+
+
+async def test_an_answer_that_cannot_be_stored_in_the_grace_of_a_stop_is_told_as_lost() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        asked = scene.stage.send(GetToken(connection_id=ID))
+        await anyio.sleep(0.01)
+        scene.stage.ledger.before = lambda name, _: _until(900.0) if name == "append" else None
+        await anyio.sleep(1.0)
+        await scene.stage.directory.stop()
+
+        assert anyio.current_time() < 60.0
+        assert scene.stage.journal.counts["outcome_lost"] == 1
+        assert asked.code is FailureCode.SHUTTING_DOWN
+
+
+async def test_a_flight_without_an_intent_holds_no_command_up() -> None:
+    scene = Scene(max_concurrency=1)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.stage.ask(msgspec.structs.replace(scene.connect(), connection_id=_OTHER))
+        scene.provider.takes_s = 30.0
+        scene.stage.send(GetToken(connection_id=_OTHER), patience_s=500.0)
+        await anyio.sleep(1.0)
+        waiting = scene.stage.send(GetToken(connection_id=ID), patience_s=500.0)
+        before_s = anyio.current_time()
+
+        ended = await scene.stage.ask(Disconnect(connection_id=ID, user_id=USER))
+
+        assert not isinstance(ended, Failure)
+        assert anyio.current_time() == before_s
+        await waiting.answered.wait()
+        assert waiting.code is FailureCode.NOT_ACTIVE
+        assert scene.provider.presented == ["r1"]
 
 
 async def test_a_grace_that_ran_out_while_waiting_for_a_slot_is_over() -> None:
@@ -123,31 +144,52 @@ async def test_flights_of_a_client_whose_first_secret_is_retired_all_find_the_se
         assert scene.stage.journal.counts["client_paused"] == 0
 
 
-async def test_an_open_intent_that_cannot_be_closed_answers_commands_and_does_not_spin() -> None:
+def _left_by_a_crash(scene: Scene) -> MemoryLedger:
+    """Return a ledger with what was stored while the flight was under way."""
+    ledger = MemoryLedger()
+    ledger.records |= scene.stage.ledger.records
+    return ledger
+
+
+async def test_an_open_intent_is_closed_after_its_deadline_and_commands_wait_for_that() -> None:
     scene = Scene()
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
         scene.provider.takes_s = 20.0
         scene.stage.send(GetToken(connection_id=ID))
         await anyio.sleep(5.0)
-        again = scene.restarted()
-        writes = 0
-
-        def fail(operation: str, _id: UUID) -> None:
-            nonlocal writes
-            writes += operation == "write"
-            if operation == "write":
-                raise StoreUnavailableError("full")
-
-        await anyio.sleep(0.0)
+        again = scene.restarted(_left_by_a_crash(scene))
         async with again.opened():
-            again.store.before = fail
+            assert not isinstance(await again.ask(Get(connection_id=ID)), Failure)
+            ended = again.send(Disconnect(connection_id=ID, user_id=USER), patience_s=200.0)
+            asked = again.send(GetToken(connection_id=ID), patience_s=200.0)
+            await ended.answered.wait()
+
+            assert not isinstance(ended.reply, Failure)
+            assert 30.0 < anyio.current_time() < 75.0
+            assert again.story_of(ID) == [
+                "token_refresh.failed",
+                "disconnection.attempted",
+                "disconnection.succeeded",
+            ]
+            await asked.answered.wait()
+
+
+async def test_an_open_intent_that_cannot_be_closed_holds_nobody_for_ever() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.provider.takes_s = 20.0
+        scene.stage.send(GetToken(connection_id=ID))
+        await anyio.sleep(5.0)
+        again = scene.restarted(_left_by_a_crash(scene))
+        async with again.opened():
+            again.ledger.before = lambda name, _: _until(900.0) if name == "append" else None
             ended = again.send(Disconnect(connection_id=ID, user_id=USER), patience_s=200.0)
             await ended.answered.wait()
-            again.store.before = None
+            again.ledger.before = None
 
-    assert ended.code is FailureCode.DATABASE_ERROR
-    assert writes < 1000
+    assert ended.code is FailureCode.TIMED_OUT
 
 
 async def test_a_bug_at_the_desk_leaves_nobody_unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,8 +200,7 @@ async def test_a_bug_at_the_desk_leaves_nobody_unanswered(monkeypatch: pytest.Mo
 
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
-        monkeypatch.setattr(type(scene.stage.directory._world.sealer), "unseal", bug)
-        # Behind a command, so that it is the actor who reads them.
+        monkeypatch.setattr(type(scene.stage.directory.world.sealer), "unseal", bug)
         scene.stage.send(Refresh(connection_id=ID, credentials=None))
         sent = [scene.stage.send(GetToken(connection_id=ID), patience_s=5.0) for _ in range(3)]
         await anyio.sleep(10.0)

@@ -17,7 +17,7 @@ from tests.fakes.providers import VirtualClock, providers
 from tests.fakes.schedule import run_seeded
 from tests.fakes.stage import Stage
 from tests.fakes.token_scene import ID, Scene
-from tests.fakes.trouble import Rates, Trouble, TroubledConnectionStore, TroubledEventLog
+from tests.fakes.trouble import Rates, Trouble, TroubledLedger
 from tests.fakes.troubled_provider import KilledError, ProviderRates, TroubledProvider
 from tests.fakes.world import CountingIds
 
@@ -43,23 +43,21 @@ def _provider_rates(*, kills: bool = True, loses: bool = True) -> st.SearchStrat
 _store_rates = st.builds(
     Rates,
     wait_s_max=st.sampled_from((0.0, 0.5)),
-    load_fails=_rate,
-    write_fails=_rate,
-    write_is_lost=_rate,
-    answer_is_lost=_rate,
-    append_stops=_rate,
+    read_fails=_rate,
+    append_is_unclear=_rate,
+    is_in_memory=_rate,
 )
 
 
 class _Life:
-    """One connection's story over several daemons on one store."""
+    """One connection's story over several daemons on one ledger."""
 
     def __init__(
         self, seed: int, rates: ProviderRates, store_rates: Rates, policy: ReusePolicy
     ) -> None:
         self.clock = VirtualClock()
         self.trouble = Trouble(seed, store_rates)
-        self.store = TroubledConnectionStore(self.trouble, clock=self.clock)
+        self.ledger = TroubledLedger(self.trouble)
         self.provider = TroubledProvider(seed, rates, self.clock, lifetime_s=_LIFETIME_S)
         self.profile = ProviderProfile(
             slug=SLUG, client_id="me", reuse_policy=policy, ambiguous_max=10_000, timeout_s=5.0
@@ -71,8 +69,7 @@ class _Life:
         """Return the next daemon."""
         self.lives += 1
         stage = Stage(
-            store=self.store,
-            event_log=TroubledEventLog(self.trouble),
+            ledger=self.ledger,
             clock=self.clock,
             providers=providers(self.provider, self.profile, owner=f"d-{self.lives}"),
             ids=CountingIds(self.lives * 1_000_000),
@@ -96,7 +93,7 @@ class _Life:
 
     async def _live(self, pending: list[tuple[float, int, bool]]) -> None:
         stage = self.stage()
-        self.store.before = self.provider.on_store
+        self.ledger.before = self.provider.on_ledger
         try:
             async with stage.opened():
                 while pending:
@@ -109,14 +106,16 @@ class _Life:
         except BaseExceptionGroup as group:
             if group.split(KilledError)[1] is not None:
                 raise
-            stored = self.store.records[ID].connection.credentials
+            connection = self.ledger.records[ID].connection
+            assert connection is not None
+            stored = connection.credentials
             assert stored is not None
             assert isinstance(stored.payload, Sealed)
             if f'"{self.provider.live}"'.encode() not in stored.payload.ciphertext:
                 # Between the provider's answer and the store there is a moment.
                 self.provider.may_be_spent_unheard = True
         finally:
-            self.store.before = None
+            self.ledger.before = None
 
     async def heal(self) -> Success[AccessToken] | Failure:
         """Ask in a world without faults until there is an answer that stays."""
@@ -182,7 +181,7 @@ def test_a_rotation_that_was_answered_is_never_lost_and_everybody_is_answered(
             assert isinstance(healed, Success), healed
             assert not life.provider.is_revoked
         if isinstance(healed, Failure):
-            assert life.store.records[ID].connection.status is ConnectionStatus.EXPIRED
+            assert life.stages[-1].stored(ID).status is ConnectionStatus.EXPIRED
 
     run_seeded(scene, seed=seed)
 
@@ -193,7 +192,7 @@ def test_without_a_lost_answer_no_spent_token_is_ever_presented(
     seed: int, asks: list[tuple[float, int, bool]], rates: ProviderRates
 ) -> None:
     async def scene() -> None:
-        life = _Life(seed, rates, Rates(write_fails=0.2, answer_is_lost=0.2), NO_REUSE)
+        life = _Life(seed, rates, Rates(append_is_unclear=0.2, wait_s_max=0.5), NO_REUSE)
         await life.run(asks)
         assert isinstance(await life.heal(), Success)
         assert not life.provider.is_revoked

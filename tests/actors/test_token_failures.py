@@ -6,7 +6,6 @@ import anyio
 import msgspec
 import pytest
 
-from actors.ports import OutcomeUnknownError, StoreUnavailableError
 from domain.commands import GetToken, Refresh
 from domain.connection import ConnectionStatus
 from domain.decision import AccessToken
@@ -178,43 +177,37 @@ async def test_after_a_lost_answer_a_token_with_a_grace_is_presented_again_at_on
         assert scene.provider.presented == ["r1", "r1"]
 
 
-async def test_a_failed_store_after_the_answer_is_held_and_retried_and_nothing_else_is_asked() -> (
-    None
-):
-    scene = Scene()
-    failures = iter([StoreUnavailableError("down"), OutcomeUnknownError("slow")] * 10)
+async def _until(time_s: float) -> None:
+    await anyio.sleep(max(0.0, time_s - anyio.current_time()))
 
-    def fail_after_the_request(operation: str, _id: UUID) -> None:
-        error = next(failures, None) if scene.provider.presented else None
-        if operation == "write" and error is not None:
-            raise error
+
+async def test_an_outcome_that_cannot_be_stored_yet_is_held_and_nothing_else_is_asked() -> None:
+    scene = Scene()
+
+    def fail_after_the_request(operation: str, _id: UUID) -> object:
+        held = operation == "append" and scene.provider.presented
+        return _until(60.0) if held else None
 
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
-        scene.stage.store.before = fail_after_the_request
+        scene.stage.ledger.before = fail_after_the_request
         refused = await scene.refused(patience_s=4.0)
 
-        assert refused.code is FailureCode.REFRESH_IN_PROGRESS
+        assert refused.code is FailureCode.DATABASE_ERROR
         assert await scene.fresh(patience_s=120.0) == "a2"
         assert scene.provider.presented == ["r1"]
-        assert scene.stage.journal.counts["outcome_held"] == 20
+        assert scene.story == ["attempted", "succeeded"]
 
 
 async def test_without_a_stored_intent_nothing_is_presented() -> None:
     scene = Scene()
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
-
-        def fail(operation: str, _id: UUID) -> None:
-            if operation == "write":
-                raise StoreUnavailableError("down")
-
-        scene.stage.store.before = fail
-        refused = await scene.refused()
+        scene.stage.ledger.before = lambda name, _: _until(4.5) if name == "append" else None
+        refused = await scene.refused(patience_s=4.0)
 
         assert refused.code is FailureCode.DATABASE_ERROR
         assert scene.provider.presented == []
-        scene.stage.store.before = None
         assert await scene.fresh() == "a2"
 
 
@@ -251,7 +244,7 @@ async def test_an_open_intent_of_an_earlier_owner_is_waited_for_and_then_in_doub
         assert scene.clock.now() >= intent.deadline_at
         assert again.stored(ID).intent is None
         assert again.stored(ID).doubted_at == intent.started_at
-        assert again.story_of(ID) == [
+        assert again.story_of(ID)[2:] == [
             "token_refresh.attempted",
             "token_refresh.failed",
             "token_refresh.attempted",

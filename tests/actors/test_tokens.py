@@ -108,7 +108,7 @@ async def test_a_command_held_by_a_flight_is_answered_before_its_caller_gives_up
         held = scene.stage.send(Disconnect(connection_id=ID, user_id=USER), patience_s=4.0)
         await held.answered.wait()
 
-        assert held.code is FailureCode.OVERLOADED
+        assert held.code is FailureCode.TIMED_OUT
         assert anyio.current_time() < 4.5
         await scene.stage.settled()
         assert scene.stage.stored(ID).status is ConnectionStatus.ACTIVE

@@ -12,12 +12,22 @@ from hypothesis import strategies as st
 
 from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
 from domain.credentials import Credentials, CredentialType, Opaque, Sealed
+from domain.decision import ConnectionRef
 from domain.profile import FailureClass
 from domain.record import SCHEMA_VERSION, Record, RecordError, decode_record, encode_record
+from domain.remembered import Remembered
+from domain.result import Failure, FailureCode
 from tests.conftest import ROOT
 from tests.domain.shapes import CONNECTION_ID, FLYING, NOW, connections, stored
 
-OP_ID = bytes(range(16))
+ANSWERS = (
+    Remembered(message_id=b"\x01" * 16, connection=ConnectionRef(CONNECTION_ID)),
+    Remembered(message_id=b"\x02" * 16),
+    Remembered(
+        message_id=b"\x03" * 16,
+        failure=Failure(code=FailureCode.NOT_ACTIVE, message="no", needs_user_action=True),
+    ),
+)
 FIXTURES = ROOT / "tests" / "fixtures"
 NAIVE = "2026-06-01T00:00:00"
 NESTED_DEEP = b"\x82\xa1v\x01\xa1z" + b"\x91" * 100_000 + b"\x01"
@@ -32,7 +42,7 @@ def packed(**changes: object) -> bytes:
 
 def record_of(connection: ProviderConnection) -> Record:
     """Return a record of ``connection``."""
-    return Record(op_id=OP_ID, connection=connection)
+    return Record(seq=7, connection=connection, answers=ANSWERS)
 
 
 def unpacked(data: bytes) -> dict[str, Any]:
@@ -164,18 +174,32 @@ V2_RECORDS: dict[str, tuple[bytes, dict[str, Any]]] = {
         },
     ),
 }
-FORMER = {1: V1_RECORDS, 2: V2_RECORDS}
+V3_RECORDS: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "answered": (
+        b"",
+        {
+            "status": ConnectionStatus.ACTIVE,
+            "generation": 3,
+            "credentials": Credentials(
+                credential_type=CredentialType.API_KEY, payload=Opaque(data=b"\x00\xff")
+            ),
+        },
+    ),
+}
+FORMER = {1: V1_RECORDS, 2: V2_RECORDS, 3: V3_RECORDS}
 
 
 @pytest.mark.parametrize(
     ("version", "name"), [(version, name) for version in FORMER for name in FORMER[version]]
 )
 def test_a_record_of_any_version_decodes_for_ever(version: int, name: str) -> None:
-    op_id, fields = FORMER[version][name]
+    _, fields = FORMER[version][name]
 
     record = decode_record((FIXTURES / f"record_v{version}_{name}.msgpack").read_bytes())
 
-    assert (record.v, record.op_id) == (version, op_id)
+    has_ledger = version >= 3
+    assert (record.v, record.seq) == (version, 41 if has_ledger else 0)
+    assert record.answers == (ANSWERS if has_ledger else ())
     # Fields that later versions add are free to have any default.
     for field, value in (COMMON | fields).items():
         assert getattr(record.connection, field) == value, field
@@ -185,11 +209,11 @@ def test_every_version_up_to_this_one_has_fixtures() -> None:
     assert set(FORMER) == set(range(1, SCHEMA_VERSION + 1))
 
 
-@given(connections(troubled=True), st.binary(min_size=16, max_size=16))
+@given(connections(troubled=True), st.integers(0, 2**63))
 def test_every_connection_comes_back_as_it_was_stored(
-    connection: ProviderConnection, op_id: bytes
+    connection: ProviderConnection, seq: int
 ) -> None:
-    record = Record(op_id=op_id, connection=connection)
+    record = Record(seq=seq, connection=connection, answers=ANSWERS)
 
     data = encode_record(record)
 

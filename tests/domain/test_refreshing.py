@@ -34,7 +34,6 @@ from domain.profile import (
     ReusePolicy,
 )
 from domain.refreshing import (
-    ATTEMPTED_AGAIN_S,
     BACKOFF_S_MAX,
     OUTCOME_UNKNOWN,
     Step,
@@ -332,12 +331,9 @@ def test_failures_are_counted_in_a_row_but_for_those_that_do_not_count(
 
 
 @pytest.mark.parametrize("profile", [PLAIN, None])
-@pytest.mark.parametrize(
-    ("age_s", "is_told_again"),
-    [(35.0, True), (ATTEMPTED_AGAIN_S - 0.1, True), (ATTEMPTED_AGAIN_S, False), (9999.0, False)],
-)
+@pytest.mark.parametrize("age_s", [35.0, 300.0, 9999.0])
 def test_an_attempt_that_a_crash_cut_off_is_in_doubt_and_may_be_asked_about_at_once(
-    age_s: float, is_told_again: bool, profile: ProviderProfile | None
+    age_s: float, profile: ProviderProfile | None
 ) -> None:
     now = BEGUN_AT + timedelta(seconds=age_s)
 
@@ -349,7 +345,7 @@ def test_an_attempt_that_a_crash_cut_off_is_in_doubt_and_may_be_asked_about_at_o
     )
     after = replace(IDLE, doubted_at=BEGUN_AT, trouble=trouble, updated_at=now)
     events = told_of(OUTCOME_UNKNOWN, now=now, attempt_id=ATTEMPT_ID)
-    assert step == Step(after, ((ATTEMPTED,) if is_told_again else ()) + tuple(events))
+    assert step == Step(after, tuple(events))
     assert broken_invariant(step.connection) is None
 
 

@@ -182,8 +182,9 @@ async def test_a_command_whose_answer_would_hit_something_is_executed_and_answer
     caller: PlainCaller, survivor: Subject, aim: str
 ):
     subject = await stored(caller)
-    partition = f"{zlib.crc32(survivor.id.encode()) % 8:02d}"
+    partition = f"{zlib.crc32(survivor.id.encode()) % 4:02d}"
     reply = aim.format(id=survivor.id, partition=partition)
+    await caller.ask("connections.list")  # the bucket lags behind: its own writes come first
     heard = await caller.client.subscribe(reply)
     body = json.dumps(subject.body("refresh")).encode()
 
@@ -216,6 +217,7 @@ async def test_an_id_that_is_no_canonical_uuid_is_refused(
 @pytest.mark.parametrize("slug", SLUGS, ids=ascii)
 async def test_a_hostile_slug_reaches_no_subject(caller: PlainCaller, survivor: Subject, slug: str):
     subject = nobody()
+    await caller.events_caught_up()
     everything = await caller.client.subscribe("refreshd.v1.event.>")
 
     connected = await tell(caller, subject._replace(provider_slug=slug), "connect")

@@ -98,7 +98,7 @@ async def end_and_look(scene: Scene, tmp_path: Path) -> None:
 async def test_no_secret_shows_when_the_store_fails(scene: Scene, tmp_path: Path):
     connection_id = await scene.caller.connect(credentials=CREDENTIALS)
     stream = scene.caller.client.jetstream()
-    for partition in range(8):
+    for partition in range(4):
         await stream.delete_stream(f"KV_refreshd_connections_{partition:02d}")
 
     await scene.refresh_at_once(connection_id, 3)

@@ -101,7 +101,7 @@ async def test_status_tells_where_the_daemon_is(run: Run, daemon: DaemonProcess)
     assert told["nats"] == daemon.context["url"]
     assert told["nats_mode"] == "embedded"
     assert told["sync_always"] is True
-    assert told["partitions"] == 8
+    assert told["partitions"] == 4
 
 
 @pytest.mark.parametrize(

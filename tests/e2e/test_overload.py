@@ -125,7 +125,7 @@ async def test_a_crowd_of_questions_is_taken_as_far_as_there_is_room_and_holds_u
     assert again.code == "ok"
 
 
-async def test_a_command_whose_caller_has_gone_is_not_executed(tmp_path: Path):
+async def test_commands_in_a_hurry_are_told_what_is_known_and_counted_once(tmp_path: Path):
     hurry = {"Refreshd-Timeout-Ms": "1"}
     async with daemon_process(tmp_path) as daemon, plain_caller(**daemon.context) as caller:
         subject = await stored(caller)
@@ -140,8 +140,8 @@ async def test_a_command_whose_caller_has_gone_is_not_executed(tmp_path: Path):
         status = (await caller.ask("status")).body["ok"]
 
     codes = Counter(answer.code for answer in answers)
-    assert set(codes) == {"ok", "OVERLOADED"}
+    assert set(codes) <= {"ok", "TIMED_OUT", "DATABASE_ERROR"}
     assert [answer.code for answer in answers[400:]] == ["ok"] * 40
-    assert generation == 1 + codes["ok"]
+    assert 1 + codes["ok"] <= generation <= 1 + codes["ok"] + codes["DATABASE_ERROR"]
     assert len(events) == 2 * generation
-    assert status["troubles"]["dropped"] == codes["OVERLOADED"]
+    assert status["troubles"].get("dropped", 0) == codes["TIMED_OUT"]

@@ -7,6 +7,7 @@ import msgspec
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials, CredentialType, Opaque
 from domain.events import Event, ProviderTokenRefreshAttempted, ProviderTokenRefreshSucceeded
+from runtime.ledger.subjects import partition_of, record_key_subject
 from runtime.world import Uuid7Ids
 from tests.fakes.commands import PROVIDER, SLUG, USER
 from tests.fakes.world import EPOCH
@@ -68,3 +69,8 @@ def refresh_events(connection_id: UUID, refreshes: int) -> list[Event]:
             for kind in (ProviderTokenRefreshAttempted, ProviderTokenRefreshSucceeded)
         )
     return events
+
+
+def record_subject(connection_id: UUID, partitions: int) -> str:
+    """Return the subject that a connection's record is stored under."""
+    return record_key_subject(partition_of(connection_id, partitions), str(connection_id))

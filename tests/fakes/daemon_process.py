@@ -194,10 +194,20 @@ class PlainCaller:
     async def get(self, connection_id: str) -> dict[str, Any]:
         return (await self.ask(f"connection.{connection_id}.get")).body["ok"]
 
+    async def events_caught_up(self) -> None:
+        """Return when the event stream holds every event of what was acknowledged."""
+        async with asyncio.timeout(10):
+            while True:
+                answer = await self.ask("status")
+                if answer.code == "ok" and not answer.body["ok"]["ledger"]["events_lacking"]:
+                    return
+
     async def stories(self) -> dict[str, list[dict[str, Any]]]:
-        """Return every stored CloudEvent by connection, in the order of the stream."""
+        """Return every CloudEvent so far by connection, in the order of the stream."""
+        await self.events_caught_up()
         stream = self.client.jetstream()
-        count = (await stream.stream_info("REFRESHD_EVENTS")).state.messages
+        info = await stream.stream_info("REFRESHD_EVENTS", subjects_filter="refreshd.v1.event.>")
+        count = sum((info.state.subjects or {}).values())
         subscription = await stream.subscribe("refreshd.v1.event.>", ordered_consumer=True)
         found: dict[str, list[dict[str, Any]]] = {}
         for _ in range(count):

@@ -9,14 +9,8 @@ import anyio
 import msgspec
 from nats.aio.msg import Msg
 
-from runtime.nats.link import (
-    LinkLimits,
-    Login,
-    NatsLink,
-    NoAnswerError,
-    NoRespondersError,
-    NotSentError,
-)
+from runtime.nats.errors import NoAnswerError, NoRespondersError, NotSentError
+from runtime.nats.link import LinkLimits, Login, NatsLink
 
 _API = "$JS.API."
 

@@ -130,7 +130,8 @@ class StoredEvent(NamedTuple):
 
 
 async def events_of(caller: PlainCaller, connection_id: str) -> list[StoredEvent]:
-    """Return a connection's events in the order of the stream, read by a plain consumer."""
+    """Return a connection's events so far in stream order, read by a plain consumer."""
+    await caller.events_caught_up()
     stream = caller.client.jetstream()
     about = f"refreshd.v1.event.*.{connection_id}.>"
     state = (await stream.stream_info("REFRESHD_EVENTS", subjects_filter=about)).state

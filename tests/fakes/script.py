@@ -61,11 +61,10 @@ def limits() -> st.SearchStrategy[Limits]:
     return st.builds(
         Limits,
         mailbox_commands_max=st.integers(1, 6),
-        burst_commands_max=st.integers(1, 4),
         resident_actors_max=st.integers(1, CONNECTIONS),
         idle_s=st.sampled_from((0.02, 0.2, 300.0)),
-        owed_events_max=st.sampled_from((1, 8, 1024)),
-        conflict_retries_max=st.integers(1, 3),
+        unclear_s=st.sampled_from((0.1, 1.0)),
+        refused_events_max=st.sampled_from((2, 8, 10_000)),
         restarts_max=st.integers(1, 5),
         quarantine_s=st.sampled_from((0.05, 30.0)),
     )

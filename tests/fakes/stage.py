@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator
 from uuid import UUID
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from actors.directory import Directory
-from actors.mailbox import Envelope
+from actors.directory import TICK_S, Directory
+from actors.envelope import Envelope, due_s
 from actors.ports import Clock, Sealer
-from actors.world import Limits, Owed, Providers, World
+from actors.world import Limits, Providers, World
 from domain.commands import Command, GetToken, Refresh
 from domain.connection import ProviderConnection
 from domain.decision import Reply
@@ -22,8 +23,7 @@ from tests.fakes.providers import no_providers
 from tests.fakes.world import (
     CountingIds,
     CountingJournal,
-    MemoryConnectionStore,
-    MemoryEventLog,
+    MemoryLedger,
     PlainSealer,
     TickingClock,
 )
@@ -36,8 +36,6 @@ class Sent:
         """Note the command; nothing is answered yet."""
         self.command = command
         self.replies: list[Reply] = []
-        self.was_refused = False
-        """Whether ``submit`` itself gave the answer."""
         self.answered = anyio.Event()
 
     @property
@@ -59,8 +57,7 @@ class Stage:
         self,
         *,
         limits: Limits | None = None,
-        store: MemoryConnectionStore | None = None,
-        event_log: MemoryEventLog | None = None,
+        ledger: MemoryLedger | None = None,
         sealer: Sealer | None = None,
         clock: Clock | None = None,
         providers: Providers | None = None,
@@ -68,22 +65,20 @@ class Stage:
     ) -> None:
         """Set up a directory that is not running yet."""
         self.limits = limits or Limits()
-        self.store = store or MemoryConnectionStore()
-        self.event_log = event_log or MemoryEventLog()
+        self.ledger = ledger or MemoryLedger()
         self.clock = clock or TickingClock()
         self.journal = CountingJournal()
         self.providers = providers or no_providers()
         world = World(
-            self.store,
-            self.event_log,
             sealer or PlainSealer(),
             self.clock,
             ids or CountingIds(),
             self.journal,
             self.providers,
-            Owed(),
         )
-        self.directory = Directory(world=world, limits=self.limits)
+        self.directory = Directory(
+            world=world, limits=self.limits, ledgers=[self.ledger], partition_of=lambda _: 0
+        )
         self.sent: list[Sent] = []
         self.complaints: list[str] = []
         """Broken promises that only show at the moment they are broken."""
@@ -97,44 +92,53 @@ class Stage:
             yield tasks
             tasks.cancel_scope.cancel()
 
-    def send(self, command: Command | GetToken, *, patience_s: float = math.inf) -> Sent:
+    def send(
+        self,
+        command: Command | GetToken,
+        *,
+        patience_s: float = math.inf,
+        message_id: bytes | None = None,
+    ) -> Sent:
         """Submit a command without waiting for anything."""
         sent = Sent(command)
         self.sent.append(sent)
-        actor = self.directory._actors.get(command.connection_id)
-        was_full = actor is not None and actor.queued_commands >= self.limits.mailbox_commands_max
-        envelope = Envelope(
-            command,
-            anyio.current_time() + patience_s,
-            lambda reply: self._answer(sent, reply),
+        self.directory.submit(
+            Envelope(
+                command,
+                due_s=due_s(anyio.current_time(), patience_s, self.limits.answer_margin_s),
+                reply=lambda reply: self._answer(sent, reply),
+                message_id=message_id,
+            )
         )
-        failure = self.directory.submit(envelope)
-        if failure is not None:
-            sent.was_refused = True
-            self._answer(sent, failure)
-        if was_full and (failure is None or failure.code is not FailureCode.OVERLOADED):
-            self.complaints.append("a full mailbox took a command")
         return sent
 
-    async def ask(self, command: Command | GetToken, *, patience_s: float = math.inf) -> Reply:
+    async def ask(
+        self,
+        command: Command | GetToken,
+        *,
+        patience_s: float = math.inf,
+        message_id: bytes | None = None,
+    ) -> Reply:
         """Submit a command and return its answer."""
-        sent = self.send(command, patience_s=patience_s)
+        sent = self.send(command, patience_s=patience_s, message_id=message_id)
         await sent.answered.wait()
         return sent.reply
 
     async def settled(self) -> None:
         """Return when no actor has anything left to do."""
         while self.directory.busy_actors:
-            self.directory._changed = anyio.Event()
-            await self.directory._changed.wait()
+            await anyio.lowlevel.checkpoint()
+            await anyio.sleep(TICK_S / 5)
 
     def stored(self, connection_id: UUID) -> ProviderConnection:
         """Return the connection that is stored."""
-        return self.store.records[connection_id].connection
+        connection = self.ledger.records[connection_id].connection
+        assert connection is not None
+        return connection
 
     def events_of(self, connection_id: UUID) -> list[Event]:
-        """Return the events of one connection, in the order of the log."""
-        return [event for event in self.event_log.events if event.connection_id == connection_id]
+        """Return the events of one connection, in the order of the ledger."""
+        return [event for event in self.ledger.events if event.connection_id == connection_id]
 
     def story_of(self, connection_id: UUID) -> list[str]:
         """Return the events of one connection as ``workflow.outcome``."""

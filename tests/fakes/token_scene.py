@@ -14,7 +14,7 @@ from domain.result import Failure, Success
 from tests.fakes.commands import PROVIDER, SLUG, USER, connection_number
 from tests.fakes.providers import RotatingProvider, VirtualClock, providers
 from tests.fakes.stage import Stage
-from tests.fakes.world import CountingIds
+from tests.fakes.world import CountingIds, MemoryLedger
 
 ID = connection_number(1)
 LIVES_S = 3600
@@ -53,10 +53,10 @@ class Scene:
             ),
         )
 
-    def restarted(self) -> Stage:
-        """Return another daemon's stage on the same store."""
+    def restarted(self, ledger: MemoryLedger | None = None) -> Stage:
+        """Return another daemon's stage, on the same ledger or on what a crash left of it."""
         return Stage(
-            store=self.stage.store,
+            ledger=ledger or self.stage.ledger,
             clock=self.clock,
             providers=self.stage.providers,
             ids=CountingIds(1_000_000),

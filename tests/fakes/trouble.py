@@ -1,27 +1,16 @@
-"""A store and an event log with random waits and faults, both drawn from one seed."""
+"""A ledger with random waits and faults, drawn from one seed."""
 
-import contextlib
-from collections.abc import Generator, Sequence
 from random import Random
 from uuid import UUID
 
 import anyio
 import anyio.lowlevel
 import msgspec
-from anyio.abc import TaskGroup
 
-from actors.ports import (
-    Clock,
-    EventLogUnavailableError,
-    OutcomeUnknownError,
-    Stored,
-    StoreUnavailableError,
-    Write,
-    WriteConflictError,
-)
-from domain.credentials import Credentials, CredentialType, Opaque, Sealed, Secret
-from domain.events import Event
-from tests.fakes.world import MemoryConnectionStore, MemoryEventLog, PlainSealer
+from actors.entry import Entry
+from actors.ports import Stored, StoreUnavailableError
+from domain.credentials import Sealed, Secret
+from tests.fakes.world import MemoryLedger, PlainSealer
 
 
 class BugError(RuntimeError):
@@ -32,17 +21,11 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """How often each fault strikes, from 0.0 (never) to 1.0 (always), and how slow all is."""
 
     wait_s_max: float = 0.0
-    load_fails: float = 0.0
-    write_fails: float = 0.0
-    write_is_lost: float = 0.0
-    """Outcome unknown, and it was not applied."""
-    write_is_late: float = 0.0
-    """Outcome unknown, and it will be applied unless somebody writes before."""
-    answer_is_lost: float = 0.0
-    """Outcome unknown, and it was applied."""
-    somebody_else_writes: float = 0.0
-    append_stops: float = 0.0
-    """Before any single event of an append."""
+    read_fails: float = 0.0
+    append_is_unclear: float = 0.0
+    """It takes seconds until it is known to be stored; half of the time it is stored at once."""
+    is_in_memory: float = 0.0
+    """A record is recalled, where it can be read."""
     adapter_has_bug: float = 0.0
 
 
@@ -74,129 +57,56 @@ class Trouble:
             await anyio.sleep(self.wait_s())
 
 
-class _Turns:
-    """Notices two operations of one connection at the same time."""
+class TroubledLedger(MemoryLedger):
+    """The memory ledger behind a bad network."""
 
-    def __init__(self) -> None:
-        """Start with nobody at work."""
-        self._at_work: set[UUID] = set()
-        self.overlaps = 0
-
-    @contextlib.contextmanager
-    def taken(self, connection_id: UUID) -> Generator[None]:
-        """Note that the body is an operation of a connection."""
-        if connection_id in self._at_work:
-            self.overlaps += 1
-        self._at_work.add(connection_id)
-        try:
-            yield
-        finally:
-            self._at_work.discard(connection_id)
-
-
-class TroubledConnectionStore(MemoryConnectionStore):
-    """The memory store behind a bad network, with another writer around."""
-
-    def __init__(self, trouble: Trouble, *, clock: Clock) -> None:
-        """Take waits and faults from ``trouble``; the other writer looks at ``clock``."""
-        super().__init__()
-        self.turns = _Turns()
-        self.foreign: set[bytes] = set()
-        """The op_ids of the other writer."""
-        self.tasks: TaskGroup | None = None
-        """Where late copies of a write are under way."""
+    def __init__(self, trouble: Trouble, *, group_entries_max: int = 1_000) -> None:
+        """Take waits and faults from ``trouble``."""
+        super().__init__(group_entries_max=group_entries_max)
         self._trouble = trouble
-        self._clock = clock
+        self._appends = 0
+        self.overlaps = 0
+        """How often two appends were under way at once."""
 
-    async def load(self, connection_id: UUID) -> Stored:
-        """See ``ConnectionStore.load``."""
-        with self.turns.taken(connection_id):
+    def add(self, entry: Entry) -> bool:
+        """See ``Ledger.add``."""
+        self._maybe_bug()
+        return super().add(entry)
+
+    async def append(self) -> None:
+        """See ``Ledger.append``."""
+        self._appends += 1
+        self.overlaps += self._appends > 1
+        try:
             await self._trouble.wait()
-            self._maybe_bug()
-            if self._strikes("load_fails"):
-                raise StoreUnavailableError("cannot be read")
-            return await super().load(connection_id)
-
-    async def write(self, write: Write) -> int:
-        """See ``ConnectionStore.write``."""
-        with self.turns.taken(write.connection.id):
+            is_unclear = self._trouble.strikes(self._trouble.rates.append_is_unclear)
+            stored_first = self._trouble.strikes(1 / 2)
+            if is_unclear and not stored_first:
+                await anyio.sleep(self._trouble.wait_s() * 20)
+            await super().append()
+            if is_unclear and stored_first:
+                await anyio.sleep(self._trouble.wait_s() * 20)
             await self._trouble.wait()
-            self._maybe_bug()
-            if self._strikes("somebody_else_writes"):
-                self._write_foreign(write)
-            if self._strikes("write_fails"):
-                raise StoreUnavailableError("cannot be written")
-            if self._strikes("write_is_lost"):
-                raise OutcomeUnknownError("lost")
-            if self.tasks is not None and self._strikes("write_is_late"):
-                self.tasks.start_soon(self._apply_late, write)
-                raise OutcomeUnknownError("late")
-            revision = await super().write(write)
-            await self._trouble.wait()
-            if self._strikes("answer_is_lost"):
-                raise OutcomeUnknownError("answer lost")
-            self._maybe_bug()
-            return revision
+        finally:
+            self._appends -= 1
 
-    async def _apply_late(self, write: Write) -> None:
-        """Apply a copy of a write that was under way for long."""
-        await anyio.sleep(self._trouble.wait_s() * 10)
-        with contextlib.suppress(WriteConflictError):
-            await super().write(write)
+    def recall(self, connection_id: UUID) -> Stored | None:
+        """See ``Ledger.recall``."""
+        if self._trouble.strikes(self._trouble.rates.is_in_memory):
+            return self.records.get(connection_id)
+        return None
 
-    def _write_foreign(self, ours: Write) -> None:
-        """Write as another owner would, but never over a write that is still in doubt.
-
-        That one could not be told from a write that was never applied (see ``ports``).
-        """
-        written = self.records.get(ours.connection.id)
-        if written is None or written.op_id == ours.op_id:
-            return
-        op_id = b"foreign" + len(self.history).to_bytes(9)
-        connection = written.connection
-        if connection.is_active:
-            credentials = Credentials(
-                credential_type=CredentialType.OAUTH2, payload=Opaque(data=op_id)
-            )
-            connection = connection.refreshed(credentials, now=self._clock.now())
-        else:
-            connection = msgspec.structs.replace(connection, alias=op_id.hex())
-        self.foreign.add(op_id)
-        self._apply(Write(connection, self.revisions[connection.id], op_id))
-
-    def _strikes(self, fault: str) -> bool:
-        return self._trouble.strikes(getattr(self._trouble.rates, fault))
+    async def read(self, connection_id: UUID) -> Stored:
+        """See ``Ledger.read``."""
+        await self._trouble.wait()
+        self._maybe_bug()
+        if self._trouble.strikes(self._trouble.rates.read_fails):
+            raise StoreUnavailableError("cannot be read")
+        return await super().read(connection_id)
 
     def _maybe_bug(self) -> None:
-        if self._strikes("adapter_has_bug"):
-            raise BugError("store")
-
-
-class TroubledEventLog(MemoryEventLog):
-    """The memory event log with waits, and appends that stop midway."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        """Take waits and faults from ``trouble``."""
-        super().__init__()
-        self.turns = _Turns()
-        self.before = self._maybe_stop
-        self._trouble = trouble
-
-    async def append(self, events: Sequence[Event]) -> None:
-        """See ``EventLog.append``."""
-        assert len({event.connection_id for event in events}) == 1
-        with self.turns.taken(events[0].connection_id):
-            await self._trouble.wait()
-            await super().append(events)
-            await self._trouble.wait()
-            if self._trouble.strikes(self._trouble.rates.append_stops):
-                raise EventLogUnavailableError("answer lost")
-
-    def _maybe_stop(self, _event: Event) -> None:
-        if self._trouble.strikes(self._trouble.rates.append_stops):
-            raise EventLogUnavailableError("stopped midway")
         if self._trouble.strikes(self._trouble.rates.adapter_has_bug):
-            raise BugError("event log")
+            raise BugError("ledger")
 
 
 class BuggySealer(PlainSealer):

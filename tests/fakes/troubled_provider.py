@@ -68,8 +68,8 @@ class TroubledProvider(RotatingProvider):
         if self.strikes(self.rates.killed):
             raise KilledError
 
-    async def on_store(self, _operation: str, _connection_id: UUID) -> None:
-        """A hook for the store: before an operation."""
+    def on_ledger(self, _operation: str, _connection_id: UUID) -> None:
+        """A hook for the ledger: before an operation."""
         self.maybe_kill()
 
     async def exchange(self, request: ExchangeRequest) -> Exchange:

@@ -1,95 +1,115 @@
 """In-memory ports for the tests of the actors; backend-neutral, with faults on demand."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import anyio
+import anyio.lowlevel
 
-from actors.ports import CannotUnsealError, Stored, Write, WriteConflictError
+from actors.entry import Entry
+from actors.ports import CannotUnsealError, PartitionLostError, Stored
+from domain.connection import ProviderConnection
 from domain.credentials import Sealed, Secret
 from domain.events import Event
+from domain.remembered import Answers
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class MemoryConnectionStore:
-    """A store with the semantics of the real one, in a dictionary.
+class Change(NamedTuple):
+    """One entry as it was stored."""
 
-    ``before`` is awaited before each operation and may wait or raise the port's errors;
-    ``after_write`` likewise after a write was applied.
+    connection_id: UUID
+    connection: ProviderConnection | None
+    """None where nothing changed."""
+    answers: Answers
+    events: tuple[Event, ...]
+
+
+class MemoryLedger:
+    """A ledger with the semantics of the real one, in a list of groups.
+
+    ``before`` is called before each operation ("add", "append", "read") on each connection, and
+    may wait or raise; ``after_append`` when a group was stored and nobody knows it yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, group_entries_max: int = 1_000) -> None:
         """Start empty."""
-        self.records: dict[UUID, Write] = {}
-        self.revisions: dict[UUID, int] = {}
-        self.history: list[Write] = []
-        self.loads = 0
+        self.records: dict[UUID, Stored] = {}
+        self.groups: list[list[Change]] = []
+        self.reads = 0
+        self.has_room = True
         self.before: Callable[[str, UUID], object] | None = None
-        self.after_write: Callable[[Write], object] | None = None
-        self._sequence = 0
+        self.after_append: Callable[[], object] | None = None
+        self.is_lost = False
+        """Whether another daemon has taken the partition."""
+        self._group: list[Change] = []
+        self._group_entries_max = group_entries_max
 
-    async def load(self, connection_id: UUID) -> Stored:
-        """See ``ConnectionStore.load``."""
-        self.loads += 1
-        await self._hook(self.before, "load", connection_id)
-        written = self.records.get(connection_id)
-        if written is None:
-            return Stored(None, 0)
-        return Stored(written.connection, self.revisions[connection_id])
+    @property
+    def history(self) -> list[Change]:
+        """Every entry that changed a connection, in order."""
+        entries = [change for group in self.groups for change in group]
+        return [change for change in entries if change.connection is not None]
 
-    async def write(self, write: Write) -> int:
-        """See ``ConnectionStore.write``."""
-        connection_id = write.connection.id
-        await self._hook(self.before, "write", connection_id)
-        revision = self.revisions.get(connection_id, 0)
-        if revision != write.expected_revision:
-            written = self.records.get(connection_id)
-            if written is not None and written.op_id == write.op_id:
-                return revision
-            raise WriteConflictError
-        revision = self._apply(write)
-        await self._hook(self.after_write, write)
-        return revision
+    def changes_of(self, connection_id: UUID) -> list[Change]:
+        """Every entry of one connection, in order."""
+        entries = [change for group in self.groups for change in group]
+        return [change for change in entries if change.connection_id == connection_id]
 
-    def _apply(self, write: Write) -> int:
-        """Store a write and return its revision."""
-        self._sequence += 1
-        self.records[write.connection.id] = write
-        self.revisions[write.connection.id] = self._sequence
-        self.history.append(write)
-        return self._sequence
+    @property
+    def events(self) -> list[Event]:
+        """Every event, in order."""
+        entries = [change for group in self.groups for change in group]
+        return [event for change in entries for event in change.events]
+
+    def add(self, entry: Entry) -> bool:
+        """See ``Ledger.add``."""
+        if len(self._group) >= self._group_entries_max:
+            return False
+        if self.before is not None:
+            self.before("add", entry.connection_id)
+        change = Change(entry.connection_id, entry.connection, entry.answers, (*entry.events,))
+        self._group.append(change)
+        return True
+
+    async def append(self) -> None:
+        """See ``Ledger.append``."""
+        group = self._group
+        try:
+            await anyio.lowlevel.checkpoint()
+            for change in group:
+                await self._hook(self.before, "append", change.connection_id)
+            if self.is_lost:
+                raise PartitionLostError("another daemon has taken it")
+            self.groups.append(group)
+            for change in group:
+                if change.connection is not None:
+                    self.records[change.connection_id] = Stored(change.connection, change.answers)
+        finally:
+            self._group = []
+        await self._hook(self.after_append)
+
+    def recall(self, connection_id: UUID) -> Stored | None:
+        """See ``Ledger.recall``: nothing is in memory."""
+        return None
+
+    async def read(self, connection_id: UUID) -> Stored:
+        """See ``Ledger.read``."""
+        self.reads += 1
+        await anyio.lowlevel.checkpoint()
+        await self._hook(self.before, "read", connection_id)
+        return self.records.get(connection_id, Stored(None))
 
     async def _hook(self, hook: Callable[..., object] | None, *arguments: object) -> None:
-        """Run a hook, which may be a coroutine function, and let others run."""
-        await anyio.lowlevel.checkpoint()
+        """Run a hook, which may be a coroutine function."""
         if hook is not None:
             result = hook(*arguments)
             if hasattr(result, "__await__"):
                 await result  # type: ignore[misc]
-
-
-class MemoryEventLog:
-    """An event log in a list; each event id is stored once."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self.events: list[Event] = []
-        self.before: Callable[[Event], object] | None = None
-        """Called before each single event is stored; may raise EventLogUnavailableError."""
-        self._ids: set[UUID] = set()
-
-    async def append(self, events: Sequence[Event]) -> None:
-        """See ``EventLog.append``."""
-        for event in events:
-            await anyio.lowlevel.checkpoint()
-            if self.before is not None:
-                self.before(event)
-            if event.id not in self._ids:
-                self._ids.add(event.id)
-                self.events.append(event)
 
 
 class PlainSealer:
@@ -165,21 +185,13 @@ class CountingJournal:
         """See ``Journal``."""
         self.counts["dropped"] += commands
 
-    def write_settled(self, connection_id: UUID, *, applied: bool) -> None:
+    def events_dropped(self, events: int) -> None:
         """See ``Journal``."""
-        self.counts["settled_applied" if applied else "settled_not_applied"] += 1
-
-    def outcome_held(self, connection_id: UUID, cause: str) -> None:
-        """See ``Journal``."""
-        self.counts["outcome_held"] += 1
+        self.counts["events_dropped"] += events
 
     def outcome_lost(self, connection_id: UUID) -> None:
         """See ``Journal``."""
         self.counts["outcome_lost"] += 1
-
-    def outcome_superseded(self, connection_id: UUID) -> None:
-        """See ``Journal``."""
-        self.counts["outcome_superseded"] += 1
 
     def client_paused(self, provider_slug: str, code: str, reason: str) -> None:
         """See ``Journal``."""

@@ -106,8 +106,8 @@ def test_limits_nest_in_file_and_environment(tmp_path: Path):
     environment = {
         "REFRESHD_NATS_LINK_PROBE_INTERVAL_S": "0.5",
         "REFRESHD_SERVICE_LIMITS_LISTS_MAX": "9",
-        "REFRESHD_STATE_LIMITS_WRITE_TIMEOUT_S": "2",
-        "REFRESHD_EVENTS_LIMITS_BATCH_EVENTS_MAX": "1000",
+        "REFRESHD_STATE_LIMITS_READ_TIMEOUT_S": "2",
+        "REFRESHD_STATE_LIMITS_BATCH_MESSAGES_MAX": "999",
         "REFRESHD_ACTORS_MAILBOX_COMMANDS_MAX": "11",
     }
 
@@ -115,8 +115,8 @@ def test_limits_nest_in_file_and_environment(tmp_path: Path):
 
     assert (config.nats.link.ping_interval_s, config.nats.link.probe_interval_s) == (7, 0.5)
     assert (config.service.limits.lists_max, config.service.limits.commands_max) == (9, 4)
-    assert config.state.limits.write_timeout_s == 2.0
-    assert config.events.limits.batch_events_max == 1000
+    assert config.state.limits.read_timeout_s == 2.0
+    assert config.state.limits.batch_messages_max == 999
     assert config.actors.mailbox_commands_max == 11
 
 
@@ -196,8 +196,8 @@ def test_a_plain_prefix_is_taken(prefix: str):
 
 
 def test_a_batch_beyond_what_a_server_takes_is_refused():
-    with pytest.raises(ConfigError, match=r"events\.limits\.batch_events_max"):
-        load_config(None, environment={"REFRESHD_EVENTS_LIMITS_BATCH_EVENTS_MAX": "1001"})
+    with pytest.raises(ConfigError, match="REFRESHD_STATE_LIMITS_BATCH_MESSAGES_MAX"):
+        load_config(None, environment={"REFRESHD_STATE_LIMITS_BATCH_MESSAGES_MAX": "1000"})
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])

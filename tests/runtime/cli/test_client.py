@@ -6,8 +6,9 @@ from nats.aio.msg import Msg
 from domain.result import Failure, FailureCode, Success
 from runtime.cli.client import CommandClient
 from runtime.ledger.subjects import EVENT_STREAM
+from runtime.nats.errors import NoAnswerError
 from runtime.nats.jetstream_api import create_stream
-from runtime.nats.link import NatsLink, NoAnswerError
+from runtime.nats.link import NatsLink
 
 ODD = [b"", b"hello", b"\xff", b"[" * 100_000, b"[]", b"7", b'{"a":"\xff"}']
 

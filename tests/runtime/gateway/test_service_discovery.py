@@ -12,7 +12,8 @@ import pytest
 from runtime.config import Config, KeysConfig, NatsConfig
 from runtime.daemon import KEYRING_FILE, Daemon, run_daemon
 from runtime.ledger.subjects import bucket_stream
-from runtime.nats.link import NatsLink, NoRespondersError, open_link
+from runtime.nats.errors import NoRespondersError
+from runtime.nats.link import NatsLink, open_link
 from tests.fakes.eventually import eventually
 from tests.fakes.raw_nats import hostile_publish, send_and_block
 
@@ -80,7 +81,7 @@ async def test_info_names_every_endpoint_its_subject_and_the_queue_group(
     assert info["metadata"] == {
         "daemon": daemon.daemon_id,
         "prefix": "refreshd.v1",
-        "partitions": "8",
+        "partitions": "4",
     }
     assert {endpoint["queue_group"] for endpoint in info["endpoints"]} == {"refreshd"}
     assert {e["name"]: e["subject"] for e in info["endpoints"]} == {
@@ -164,9 +165,10 @@ BUCKET_0_SUBJECT = "$KV.refreshd_connections_00.x"
 
 
 async def stored_messages(daemon: Daemon) -> list[int]:
+    assert await daemon._ledgers.caught_up()
     answers = [
         await daemon.link.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout_s=5.0)
-        for stream in [*(bucket_stream(p) for p in range(8)), "REFRESHD_EVENTS"]
+        for stream in [*(bucket_stream(p) for p in range(4)), "REFRESHD_EVENTS"]
     ]
     return [json.loads(answer.data)["state"]["messages"] for answer in answers]
 

@@ -91,7 +91,7 @@ def test_connect_by_subject_takes_the_id_of_the_subject(body_id: str | None) -> 
 
     by_verb = command("connect", body)
     by_subject = read_connect(
-        body, new_id=NEW_ID, subject_id=CONNECTION_ID, credential_bytes_max=BYTES_MAX
+        body, new_id=lambda _: NEW_ID, subject_id=CONNECTION_ID, credential_bytes_max=BYTES_MAX
     )
 
     assert by_verb.connection_id == by_subject.connection_id == CONNECTION_ID

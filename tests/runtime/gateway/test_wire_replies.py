@@ -37,6 +37,7 @@ NUMBERS = {
     "PROVIDER_MISCONFIGURED": 503,
     "SHUTTING_DOWN": 503,
     "REFRESH_IN_PROGRESS": 504,
+    "TIMED_OUT": 504,
 }
 VIEW_FIELDS = {
     "id", "user_id", "provider_id", "provider_slug", "alias", "status", "credentials",

@@ -37,7 +37,7 @@ SHARED_DATA = {
     "provider_slug": "schwab",
 }
 REASON = {"reason": "Connection is not active"}
-CHANGE = {"from_status": "active", "to_status": "expired"}
+CHANGE: dict[str, Any] = {"from_status": "active", "to_status": "expired", "reason": None}
 
 # The type, what it says beyond the shared fields, and the end of its subject.
 EVENTS: list[tuple[type[Event], dict[str, Any], str]] = [

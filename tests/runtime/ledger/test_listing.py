@@ -3,8 +3,10 @@
 import random
 from uuid import UUID
 
+import anyio.lowlevel
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.list_query import ListQuery
@@ -13,10 +15,10 @@ from domain.result import Failure, FailureCode, Success
 from runtime.gateway.replies import connection_view, value_body
 from runtime.ledger.listing import Listing
 from runtime.ledger.streams import StreamSettings, ensure_streams
-from runtime.ledger.subjects import bucket_stream, record_subject
+from runtime.ledger.subjects import MARKER_KEY, bucket_stream, record_key_subject
 from runtime.nats.link import NatsLink
 from tests.fakes.commands import connection_number
-from tests.fakes.connections import active
+from tests.fakes.connections import active, record_subject
 from tests.fakes.eventually import eventually
 
 PARTITIONS = 3
@@ -35,11 +37,13 @@ async def listing(link: NatsLink) -> Listing:
         event_duplicate_window_s=120,
     )
     await ensure_streams(link, settings)
-    return Listing(link, partitions=PARTITIONS, view=connection_view)
+    return Listing(
+        link, partitions=PARTITIONS, view=connection_view, checkpointed=anyio.lowlevel.checkpoint
+    )
 
 
 async def put(link: NatsLink, connection: ProviderConnection) -> None:
-    record = encode_record(Record(op_id=b"0" * 16, connection=connection))
+    record = encode_record(Record(seq=1, connection=connection))
     await put_bytes(link, connection.id, record)
 
 
@@ -195,6 +199,30 @@ async def test_records_that_cannot_be_read_are_passed_over(link: NatsLink, listi
         await put_bytes(link, connection_number(100 + number), data)
 
     assert sorted(await all_of(listing, ListQuery(limit=3))) == ids
+
+
+async def test_a_listing_shows_everything_that_was_acknowledged_before_it(
+    link: NatsLink, listing: Listing
+):
+    """The buckets lag behind: the page is read after they have caught up."""
+    connection = active(connection_number(1))
+
+    async def checkpointed() -> None:
+        await put(link, connection)
+
+    listing._checkpointed = checkpointed
+
+    assert await all_of(listing, ListQuery()) == [connection.id]
+
+
+async def test_a_marker_is_no_connection(link: NatsLink, listing: Listing):
+    ids = await put_many(link, 3)
+    for partition in range(PARTITIONS):
+        await link.request(record_key_subject(partition, MARKER_KEY), b"marker", timeout_s=5.0)
+
+    with capture_logs() as logs:
+        assert sorted(await all_of(listing, ListQuery(limit=1))) == ids
+    assert logs == []
 
 
 async def test_no_page_is_too_large_for_one_message(link: NatsLink, listing: Listing):

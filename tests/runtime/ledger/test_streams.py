@@ -9,9 +9,16 @@ import structlog
 from structlog.testing import capture_logs
 
 from runtime.ledger.streams import Streams, StreamsError, StreamSettings, ensure_streams
-from runtime.ledger.subjects import EVENT_STREAM, bucket_stream, record_subject
+from runtime.ledger.subjects import (
+    EVENT_STREAM,
+    MARKER_KEY,
+    bucket_stream,
+    ledger_stream,
+    record_key_subject,
+)
 from runtime.nats.jetstream_api import create_stream, stream_info
 from runtime.nats.link import NatsLink, open_link
+from tests.fakes.connections import record_subject
 from tests.fakes.nats_process import nats_process
 
 SETTINGS = StreamSettings(
@@ -53,8 +60,14 @@ async def tamper(link: NatsLink, stream: str, **settings: object) -> None:
 
 
 async def tamper_with_all_buckets(link: NatsLink, **settings: object) -> None:
-    for partition in range(8):
+    for partition in range(4):
         await tamper(link, bucket_stream(partition), **settings)
+
+
+async def mark(link: NatsLink, partitions: int) -> None:
+    """Put a marker into each bucket, as an owner does."""
+    for partition in range(partitions):
+        await link.request(record_key_subject(partition, MARKER_KEY), b"marker", timeout_s=5)
 
 
 async def names(link: NatsLink) -> list[str]:
@@ -62,12 +75,13 @@ async def names(link: NatsLink) -> list[str]:
     return sorted(msgspec.json.decode(answer.data)["streams"])
 
 
-async def test_the_first_start_makes_eight_buckets_and_the_event_stream(link: NatsLink):
+async def test_the_first_start_makes_four_ledgers_four_buckets_and_the_event_stream(link: NatsLink):
     streams = await ensure_streams(link, SETTINGS)
 
-    assert streams == Streams(partitions=8, connections=0)
-    buckets = [f"KV_refreshd_connections_0{partition}" for partition in range(8)]
-    assert await names(link) == sorted([*buckets, "REFRESHD_EVENTS"])
+    assert streams == Streams(partitions=4, connections=0)
+    buckets = [f"KV_refreshd_connections_0{partition}" for partition in range(4)]
+    ledgers = [f"REFRESHD_LEDGER_0{partition}" for partition in range(4)]
+    assert await names(link) == sorted([*buckets, *ledgers, "REFRESHD_EVENTS"])
 
 
 async def test_a_bucket_holds_each_record_once_for_ever_on_disk(link: NatsLink):
@@ -81,11 +95,78 @@ async def test_a_bucket_holds_each_record_once_for_ever_on_disk(link: NatsLink):
     assert config["max_age"] == 0
     assert config["discard"] == "new"
     assert config["max_msg_size"] == 200_000
-    assert not config.get("allow_direct")
+    assert config["allow_direct"] is True
+    assert config["allow_atomic"] is True
     assert "persist_mode" not in config
     metadata = config["metadata"]
     assert isinstance(metadata, dict)
-    assert metadata["refreshd.partitions"] == "8"
+    assert metadata["refreshd.partitions"] == "4"
+
+
+async def test_a_ledger_loses_nothing_by_itself(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+
+    config = await config_of(link, ledger_stream(3))
+
+    assert config["subjects"] == ["refreshd_ledger.03"]
+    assert config["storage"] == "file"
+    assert config["discard"] == "new"
+    assert (config["max_age"], config["max_msgs"], config["max_bytes"]) == (0, -1, -1)
+    assert not config.get("deny_purge")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("max_age", 3600 * 10**9),
+        ("persist_mode", "async"),
+        ("storage", "memory"),
+        ("discard", "old"),
+        ("retention", "interest"),
+        ("no_ack", True),
+        ("deny_purge", True),
+        ("subjects", ["mine"]),
+    ],
+)
+async def test_a_ledger_that_cannot_be_trusted_is_refused_with_the_setting(
+    link: NatsLink, setting: str, value: object
+):
+    await ensure_streams(link, with_partitions(2))
+    needed = {"deny_delete": False} if setting == "persist_mode" else {}
+    await tamper(link, ledger_stream(1), **({setting: value} | needed))
+
+    with pytest.raises(StreamsError) as error:
+        await ensure_streams(link, SETTINGS)
+
+    assert f"stream {ledger_stream(1)} has {setting}={value!r}, not " in str(error.value)
+
+
+async def test_the_streams_of_version_0_1_get_what_the_ledger_needs(link: NatsLink):
+    await ensure_streams(link, with_partitions(2))
+    for partition in range(2):
+        await api(link, "DELETE", ledger_stream(partition))
+        await tamper(link, bucket_stream(partition), allow_direct=False, allow_atomic=False)
+    former = {"allow_rollup_hdrs": False, "subjects": ["refreshd.v1.event.*.*.>"]}
+    await tamper(link, EVENT_STREAM, **former)
+
+    await ensure_streams(link, SETTINGS)
+
+    assert (await config_of(link, bucket_stream(1)))["allow_direct"] is True
+    assert (await config_of(link, EVENT_STREAM))["subjects"] == [
+        "refreshd.v1.event.*.*.>",
+        "refreshd_mark.*",
+    ]
+    assert ledger_stream(1) in await names(link)
+
+
+async def test_a_server_that_could_not_take_what_is_accepted_is_refused(tmp_path: Path):
+    settings = {"jetstream": {"store_dir": str(tmp_path / "js")}, "max_payload": 300_000}
+    async with (
+        nats_process(tmp_path, settings) as server,
+        open_link(server.login, name="test") as link,
+    ):
+        with pytest.raises(StreamsError, match=r"max_payload is 300000, .*credential_bytes_max"):
+            await ensure_streams(link, SETTINGS)
 
 
 async def test_the_event_stream_keeps_what_is_configured(link: NatsLink):
@@ -96,7 +177,7 @@ async def test_the_event_stream_keeps_what_is_configured(link: NatsLink):
 
     config = await config_of(link, EVENT_STREAM)
 
-    assert config["subjects"] == ["my.prefix.event.*.*.>"]
+    assert config["subjects"] == ["my.prefix.event.*.*.>", "refreshd_mark.*"]
     assert config["storage"] == "file"
     assert config["max_bytes"] == 10_000_000
     assert config["max_age"] == 7200 * 10**9
@@ -117,6 +198,7 @@ async def test_any_kv_client_can_read_a_bucket(link: NatsLink):
 async def test_a_second_start_finds_what_the_first_has_made(link: NatsLink):
     first = await ensure_streams(link, with_partitions(3))
     await link.request(record_subject(UUID(int=1), 3), b"record", timeout_s=5)
+    await mark(link, 3)
 
     for partitions in (None, 3):
         second = await ensure_streams(link, with_partitions(partitions))
@@ -126,8 +208,8 @@ async def test_a_second_start_finds_what_the_first_has_made(link: NatsLink):
 async def test_another_partition_count_is_refused(link: NatsLink):
     await ensure_streams(link, SETTINGS)
 
-    with pytest.raises(StreamsError, match=r"state\.partitions is 4, .* set up with 8"):
-        await ensure_streams(link, with_partitions(4))
+    with pytest.raises(StreamsError, match=r"state\.partitions is 8, .* set up with 4"):
+        await ensure_streams(link, with_partitions(8))
 
     assert len(await names(link)) == 9
 
@@ -139,7 +221,7 @@ async def test_a_first_start_that_was_cut_short_is_completed_with_its_own_count(
 
     assert (await ensure_streams(link, SETTINGS)).partitions == 5
 
-    assert len(await names(link)) == 6
+    assert len(await names(link)) == 11
 
 
 async def test_a_bucket_of_somebody_else_is_refused(link: NatsLink):
@@ -154,7 +236,6 @@ async def test_a_bucket_of_somebody_else_is_refused(link: NatsLink):
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("allow_direct", True),
         ("max_age", 3600 * 10**9),
         ("persist_mode", "async"),
         ("storage", "memory"),
@@ -168,7 +249,8 @@ async def test_a_bucket_that_cannot_be_trusted_is_refused_with_the_setting(
     link: NatsLink, setting: str, value: object
 ):
     await ensure_streams(link, with_partitions(2))
-    needed = {"deny_delete": False, "allow_rollup_hdrs": False} if setting == "persist_mode" else {}
+    needed = {"deny_delete": False, "allow_rollup_hdrs": False, "allow_atomic": False}
+    needed = needed if setting == "persist_mode" else {}
     await tamper(link, bucket_stream(1), **({setting: value} | needed))
 
     with pytest.raises(StreamsError) as error:
@@ -178,13 +260,15 @@ async def test_a_bucket_that_cannot_be_trusted_is_refused_with_the_setting(
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("storage", "memory"), ("allow_atomic", False), ("no_ack", True)]
+    ("setting", "value"),
+    [("storage", "memory"), ("persist_mode", "async"), ("subjects", ["mine.>"])],
 )
 async def test_an_event_stream_that_cannot_be_trusted_is_refused_with_the_setting(
     link: NatsLink, setting: str, value: object
 ):
     await ensure_streams(link, SETTINGS)
-    needed = {"allow_atomic": False} if setting == "no_ack" else {}
+    needed = {"allow_atomic": False, "allow_rollup_hdrs": False}
+    needed = needed if setting == "persist_mode" else {}
     await tamper(link, EVENT_STREAM, **({setting: value} | needed))
 
     with pytest.raises(StreamsError, match=f"stream {EVENT_STREAM} has "):
@@ -245,6 +329,8 @@ async def test_the_number_of_requests_does_not_grow_with_the_records(link: NatsL
     empty = await requests()
     for number in range(300):
         await link.request(record_subject(UUID(int=number), 2), b"record", timeout_s=5)
+
+    await mark(link, 2)
 
     assert await requests() == empty
     assert (await ensure_streams(link, SETTINGS)).connections == 300

@@ -22,7 +22,8 @@ from runtime.nats.embedded import (
     NatsContext,
     read_context,
 )
-from runtime.nats.link import LinkError, LinkLimits, Login, open_link
+from runtime.nats.errors import LinkError
+from runtime.nats.link import LinkLimits, Login, open_link
 from tests.conftest import ROOT
 from tests.fakes.eventually import eventually
 

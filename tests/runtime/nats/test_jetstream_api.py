@@ -3,6 +3,7 @@
 import pytest
 from nats.aio.msg import Msg
 
+from runtime.nats.errors import NoAnswerError
 from runtime.nats.jetstream_api import (
     create_reading_consumer,
     create_stream,
@@ -10,7 +11,7 @@ from runtime.nats.jetstream_api import (
     read_pub_ack,
     stream_info,
 )
-from runtime.nats.link import NatsLink, NoAnswerError
+from runtime.nats.link import NatsLink
 
 ODD = [
     b"",

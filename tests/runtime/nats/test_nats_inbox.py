@@ -6,15 +6,9 @@ import msgspec
 import pytest
 from nats.aio.msg import Msg
 
+from runtime.nats.errors import CannotConnectError
 from runtime.nats.jetstream_api import create_stream
-from runtime.nats.link import (
-    PLAIN_INBOX,
-    CannotConnectError,
-    LinkLimits,
-    Login,
-    NatsLink,
-    open_link,
-)
+from runtime.nats.link import PLAIN_INBOX, LinkLimits, Login, NatsLink, open_link
 from runtime.nats.stream_reader import read_stream
 
 OWN = "_INBOX_refreshd"

@@ -17,16 +17,8 @@ from nats.aio.msg import Msg
 
 from runtime.logs import configure_logs
 from runtime.nats.embedded import EmbeddedNats
-from runtime.nats.link import (
-    LinkError,
-    LinkLimits,
-    Login,
-    NatsLink,
-    NoAnswerError,
-    NoRespondersError,
-    NotSentError,
-    open_link,
-)
+from runtime.nats.errors import LinkError, NoAnswerError, NoRespondersError, NotSentError
+from runtime.nats.link import LinkLimits, Login, NatsLink, open_link
 from tests.fakes import clients
 from tests.fakes.eventually import eventually
 from tests.fakes.tcp_proxy import ABANDONS_SOCKETS, TcpProxy, Weather, tcp_proxy

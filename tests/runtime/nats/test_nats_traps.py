@@ -8,14 +8,8 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from runtime.nats.link import (
-    LinkLimits,
-    Login,
-    NatsLink,
-    NoAnswerError,
-    NotSentError,
-    open_link,
-)
+from runtime.nats.errors import NoAnswerError, NotSentError
+from runtime.nats.link import LinkLimits, Login, NatsLink, open_link
 from tests.fakes.clients import (
     PATIENT,
     leave_unsent,

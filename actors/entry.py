@@ -1,0 +1,77 @@
+"""What one connection adds to the ledger, and who is answered when it is stored."""
+
+from typing import Protocol
+from uuid import UUID
+
+from actors.envelope import Envelope
+from domain.connection import ProviderConnection
+from domain.decision import Reply
+from domain.events import Event
+from domain.remembered import Answers
+from domain.result import Failure
+
+
+class Maker(Protocol):
+    """Whoever made an entry."""
+
+    def crashed(self, error: Exception) -> None:
+        """What was decided cannot be written: a bug. Must not raise."""
+        ...
+
+    def settled(self, entry: "Entry") -> None:
+        """The entry is stored, or it never will be. Must not raise."""
+        ...
+
+
+class Entry:
+    """All that was decided on one connection while a group gathered: one record, its events."""
+
+    __slots__ = (
+        "answers",
+        "commands",
+        "connection",
+        "connection_id",
+        "events",
+        "is_lost",
+        "is_open",
+        "is_stored",
+        "maker",
+        "replies",
+    )
+
+    def __init__(self, connection_id: UUID, maker: Maker) -> None:
+        """Begin with nothing decided."""
+        self.connection_id = connection_id
+        self.connection: ProviderConnection | None = None
+        """As it is after the entry; None where nothing changed."""
+        self.answers: Answers = ()
+        """What is remembered with it."""
+        self.events: list[Event] = []
+        self.replies: list[tuple[Envelope, Reply]] = []
+        self.commands = 0
+        """How many commands decided something in it."""
+        self.is_open = True
+        """Whether more can be added."""
+        self.is_stored = False
+        self.is_lost = False
+        """Whether it will never be stored."""
+        self.maker = maker
+
+    def stored(self) -> None:
+        """Answer everyone: what they are told is stored."""
+        self.is_stored = True
+        for envelope, reply in self.replies:
+            envelope.answer(reply)
+        self.maker.settled(self)
+
+    def fail(self, failure: Failure) -> None:
+        """Answer everyone with ``failure``: it is not stored and never will be."""
+        self.is_open, self.is_lost = False, True
+        self.refuse(failure)
+        self.maker.settled(self)
+
+    def refuse(self, failure: Failure, *, due_s: float | None = None) -> None:
+        """Answer with ``failure`` those whose time is up at ``due_s``, or all of them."""
+        for envelope, _ in self.replies:
+            if due_s is None or envelope.due_s <= due_s:
+                envelope.answer(failure)

@@ -1,0 +1,52 @@
+"""A command on its way, with the way back."""
+
+from collections.abc import Callable
+
+from domain.commands import Command, GetToken
+from domain.decision import Reply
+
+_MARGIN_FRACTION = 0.2
+
+
+class Envelope:
+    """One command; it is answered once, whoever comes first."""
+
+    __slots__ = ("_reply", "command", "due_s", "message_id")
+
+    def __init__(
+        self,
+        command: Command | GetToken,
+        *,
+        due_s: float,
+        reply: Callable[[Reply], None],
+        message_id: bytes | None = None,
+    ) -> None:
+        """Address a command.
+
+        Args:
+            command: What is asked.
+            due_s: When its answer must go out, on the event loop's monotonic clock; not begun
+                until then, it is not executed.
+            reply: Called exactly once. It must neither block nor raise.
+            message_id: A digest of the caller's ``Nats-Msg-Id``; None where it gave none.
+        """
+        self.command = command
+        self.due_s = due_s
+        self.message_id = message_id
+        self._reply: Callable[[Reply], None] | None = reply
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer has gone out."""
+        return self._reply is None
+
+    def answer(self, reply: Reply) -> None:
+        """Answer; a second answer goes nowhere."""
+        send, self._reply = self._reply, None
+        if send is not None:
+            send(reply)
+
+
+def due_s(now_s: float, timeout_s: float, margin_s: float) -> float:
+    """Return when to answer a caller who waits ``timeout_s`` from now: a little before."""
+    return now_s + timeout_s - min(margin_s, timeout_s * _MARGIN_FRACTION)

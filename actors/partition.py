@@ -1,0 +1,147 @@
+"""What the actors of one partition have decided, on its way into the ledger.
+
+While one group is being stored the next one gathers: everything decided meanwhile is stored
+by one append, however many connections it is for, and every caller is answered when the group
+of its command is acknowledged.
+
+An append whose outcome is not known is the ledger's business (``actors.ports.Ledger``): it goes
+on until it is. Here that only shows as time: callers whose own is up are told so, and after
+``unclear_s`` nothing new is decided until the append is over.
+"""
+
+import math
+from uuid import UUID
+
+import anyio
+
+from actors.entry import Entry
+from actors.ports import Journal, Ledger, PartitionLostError
+from actors.world import Limits, database_error, overloaded
+from domain.result import Failure
+
+_NOT_KNOWN = "not known to be stored yet"
+UNCLEAR = "an earlier write is not known to be stored yet"
+_FULL = "too much is stored that its views do not hold yet"
+_SLOW_S = 0.05
+_BUSY_ENTRIES = 8
+"""After a group of so many entries the next one gathers for at least ``_LINGER_S``: an append
+costs the same whatever it carries. A lone caller never waits for it."""
+_LINGER_S = 0.003
+
+
+class Partition:
+    """The open group and the one that is being stored. ``run`` must be running."""
+
+    def __init__(self, ledger: Ledger, *, limits: Limits, journal: Journal) -> None:
+        """Start with nothing decided."""
+        self.ledger = ledger
+        self.is_unclear = False
+        """Whether an append has not been answered for longer than ``unclear_s``."""
+        self._limits = limits
+        self._journal = journal
+        self._open: list[Entry] = []
+        self._appending: list[Entry] = []
+        self._began_s = math.inf
+        self._arrived: anyio.Event | None = None
+        self._refused_events = 0
+        self._stored_last = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything decided is stored."""
+        return not self._open and not self._appending
+
+    @property
+    def entries(self) -> int:
+        """How many entries are decided and not known to be stored."""
+        return len(self._open) + len(self._appending)
+
+    def refusal(self) -> Failure | None:
+        """Return why nothing that changes state can be decided now, or None."""
+        if self.is_unclear:
+            return database_error(UNCLEAR)
+        if not self.ledger.has_room:
+            return overloaded(_FULL)
+        return None
+
+    def opened(self, entry: Entry) -> None:
+        """Take an entry into the open group, where more can be added to it."""
+        self._open.append(entry)
+        if self._arrived is not None:
+            self._arrived.set()
+
+    def may_tell_refusal(self, events: int) -> bool:
+        """Count the events of a command that was refused; False: there are too many already."""
+        if self._refused_events >= self._limits.refused_events_max:
+            self._journal.events_dropped(events)
+            return False
+        self._refused_events += events
+        return True
+
+    async def run(self) -> None:
+        """Store group after group until cancelled.
+
+        Raises:
+            PartitionLostError: Another daemon has taken the partition.
+        """
+        try:
+            while True:
+                if not self._open:
+                    self._arrived = anyio.Event()
+                    await self._arrived.wait()
+                    self._arrived = None
+                if self._stored_last >= _BUSY_ENTRIES:
+                    await anyio.sleep(_LINGER_S)
+                self._close_group()
+                if self._appending:
+                    self._began_s = anyio.current_time()
+                    await self.ledger.append()
+                    self._settle()
+        except PartitionLostError as error:
+            self.abandon(database_error(str(error)))
+            raise
+
+    def tick(self, now_s: float) -> None:
+        """Tell callers whose time is up, and notice an append that takes too long."""
+        took_s = now_s - self._began_s
+        if took_s < _SLOW_S:
+            return
+        self.is_unclear = took_s > self._limits.unclear_s
+        for entry in (*self._appending, *self._open):
+            entry.refuse(database_error(_NOT_KNOWN), due_s=now_s)
+
+    def abandon(self, failure: Failure) -> None:
+        """Give up what is not known to be stored, and answer its callers with ``failure``."""
+        given_up, self._appending, self._open = [*self._appending, *self._open], [], []
+        self._began_s, self.is_unclear = math.inf, True
+        for entry in given_up:
+            entry.fail(failure)
+
+    def _close_group(self) -> None:
+        """Move what fits from the open group into the one that is stored next."""
+        waiting, self._open = self._open, []
+        broken: set[UUID] = set()
+        for position, entry in enumerate(waiting):
+            try:
+                fits = entry.connection_id in broken or self.ledger.add(entry)
+            except Exception as error:  # noqa: BLE001 -- one that cannot be written harms no other
+                entry.maker.crashed(error)
+                broken.add(entry.connection_id)
+                fits = True
+            if entry.connection_id in broken:
+                # Also what was decided on top of it.
+                entry.fail(database_error("internal error"))
+                continue
+            if not fits:
+                self._open = waiting[position:] + self._open
+                return
+            entry.is_open = False
+            self._appending.append(entry)
+
+    def _settle(self) -> None:
+        """Answer those whose group is stored."""
+        stored, self._appending = self._appending, []
+        self._stored_last = len(stored)
+        self._began_s, self.is_unclear, self._refused_events = math.inf, False, 0
+        for entry in stored:
+            entry.stored()

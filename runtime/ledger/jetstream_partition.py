@@ -1,0 +1,132 @@
+"""A partition's streams on JetStream: appends, atomic batches, multi-gets."""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
+
+import anyio.lowlevel
+
+from runtime.ledger.partition_streams import Found, Outgoing, Read, View
+from runtime.ledger.subjects import (
+    EVENT_STREAM,
+    MARKER_KEY,
+    bucket_stream,
+    event_marker_subject,
+    ledger_stream,
+    ledger_subject,
+    record_key_subject,
+)
+from runtime.nats.errors import NoAnswerError
+from runtime.nats.jetstream_api import (
+    last_message,
+    last_messages,
+    message_at,
+    purge_through,
+    read_pub_ack,
+    stream_info,
+)
+from runtime.nats.link import NatsLink
+from runtime.nats.stream_reader import read_stream
+
+EXPECTED_SEQUENCE = "Nats-Expected-Last-Sequence"
+EXPECTED_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+_SLICE = 64
+"""How many messages of a batch go out before others have their turn."""
+
+
+class JetStreamPartition:
+    """Implements ``runtime.ledger.partition_streams.PartitionStreams``."""
+
+    def __init__(self, link: NatsLink, partition: int, *, answer_timeout_s: float) -> None:
+        """Use streams that ``runtime.ledger.streams`` has made and checked."""
+        self._link = link
+        self._ledger = ledger_stream(partition)
+        self._ledger_subject = ledger_subject(partition)
+        self._partition = partition
+        self._bucket = bucket_stream(partition)
+        self._marker_subjects = {
+            View.RECORDS: record_key_subject(partition, MARKER_KEY),
+            View.EVENTS: event_marker_subject(partition),
+        }
+        self._answer_timeout_s = answer_timeout_s
+
+    async def append(self, data: bytes, *, expected_seq: int) -> int:
+        """See ``PartitionStreams``."""
+        answer = await self._link.request(
+            self._ledger_subject,
+            data,
+            headers={EXPECTED_SEQUENCE: str(expected_seq)},
+            timeout_s=self._answer_timeout_s,
+        )
+        return read_pub_ack(answer).seq
+
+    async def group_at(self, seq: int) -> bytes | None:
+        """See ``PartitionStreams``."""
+        message = await message_at(self._link, self._ledger, seq, timeout_s=self._answer_timeout_s)
+        return None if message is None else message.data
+
+    async def bounds(self) -> tuple[int, int]:
+        """See ``PartitionStreams``."""
+        info = await stream_info(self._link, self._ledger)
+        if info is None:
+            raise NoAnswerError(f"stream {self._ledger} is gone")
+        return max(info.state.first_seq, 1), info.state.last_seq
+
+    async def tail(self, start_seq: int) -> AsyncIterator[Found]:
+        """See ``PartitionStreams``."""
+        async for message in read_stream(self._link, self._ledger, start_seq=start_seq):
+            yield Found(message.sequence, message.data)
+
+    async def trim(self, through_seq: int) -> None:
+        """See ``PartitionStreams``."""
+        await purge_through(self._link, self._ledger, through_seq, timeout_s=self._answer_timeout_s)
+
+    async def marker(self, view: View) -> Found | None:
+        """See ``PartitionStreams``."""
+        stream = self._bucket if view is View.RECORDS else EVENT_STREAM
+        message = await last_message(
+            self._link, stream, self._marker_subjects[view], timeout_s=self._answer_timeout_s
+        )
+        return None if message is None else Found(message.seq, message.data)
+
+    async def write(
+        self, view: View, messages: Sequence[Outgoing], marker: bytes, *, expected_seq: int
+    ) -> int:
+        """See ``PartitionStreams``; one message alone needs no batch (ADR-50)."""
+        headers = {EXPECTED_SUBJECT_SEQUENCE: str(expected_seq)}
+        if view is View.EVENTS:
+            # A bucket keeps one message a key anyway.
+            headers["Nats-Rollup"] = "sub"
+        if messages:
+            batch_id = uuid.uuid4().hex
+            for start in range(0, len(messages), _SLICE):
+                self._link.publish_batch(
+                    (message.subject, _block(message, batch_id, number), message.body)
+                    for number, message in enumerate(messages[start : start + _SLICE], start + 1)
+                )
+                await anyio.lowlevel.checkpoint()
+            headers["Nats-Batch-Id"] = batch_id
+            headers["Nats-Batch-Sequence"] = str(len(messages) + 1)
+            headers["Nats-Batch-Commit"] = "1"
+        answer = await self._link.request(
+            self._marker_subjects[view], marker, headers=headers, timeout_s=self._answer_timeout_s
+        )
+        return read_pub_ack(answer).seq
+
+    async def read(self, connection_id: UUID, *, timeout_s: float) -> Read:
+        """See ``PartitionStreams``."""
+        marker = self._marker_subjects[View.RECORDS]
+        record = record_key_subject(self._partition, str(connection_id))
+        found = await last_messages(self._link, self._bucket, (record, marker), timeout_s=timeout_s)
+        marked, stored = found.get(marker), found.get(record)
+        # A marker without a value is what is left where an operator deleted the key by hand.
+        data = stored.data or None if stored is not None else None
+        return Read(0 if marked is None else marked.seq, data)
+
+
+def _block(message: Outgoing, batch_id: str, number: int) -> bytes:
+    """Return the headers of one message of a batch, as they go over the wire (ADR-4, ADR-50)."""
+    return (
+        f"NATS/1.0\r\nNats-Batch-Id: {batch_id}\r\nNats-Batch-Sequence: {number}\r\n"
+        f"{message.header_lines}\r\n"
+    ).encode()

@@ -1,0 +1,157 @@
+"""The ledgers of all the partitions that a daemon owns, and what keeps them small."""
+
+import asyncio
+import os
+
+import anyio
+from anyio.abc import TaskGroup
+
+from runtime.ledger.groups import Owner
+from runtime.ledger.jetstream_partition import JetStreamPartition
+from runtime.ledger.limits import LedgerLimits
+from runtime.ledger.marked_view import ReplacedError
+from runtime.ledger.partition_ledger import PartitionLedger
+from runtime.ledger.room import Room
+from runtime.ledger.streams import StreamsError
+from runtime.ledger.subjects import EVENT_STREAM, event_marker_subject, ledger_subject
+from runtime.ledger.take_over import take_over
+from runtime.logs import log
+from runtime.nats.errors import LinkError
+from runtime.nats.jetstream_api import JetStreamError, stream_info
+from runtime.nats.link import NatsLink
+
+_KEEP_S = 1.0
+_TAKE_OVER_S = 20.0
+_NANOSECONDS = 1_000_000_000
+
+
+class Ledgers:
+    """Every partition's ledger. ``open`` takes them; ``run`` must be running."""
+
+    def __init__(self, link: NatsLink, *, daemon: str, prefix: str, limits: LedgerLimits) -> None:
+        """Own nothing yet."""
+        self._link = link
+        self._daemon = daemon
+        self._prefix = prefix
+        self._limits = limits
+        self.room = Room(limits.unsettled_bytes_max)
+        self.partitions: list[PartitionLedger] = []
+
+    async def open(self, partitions: int) -> None:
+        """Take every partition.
+
+        Raises:
+            StreamsError: One cannot be taken; the text says why.
+            PartitionLostError: Others go on claiming it.
+        """
+        self.partitions = list(
+            await asyncio.gather(*(self._taken(partition) for partition in range(partitions)))
+        )
+
+    async def _taken(self, partition: int) -> PartitionLedger:
+        limits = self._limits
+        try:
+            async with asyncio.timeout(_TAKE_OVER_S):
+                return await take_over(
+                    JetStreamPartition(
+                        self._link, partition, answer_timeout_s=limits.answer_timeout_s
+                    ),
+                    partition=partition,
+                    owner=Owner(os.urandom(16), self._daemon),
+                    prefix=self._prefix,
+                    limits=limits,
+                    room=self.room,
+                )
+        except (LinkError, JetStreamError) as error:
+            raise StreamsError(f"partition {partition} cannot be taken: {error}") from None
+        except TimeoutError:
+            raise StreamsError(
+                f"partition {partition} cannot be taken: no answer in time; may this user publish "
+                f"to {ledger_subject(partition)}, $KV.> and {event_marker_subject(partition)}?"
+            ) from None
+
+    async def run(self) -> None:
+        """Follow with the views, trim and renew, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._start(tasks)
+
+    def _start(self, tasks: TaskGroup) -> None:
+        for ledger in self.partitions:
+            tasks.start_soon(ledger.records.run)
+            tasks.start_soon(ledger.events.run)
+        tasks.start_soon(self._keep_house)
+
+    async def checkpointed(self) -> None:
+        """Return when the buckets hold everything that was stored before the call."""
+        async with anyio.create_task_group() as tasks:
+            for ledger in self.partitions:
+                tasks.start_soon(ledger.records.checkpointed)
+
+    async def caught_up(self) -> bool:
+        """Let the views catch up and trim; False: what they lack is in the ledger."""
+        with anyio.move_on_after(self._limits.last_views_s):
+            await self.checkpointed()
+            async with anyio.create_task_group() as tasks:
+                for ledger in self.partitions:
+                    tasks.start_soon(ledger.events.reached, ledger.writer.last_seq)
+            for ledger in self.partitions:
+                await self._trim(ledger)
+            return True
+        return False
+
+    def status(self) -> dict[str, object]:
+        """Return how far each view is behind, and what is held for that."""
+        return {
+            "unsettled_bytes": self.room.bytes,
+            "events_lacking": sum(ledger.events.events_lacking for ledger in self.partitions),
+            "partitions": [
+                {
+                    "ledger_seq": ledger.writer.last_seq,
+                    "records_lag": ledger.records.lag,
+                    "events_lag": ledger.events.lag,
+                    "trimmed_seq": ledger.trimmed_seq,
+                    "troubles": {
+                        name: trouble
+                        for name, trouble in (
+                            ("ledger", ledger.writer.trouble),
+                            ("records", ledger.records.trouble),
+                            ("events", ledger.events.trouble),
+                        )
+                        if trouble
+                    },
+                }
+                for ledger in self.partitions
+            ],
+        }
+
+    async def _keep_house(self) -> None:
+        """Trim what every view holds, and keep the events' markers from ageing out."""
+        while True:
+            await anyio.sleep(_KEEP_S)
+            for ledger in self.partitions:
+                await self._trim(ledger)
+            await self._renew()
+
+    async def _trim(self, ledger: PartitionLedger) -> None:
+        try:
+            await ledger.trim()
+        except (LinkError, JetStreamError) as error:
+            log.warning("ledger_not_trimmed", cause=str(error))
+
+    async def _renew(self) -> None:
+        """Renew each marker before it is among the oldest half of what the stream may hold."""
+        try:
+            info = await stream_info(self._link, EVENT_STREAM)
+            if info is None:
+                return
+            age_s = int(str(info.config.get("max_age", 0))) / _NANOSECONDS
+            bytes_max = int(str(info.config.get("max_bytes", -1)))
+            is_filling = bytes_max > 0 and info.state.bytes > bytes_max / 4
+            middle_seq = (info.state.first_seq + info.state.last_seq) // 2
+            for ledger in self.partitions:
+                if is_filling and ledger.events.mark.seq <= middle_seq:
+                    await ledger.events.renew(0.0)
+                elif age_s:
+                    await ledger.events.renew(age_s / 3)
+        except (LinkError, JetStreamError, ReplacedError) as error:
+            log.warning("marker_not_renewed", cause=str(error))

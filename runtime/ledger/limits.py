@@ -1,0 +1,29 @@
+"""The bounds of the ledger and its views; all of them are configuration."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from actors.world import Count, Seconds
+
+
+class LedgerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a partition's ledger is written and followed."""
+
+    answer_timeout_s: Seconds = 1.0
+    """How long one copy of an append, a batch or a trim waits for its answer."""
+    read_timeout_s: Seconds = 1.5
+    """How long a record may take to be read."""
+    group_bytes_max: Annotated[int, Meta(ge=1024, le=512 * 1024)] = 256 * 1024
+    """How large a group may grow. The server's ``max_payload`` must hold it."""
+    checkpoint_s: Seconds = 1.0
+    """How long the records view gathers before it writes a checkpoint."""
+    events_gather_s: Seconds = 0.05
+    """How long events gather between two batches, unless they fill one before."""
+    batch_messages_max: Annotated[int, Meta(ge=1, le=999)] = 500
+    """How many messages a batch of a view holds, besides its marker."""
+    unsettled_bytes_max: Count = 128 * 1024 * 1024
+    """What may be stored and not yet in every view, a daemon; beyond it ``OVERLOADED``."""
+    last_views_s: Seconds = 5.0
+    """How long a stopping daemon lets its views catch up; what they lack then comes next time."""

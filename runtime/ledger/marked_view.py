@@ -1,0 +1,122 @@
+"""A view's place: batches that end with its marker, each written by compare-and-set on it.
+
+The marker says "complete through ledger sequence s". It is in the same batch as what it speaks
+of, so after any crash a view goes on exactly where it stopped, and a daemon that was replaced can
+write nothing: its marker is not the last one any more.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from runtime.ledger.groups import Owner
+from runtime.ledger.partition_streams import Found, Outgoing, PartitionStreams, View
+from runtime.nats.jetstream_api import JetStreamError
+
+SCHEMA_VERSION = 1
+
+
+class MarkerError(Exception):
+    """A marker is not one that this version can trust."""
+
+
+class ReplacedError(Exception):
+    """A later owner has moved the marker on: only the ledger can tell what that means."""
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """What a marker says."""
+
+    v: int = SCHEMA_VERSION
+    through: int
+    """Everything up to and with this sequence of the ledger is in the view."""
+    claim: bytes
+    """Who wrote it."""
+
+
+_decoder = msgspec.msgpack.Decoder(Marker)
+
+
+class MarkedView:
+    """Where one view of one partition stands."""
+
+    def __init__(self, streams: PartitionStreams, view: View) -> None:
+        """Know nothing yet; ``load`` reads."""
+        self._streams = streams
+        self.view = view
+        self.seq = 0
+        """The marker's own sequence: what a read is held against."""
+        self.through = 0
+        """Up to which ledger sequence the view is complete."""
+        self.is_marked = False
+        """Whether a marker was found."""
+        self._owner: Owner | None = None
+        self._claim_seq = 0
+
+    async def load(self) -> None:
+        """Read the marker.
+
+        Raises:
+            LinkError, JetStreamError: It cannot be read.
+            MarkerError: It is of a newer version, or none of ours.
+        """
+        self._adopt(await self._streams.marker(self.view))
+
+    def claimed(self, owner: Owner, claim_seq: int) -> None:
+        """Write for ``owner`` from now on, whose claim is at ``claim_seq`` of the ledger."""
+        self._owner, self._claim_seq = owner, claim_seq
+
+    async def write(self, messages: Sequence[Outgoing], through: int) -> bool:
+        """Write messages and the marker behind them, or nothing.
+
+        Returns:
+            Whether it was written. If not, an earlier batch, ours or the former owner's, has
+            moved the marker meanwhile: ``through`` says how far, which is progress.
+
+        Raises:
+            LinkError, JetStreamError: Not written, or not known; call again.
+            ReplacedError: A later owner writes the view.
+        """
+        assert self._owner is not None
+        assert through >= self.through
+        marker = msgspec.msgpack.encode(Marker(through=through, claim=self._owner.claim))
+        try:
+            seq = await self._streams.write(self.view, messages, marker, expected_seq=self.seq)
+        except JetStreamError as error:
+            if not error.is_refused:
+                raise
+            seq_before = self.seq
+            await self._reload()
+            if self.seq == seq_before:
+                raise
+            return False
+        self.seq, self.through = seq, through
+        return True
+
+    async def _reload(self) -> None:
+        """Read the marker again after a refusal."""
+        assert self._owner is not None
+        found = await self._streams.marker(self.view)
+        if found is not None:
+            marker = _decoded(found)
+            if marker.claim != self._owner.claim and marker.through > self._claim_seq:
+                raise ReplacedError(f"the {self.view} view has a later owner")
+        self._adopt(found)
+
+    def _adopt(self, found: Found | None) -> None:
+        """Take over what the stream says. A marker that aged out takes nothing back."""
+        if found is None:
+            self.seq, self.is_marked = 0, False
+            return
+        self.seq, self.is_marked = found.seq, True
+        self.through = max(self.through, _decoded(found).through)
+
+
+def _decoded(found: Found) -> Marker:
+    try:
+        marker = _decoder.decode(found.data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise MarkerError("a view's marker is not one of ours") from None
+    if marker.v > SCHEMA_VERSION:
+        raise MarkerError(f"a view's marker has schema {marker.v}")
+    return marker

@@ -1,0 +1,204 @@
+"""One partition's ledger as the actors see it: the log, its views, and reads of what is stored."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+import anyio
+
+from actors.entry import Entry
+from actors.ports import Stored, StoreUnavailableError
+from domain.events import Event
+from domain.record import Record, RecordError, decode_record, encode_record
+from runtime.ledger.events_view import EventsView
+from runtime.ledger.groups import Group, Owner, encode_entry, encode_group
+from runtime.ledger.log_writer import LogWriter
+from runtime.ledger.partition_streams import PartitionStreams
+from runtime.ledger.records_view import RecordsView
+from runtime.ledger.room import Room
+from runtime.logs import log
+from runtime.nats.errors import LinkError
+from runtime.nats.jetstream_api import JetStreamError
+
+EVENTS_PER_GROUP_MAX = 900
+"""A batch of the event stream holds whole groups, and a server takes at most 1,000 messages."""
+_READ_PAUSE_S = 0.05
+_EVENT_BYTES = 600
+"""What an event takes in memory besides its group's bytes, about."""
+
+
+class Added(NamedTuple):
+    """One entry of the group that is being made."""
+
+    connection_id: UUID
+    record: bytes | None
+    events: Sequence[Event]
+    encoded: bytes
+
+
+class PartitionLedger:
+    """Implements ``actors.ports.Ledger``; the views' ``run`` must be running."""
+
+    def __init__(
+        self,
+        streams: PartitionStreams,
+        writer: LogWriter,
+        *,
+        owner: Owner,
+        records: RecordsView,
+        events: EventsView,
+        room: Room,
+        group_bytes_max: int,
+        read_timeout_s: float,
+    ) -> None:
+        """Own a partition that ``runtime.ledger.take_over`` has claimed."""
+        self.writer = writer
+        self.records = records
+        self.events = events
+        self._streams = streams
+        self._owner = owner
+        self._room = room
+        self._group_bytes_max = group_bytes_max
+        self._read_timeout_s = read_timeout_s
+        self._adding: list[Added] = []
+        self._adding_bytes = self._adding_events = self._groups = 0
+        self._held: deque[tuple[int, int]] = deque()
+        """The groups that not every view holds, and what they take."""
+        self.trimmed_seq = 0
+        records.moved = events.moved = self._release
+
+    @property
+    def has_room(self) -> bool:
+        """See ``Ledger.has_room``."""
+        return self._room.is_left
+
+    @property
+    def settled_seq(self) -> int:
+        """Up to which sequence every view is complete."""
+        return min(self.records.mark.through, self.events.mark.through)
+
+    def add(self, entry: Entry) -> bool:
+        """See ``Ledger.add``."""
+        record = None
+        if entry.connection is not None:
+            record = encode_record(
+                Record(
+                    seq=self.writer.last_seq + 1,
+                    connection=entry.connection,
+                    answers=entry.answers,
+                )
+            )
+        encoded = encode_entry(entry.connection_id, record, entry.events)
+        if self._adding and (
+            self._adding_bytes + len(encoded) > self._group_bytes_max
+            or self._adding_events + len(entry.events) > EVENTS_PER_GROUP_MAX
+        ):
+            return False
+        self._adding.append(Added(entry.connection_id, record, entry.events, encoded))
+        self._adding_bytes += len(encoded)
+        self._adding_events += len(entry.events)
+        return True
+
+    async def append(self) -> None:
+        """See ``Ledger.append``."""
+        group, self._adding = self._adding, []
+        self._adding_bytes = self._adding_events = 0
+        self._groups += 1
+        data = encode_group(self._owner, self._groups, [one.encoded for one in group])
+        seq = await self.writer.append(data)
+        events = [event for one in group for event in one.events]
+        changed = [(one.connection_id, one.record) for one in group if one.record is not None]
+        self._follow(seq, changed, events, daemon=self._owner.daemon, size_bytes=len(data))
+
+    def replay(self, seq: int, group: Group, *, size_bytes: int) -> None:
+        """Take over what an earlier owner has stored, as far as a view lacks it."""
+        events = [event for one in group.entries for event in one.events]
+        changed = [(one.connection_id, one.record) for one in group.entries if one.record]
+        self._follow(seq, changed, events, daemon=group.daemon, size_bytes=size_bytes)
+
+    def recall(self, connection_id: UUID) -> Stored | None:
+        """See ``Ledger.recall``: what the bucket may lack is in memory."""
+        record = self.records.recall(connection_id)
+        if record is None:
+            return None
+        stored = decode_record(record)
+        return Stored(stored.connection, stored.answers)
+
+    async def read(self, connection_id: UUID) -> Stored:
+        """See ``Ledger.read``.
+
+        One multi-get of the record and the marker, from any replica; it counts only if the
+        marker is at least the one of our last acknowledged batch.
+        """
+        until_s = anyio.current_time() + self._read_timeout_s
+        while True:
+            stored = self.recall(connection_id)
+            if stored is not None:
+                return stored
+            left_s = until_s - anyio.current_time()
+            try:
+                read = await self._streams.read(connection_id, timeout_s=max(left_s, 0.01))
+            except (LinkError, JetStreamError) as error:
+                cause = str(error)
+            else:
+                if read.marker_seq >= self.records.mark.seq:
+                    return _stored(connection_id, read.record)
+                cause = "the answer is not fresh"
+            if left_s <= _READ_PAUSE_S:
+                raise StoreUnavailableError(cause)
+            await anyio.sleep(_READ_PAUSE_S)
+
+    async def trim(self) -> None:
+        """Remove from the ledger what every view holds.
+
+        Raises:
+            LinkError, JetStreamError: Not removed, or not known: call again.
+        """
+        seq = self.settled_seq
+        if seq > self.trimmed_seq:
+            await self._streams.trim(seq)
+            self.trimmed_seq = seq
+
+    def _follow(
+        self,
+        seq: int,
+        changed: Sequence[tuple[UUID, bytes]],
+        events: Sequence[Event],
+        *,
+        daemon: str,
+        size_bytes: int,
+    ) -> None:
+        held_bytes = size_bytes + _EVENT_BYTES * len(events)
+        self._held.append((seq, held_bytes))
+        self._room.bytes += held_bytes
+        if seq > self.records.mark.through:
+            self.records.follow(seq, changed)
+        if seq > self.events.mark.through:
+            self.events.follow(seq, events, daemon)
+        self._release()
+
+    def _release(self) -> None:
+        """Count as free what every view holds."""
+        seq = self.settled_seq
+        while self._held and self._held[0][0] <= seq:
+            self._room.bytes -= self._held.popleft()[1]
+
+
+def _stored(connection_id: UUID, data: bytes | None) -> Stored:
+    """Return what a record says.
+
+    Raises:
+        StoreUnavailableError: It cannot be trusted.
+    """
+    if data is None:
+        return Stored(None)
+    try:
+        record = decode_record(data)
+    except RecordError as error:
+        log.error("record_unreadable", connection_id=str(connection_id), cause=str(error))
+        raise StoreUnavailableError("the record cannot be read") from None
+    if record.connection.id != connection_id:
+        log.error("record_misplaced", connection_id=str(connection_id))
+        raise StoreUnavailableError("the record is another connection's")
+    return Stored(record.connection, record.answers)

@@ -1,0 +1,87 @@
+"""What a partition's ledger needs of the streams: its own log, and a place for each view.
+
+``JetStreamPartition`` is the real thing; ``tests.fakes.memory_streams`` behaves like it. Every
+method may raise ``LinkError`` (its subclasses tell whether something may have happened) and
+``JetStreamError`` (nothing happened).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+
+class View(StrEnum):
+    """What follows the ledger."""
+
+    RECORDS = "records"
+    EVENTS = "events"
+
+
+class Outgoing(NamedTuple):
+    """One message of a view."""
+
+    subject: str
+    body: bytes
+    header_lines: str = ""
+    """Each ended by CRLF."""
+
+
+class Found(NamedTuple):
+    """A message as it is stored."""
+
+    seq: int
+    data: bytes
+
+
+class Read(NamedTuple):
+    """What one multi-get answered, from one replica at one moment."""
+
+    marker_seq: int
+    """0: no marker."""
+    record: bytes | None
+
+
+class PartitionStreams(Protocol):
+    """One partition's place in the streams."""
+
+    async def append(self, data: bytes, *, expected_seq: int) -> int:
+        """Append to the ledger if its last sequence is the expected one; return the new one."""
+        ...
+
+    async def group_at(self, seq: int) -> bytes | None:
+        """Return the ledger's message at ``seq`` from the leader; None: there is none."""
+        ...
+
+    async def bounds(self) -> tuple[int, int]:
+        """Return the ledger's first and last sequence; the first is one more where it is empty."""
+        ...
+
+    def tail(self, start_seq: int) -> AsyncIterator[Found]:
+        """Yield what the ledger holds from ``start_seq`` on."""
+        ...
+
+    async def trim(self, through_seq: int) -> None:
+        """Remove the ledger's messages up to and with ``through_seq``."""
+        ...
+
+    async def marker(self, view: View) -> Found | None:
+        """Return a view's marker from the leader."""
+        ...
+
+    async def write(
+        self, view: View, messages: Sequence[Outgoing], marker: bytes, *, expected_seq: int
+    ) -> int:
+        """Write all messages and the marker behind them, or nothing.
+
+        Returns:
+            The marker's sequence.
+
+        Raises:
+            JetStreamError: 10071 where the marker's last sequence is not the expected one.
+        """
+        ...
+
+    async def read(self, connection_id: UUID, *, timeout_s: float) -> Read:
+        """Return a record and the marker, as one replica holds them at one moment."""
+        ...

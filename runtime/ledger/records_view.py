@@ -1,0 +1,91 @@
+"""The records view: each connection's last record in the bucket, by checkpoints.
+
+A connection that was written ten times since the last checkpoint is written once. Where a
+checkpoint takes several batches all but the last repeat the old marker; a record carries the
+ledger sequence that it is as of, so writing it again changes nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+import anyio
+
+from runtime.ledger.marked_view import MarkedView
+from runtime.ledger.partition_streams import Outgoing
+from runtime.ledger.subjects import record_key_subject
+from runtime.ledger.view_runner import ViewRunner
+
+_BATCH_BYTES_MAX = 1024 * 1024
+
+
+class RecordsView(ViewRunner):
+    """What the bucket lacks, and its way there. ``run`` must be running."""
+
+    def __init__(
+        self, mark: MarkedView, *, partition: int, interval_s: float, batch_messages_max: int
+    ) -> None:
+        """Follow from where ``mark`` is."""
+        super().__init__(mark, partition=partition)
+        self._interval_s = interval_s
+        self._batch_messages_max = batch_messages_max
+        self._lacking: dict[UUID, bytes] = {}
+        self._writing: dict[UUID, bytes] = {}
+        self._is_wanted = anyio.Event()
+
+    def follow(self, seq: int, records: Iterable[tuple[UUID, bytes]]) -> None:
+        """Take over what the ledger has stored at ``seq``."""
+        self._lacking.update(records)
+        self.followed(seq)
+
+    def recall(self, connection_id: UUID) -> bytes | None:
+        """Return a record that the bucket may lack, or None."""
+        return self._lacking.get(connection_id) or self._writing.get(connection_id)
+
+    async def checkpointed(self) -> None:
+        """Return when the bucket holds everything that was stored before the call."""
+        seq = self.followed_seq
+        if self.mark.through >= seq:
+            return
+        self._is_wanted.set()
+        await self.reached(seq)
+
+    async def pace(self) -> None:
+        """Wait for the next checkpoint, or for somebody who wants one now."""
+        if not self._is_wanted.is_set():
+            with anyio.move_on_after(self._interval_s):
+                await self._is_wanted.wait()
+        self._is_wanted = anyio.Event()
+
+    async def advance(self) -> None:
+        """Write one checkpoint, of the state as of the acknowledged group."""
+        through = self.followed_seq
+        # What a checkpoint that failed has left is older than what came since.
+        self._writing, self._lacking = {**self._writing, **self._lacking}, {}
+        batches = self._batches()
+        last = batches.pop() if batches else []
+        for batch in batches:
+            await self._write(batch, self.mark.through)
+        await self._write(last, through)
+        self._writing = {}
+
+    async def _write(self, messages: Sequence[Outgoing], through: int) -> None:
+        while not await self.mark.write(messages, max(through, self.mark.through)):
+            # An earlier batch has moved the marker; ours says more.
+            continue
+
+    def _batches(self) -> list[list[Outgoing]]:
+        """Return the records in batches that a server takes."""
+        batches: list[list[Outgoing]] = []
+        size_bytes = 0
+        for connection_id, record in self._writing.items():
+            is_full = bool(batches) and (
+                len(batches[-1]) >= self._batch_messages_max
+                or size_bytes + len(record) > _BATCH_BYTES_MAX
+            )
+            if not batches or is_full:
+                batches.append([])
+                size_bytes = 0
+            subject = record_key_subject(self.partition, str(connection_id))
+            batches[-1].append(Outgoing(subject, record))
+            size_bytes += len(record)
+        return batches

@@ -1,0 +1,25 @@
+"""What can become of a message or a request, as far as anybody knows."""
+
+
+class LinkError(Exception):
+    """A message or request failed; the text is a short cause in words of ours."""
+
+
+class NotSentError(LinkError):
+    """Nothing was sent, so nothing can have happened."""
+
+
+class TooLargeError(NotSentError):
+    """The message is over the server's limit, whoever sends it whenever."""
+
+
+class CannotConnectError(LinkError):
+    """No server let us in."""
+
+
+class NoRespondersError(LinkError):
+    """The server knew nobody to hand the request to, so nothing has happened."""
+
+
+class NoAnswerError(LinkError):
+    """It was sent and no answer came: what happened is not known."""

@@ -1,0 +1,172 @@
+"""While it is not known whether a group is stored: who is told what, and what is told after."""
+
+from uuid import UUID
+
+import anyio
+import pytest
+
+from actors.ports import PartitionLostError
+from actors.world import Limits
+from domain.commands import GetToken, Refresh
+from domain.connection import ProviderConnection
+from domain.result import Failure, FailureCode, Success
+from tests.fakes.commands import connect, connection_number, get, refresh
+from tests.fakes.stage import Sent, Stage
+from tests.fakes.token_scene import ID as TOKEN_ID
+from tests.fakes.token_scene import Scene
+
+_ID = connection_number(1)
+_OTHER = connection_number(2)
+_FAILED = ["token_refresh.attempted", "token_refresh.failed"]
+_DONE = ["token_refresh.attempted", "token_refresh.succeeded"]
+
+
+class _Held:
+    """Appends that are not answered until ``end``."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._ended = anyio.Event()
+        stage.ledger.before = self._hook
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def _hook(self, operation: str, _: UUID) -> object:
+        return self._ended.wait() if operation == "append" else None
+
+
+async def _connected(stage: Stage) -> None:
+    assert isinstance(await stage.ask(connect(_ID)), Success)
+    assert isinstance(await stage.ask(connect(_OTHER)), Success)
+
+
+async def test_a_caller_whose_time_is_up_is_told_so_and_the_truth_is_told_by_events() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await _connected(stage)
+        held = _Held(stage)
+        sent = stage.send(refresh(_ID), patience_s=0.8)
+        await sent.answered.wait()
+
+        assert sent.code is FailureCode.DATABASE_ERROR
+        assert stage.story_of(_ID)[2:] == []
+        held.end()
+        await stage.settled()
+
+    assert stage.stored(_ID).generation == 2
+    assert stage.story_of(_ID)[2:] == _DONE
+
+
+async def test_after_a_second_commands_are_refused_at_once_and_told_when_it_is_over() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await _connected(stage)
+        held = _Held(stage)
+        first = stage.send(refresh(_ID))
+        await anyio.sleep(0.9)
+        second = stage.send(refresh(_ID))
+        assert not second.replies
+        await anyio.sleep(0.3)
+
+        refused = [stage.send(refresh(one)) for one in (_ID, _OTHER, _ID)]
+
+        assert [one.code for one in refused] == [FailureCode.DATABASE_ERROR] * 3
+        held.end()
+        await stage.settled()
+        assert first.reply == second.reply == Success(None)
+        assert await stage.ask(refresh(_OTHER)) == Success(None)
+
+    assert stage.story_of(_ID)[2:] == [*_DONE, *_DONE, *_FAILED, *_FAILED]
+    assert stage.story_of(_OTHER)[2:] == [*_FAILED, *_DONE]
+    assert stage.stored(_ID).generation == 3
+
+
+async def test_the_events_of_refused_commands_are_bounded_and_the_others_counted() -> None:
+    stage = Stage(limits=Limits(refused_events_max=10))
+    async with stage.opened():
+        await _connected(stage)
+        held = _Held(stage)
+        stage.send(refresh(_ID))
+        await anyio.sleep(1.5)
+        for _ in range(50):
+            stage.send(refresh(_ID))
+        held.end()
+        await stage.settled()
+
+    assert stage.story_of(_ID)[2:] == [*_DONE, *(_FAILED * 5)]
+    assert stage.journal.counts["events_dropped"] == 90
+
+
+async def test_a_read_behind_what_is_not_acknowledged_is_answered_with_it() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await _connected(stage)
+        held = _Held(stage)
+        stage.send(refresh(_ID))
+        await anyio.sleep(0.1)
+        behind = stage.send(get(_ID))
+        at_once = stage.send(get(_OTHER))
+
+        assert not behind.replies
+        assert _generation(at_once) == 1
+        held.end()
+        await behind.answered.wait()
+        assert _generation(behind) == 2
+
+
+async def test_a_token_that_is_not_stored_is_shown_to_nobody() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=1000.0))
+        held = _Held(scene.stage)
+        again = scene.connect().credentials
+        scene.stage.send(Refresh(connection_id=TOKEN_ID, credentials=again))
+        await anyio.sleep(0.1)
+        asked = scene.stage.send(GetToken(connection_id=TOKEN_ID, min_ttl_s=0.0), patience_s=4.0)
+
+        assert not asked.replies
+        held.end()
+        await asked.answered.wait()
+
+
+async def test_a_full_ledger_refuses_new_commands_and_keeps_what_was_decided() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await _connected(stage)
+        stage.ledger.has_room = False
+        refused = await stage.ask(refresh(_ID))
+        read = await stage.ask(get(_ID))
+        stage.ledger.has_room = True
+
+        assert isinstance(refused, Failure)
+        assert refused.code is FailureCode.OVERLOADED
+        assert isinstance(read, Success)
+        assert await stage.ask(refresh(_ID)) == Success(None)
+        assert stage.story_of(_ID)[2:] == _DONE
+
+
+async def test_a_lost_partition_ends_the_directory_and_everybody_is_answered() -> None:
+    stage = Stage()
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await _lose(stage)
+
+    assert caught.group_contains(PartitionLostError)
+    assert [one.code for one in stage.sent[2:]] == [FailureCode.DATABASE_ERROR] * 3
+    assert stage.stored(_ID).generation == 1
+    late = stage.send(refresh(_ID))
+    assert late.code is FailureCode.SHUTTING_DOWN
+
+
+async def _lose(stage: Stage) -> None:
+    async with stage.opened():
+        await _connected(stage)
+        stage.ledger.is_lost = True
+        for _ in range(3):
+            stage.send(refresh(_ID))
+        await anyio.sleep(60.0)
+
+
+def _generation(sent: Sent) -> int:
+    assert isinstance(sent.reply, Success)
+    assert isinstance(sent.reply.value, ProviderConnection)
+    return sent.reply.value.generation

@@ -1,0 +1,102 @@
+"""A read carries the proof that it is fresh; and what was replaced does not linger."""
+
+from uuid import UUID
+
+import pytest
+
+from actors.ports import StoreUnavailableError
+from runtime.ledger.partition_streams import View
+from runtime.world import Uuid7Ids
+from tests.fakes.connections import active, pending
+from tests.fakes.faulty_streams import Fate
+from tests.fakes.ledger_worlds import (
+    LedgerWorld,
+    caught_up,
+    entry_of,
+    followed,
+    store,
+    store_refreshes,
+    taken,
+)
+
+ids = Uuid7Ids()
+
+
+async def generation_of(ledger: object, connection_id: UUID) -> int | None:
+    stored = await ledger.read(connection_id)  # type: ignore[attr-defined]
+    return stored.connection and stored.connection.generation
+
+
+async def test_what_nobody_ever_stored_reads_as_nothing(world: LedgerWorld) -> None:
+    ledger = await taken(world.streams())
+
+    assert await ledger.read(next(ids)) == (None, ())
+
+
+async def test_what_the_bucket_lacks_is_read_from_memory(world: LedgerWorld) -> None:
+    ledger, one = await taken(world.streams()), next(ids)
+    await store_refreshes(ledger, one, first=1, last=2)
+
+    assert await generation_of(ledger, one) == 2
+    assert ledger.recall(one) == (active(one, generation=2), ())
+
+
+async def test_a_stale_replica_is_asked_again_and_never_believed(world: LedgerWorld) -> None:
+    streams, one = world.streams(), next(ids)
+    ledger = await taken(streams)
+    async with followed(ledger):
+        await store_refreshes(ledger, one, first=1, last=3)
+        await caught_up(ledger)
+    streams.stale_reads = 2
+    assert await generation_of(ledger, one) == 3
+
+    streams.stale_reads = 1_000
+    with pytest.raises(StoreUnavailableError, match="not fresh"):
+        await ledger.read(one)
+
+
+async def test_a_checkpoint_that_was_applied_unheard_is_read_all_the_same(
+    world: LedgerWorld,
+) -> None:
+    streams, one = world.streams(), next(ids)
+    ledger = await taken(streams)
+    await store_refreshes(ledger, one, first=1, last=3)
+    streams.view_fates[View.RECORDS].append(Fate.ANSWER_LOST)
+    async with followed(ledger):
+        await caught_up(ledger)
+
+        assert ledger.recall(one) is None
+        assert await generation_of(ledger, one) == 3
+
+
+async def test_a_replaced_secret_is_in_no_message_once_the_views_have_caught_up(
+    world: LedgerWorld,
+) -> None:
+    ledger, one, other = await taken(world.streams()), next(ids), next(ids)
+    async with followed(ledger):
+        await store_refreshes(ledger, one, first=1, last=5)
+        await store_refreshes(ledger, other, first=7, last=7)
+        await store(ledger, entry_of(pending(other)))
+        assert any(b"000003" in data for data in await world.messages())
+        await caught_up(ledger)
+        await ledger.trim()
+
+        messages = await world.messages()
+
+    assert not any(b"00000%d" % gone in data for data in messages for gone in (1, 2, 3, 4, 7))
+    assert any(b"000005" in data for data in messages)
+    assert await generation_of(ledger, one) == 5
+
+
+async def test_a_trim_takes_nothing_that_a_view_lacks(world: LedgerWorld) -> None:
+    streams, one = world.streams(), next(ids)
+    ledger = await taken(streams)
+    await store_refreshes(ledger, one, first=1, last=3)
+    await ledger.records.advance()
+    await ledger.trim()
+
+    second = await taken(world.streams(), daemon="d-2")
+    async with followed(second):
+        await caught_up(second)
+
+    assert len(await world.events(one)) == 6

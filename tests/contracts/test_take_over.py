@@ -1,0 +1,117 @@
+"""Taking a partition: read to the end, build what the views lack, claim; and what is refused."""
+
+import anyio
+import pytest
+
+from actors.ports import PartitionLostError
+from runtime.ledger.groups import Kind, decode_group
+from runtime.ledger.streams import StreamsError
+from runtime.world import Uuid7Ids
+from tests.fakes.connections import active
+from tests.fakes.ledger_worlds import (
+    LedgerWorld,
+    MemoryWorld,
+    caught_up,
+    followed,
+    store_refreshes,
+    taken,
+)
+
+ids = Uuid7Ids()
+
+
+async def test_a_claim_is_a_message_that_names_the_daemon(world: LedgerWorld) -> None:
+    await taken(world.streams(), daemon="d-7")
+
+    (claim,) = [decode_group(found.data) async for found in world.streams().tail(1)]
+    assert (claim.kind, claim.daemon, claim.entries) == (Kind.CLAIM, "d-7", ())
+
+
+async def test_what_the_former_owner_acknowledged_is_known_at_once(world: LedgerWorld) -> None:
+    one = next(ids)
+    await store_refreshes(await taken(world.streams()), one, first=1, last=4)
+
+    second = await taken(world.streams(), daemon="d-2")
+
+    assert second.recall(one) == (active(one, generation=4), ())
+
+
+async def test_the_former_owner_is_refused_from_the_claim_on(world: LedgerWorld) -> None:
+    one = next(ids)
+    first = await taken(world.streams())
+    await taken(world.streams(), daemon="d-2")
+
+    with pytest.raises(PartitionLostError):
+        await store_refreshes(first, one, first=1, last=1)
+
+
+async def test_of_two_who_claim_at_once_one_owns_it_in_the_end(world: LedgerWorld) -> None:
+    ledgers = []
+
+    async def take(daemon: str) -> None:
+        ledgers.append(await taken(world.streams(), daemon=daemon))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(4):
+            tasks.start_soon(take, f"d-{number}")
+
+    lost = 0
+    for ledger in ledgers:
+        try:
+            await store_refreshes(ledger, next(ids), first=1, last=1)
+        except PartitionLostError:
+            lost += 1
+    assert lost == 3
+
+
+async def test_events_keep_the_source_that_decided_them(world: LedgerWorld) -> None:
+    one = next(ids)
+    await store_refreshes(await taken(world.streams(), daemon="d-1"), one, first=1, last=1)
+    second = await taken(world.streams(), daemon="d-2")
+    async with followed(second):
+        await caught_up(second)
+
+    assert {event["source"] for event in await world.events(one)} == {"/refreshd/d-1"}
+
+
+async def test_a_trimmed_ledger_goes_on_counting(world: LedgerWorld) -> None:
+    one = next(ids)
+    ledger = await taken(world.streams())
+    async with followed(ledger):
+        await store_refreshes(ledger, one, first=1, last=3)
+        await caught_up(ledger)
+        await ledger.trim()
+
+    second = await taken(world.streams(), daemon="d-2")
+
+    assert second.writer.last_seq == ledger.writer.last_seq + 1
+    stored = await second.read(one)
+    assert stored.connection == active(one, generation=3)
+
+
+async def test_a_ledger_that_lost_what_a_view_lacks_is_refused_with_both_named(
+    world: LedgerWorld,
+) -> None:
+    ledger = await taken(world.streams())
+    await store_refreshes(ledger, next(ids), first=1, last=3)
+    await world.streams().trim(3)
+
+    with pytest.raises(StreamsError, match="complete through 0, but its ledger holds 4 to 5"):
+        await taken(world.streams(), daemon="d-2")
+
+
+async def test_a_group_of_a_later_version_is_refused() -> None:
+    world = MemoryWorld()
+    await world.kept.append(b"\x81\xa1v\x63", expected_seq=0)
+
+    with pytest.raises(StreamsError, match="schema 99"):
+        await taken(world.streams())
+
+
+async def test_what_is_no_group_is_refused_and_not_quoted() -> None:
+    world = MemoryWorld()
+    await world.kept.append(b"secret", expected_seq=0)
+
+    with pytest.raises(StreamsError) as refused:
+        await taken(world.streams())
+    assert "secret" not in str(refused.value)

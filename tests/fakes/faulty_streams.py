@@ -1,0 +1,120 @@
+"""A partition's streams, in memory or real, that lose what they are told to lose."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from enum import Enum, auto
+from typing import TypeVar
+from uuid import UUID
+
+import anyio
+
+from runtime.ledger.partition_streams import Found, Outgoing, PartitionStreams, Read, View
+from runtime.nats.errors import NoAnswerError, NoRespondersError, NotSentError
+from tests.fakes.memory_streams import refusal
+
+ANOTHER_IN_FLIGHT = 10164
+STORAGE_FULL = 10077
+T = TypeVar("T")
+
+
+class Fate(Enum):
+    """What becomes of one write."""
+
+    PASSES = auto()
+    ANSWER_LOST = auto()
+    """It is done; nobody hears of it."""
+    REQUEST_LOST = auto()
+    """It is not done, and nobody knows."""
+    NOT_SENT = auto()
+    NO_RESPONDERS = auto()
+    REFUSED_IN_FLIGHT = auto()
+    """Error 10164, which a server only gives with replicas (NATS.md 2.4)."""
+    REFUSED = auto()
+    """Any other JetStream error, such as a full disk's."""
+
+
+class FaultyStreams:
+    """Writes meet the planned fates, in order, and pass when no more are planned."""
+
+    def __init__(self, streams: PartitionStreams, *, partition: int = 0) -> None:
+        """Fail nothing yet."""
+        self.partition = partition
+        self.streams = streams
+        self.append_fates: deque[Fate] = deque()
+        self.view_fates: dict[View, deque[Fate]] = {View.RECORDS: deque(), View.EVENTS: deque()}
+        self.lasting: dict[View, Fate] = {}
+        """What becomes of a view's batch when no more fates are planned."""
+        self.release: anyio.Event | None = None
+        """While there is one, appends are held back until it is set."""
+        self.appended: list[bytes] = []
+        """Every copy of an append, whatever became of it."""
+        self.stale_reads = 0
+        """So many reads come from a replica that has not heard of anything."""
+        self.before_append: Callable[[], Awaitable[object]] | None = None
+
+    async def append(self, data: bytes, *, expected_seq: int) -> int:
+        """See ``PartitionStreams``."""
+        self.appended.append(data)
+        if self.release is not None:
+            await self.release.wait()
+        if self.before_append is not None:
+            before, self.before_append = self.before_append, None
+            await before()
+        fate = self.append_fates.popleft() if self.append_fates else Fate.PASSES
+        return await _met(fate, lambda: self.streams.append(data, expected_seq=expected_seq))
+
+    async def write(
+        self, view: View, messages: Sequence[Outgoing], marker: bytes, *, expected_seq: int
+    ) -> int:
+        """See ``PartitionStreams``."""
+        fates = self.view_fates[view]
+        fate = fates.popleft() if fates else self.lasting.get(view, Fate.PASSES)
+        return await _met(
+            fate, lambda: self.streams.write(view, messages, marker, expected_seq=expected_seq)
+        )
+
+    async def read(self, connection_id: UUID, *, timeout_s: float) -> Read:
+        """See ``PartitionStreams``."""
+        if self.stale_reads:
+            self.stale_reads -= 1
+            return Read(1, None)
+        return await self.streams.read(connection_id, timeout_s=timeout_s)
+
+    async def group_at(self, seq: int) -> bytes | None:
+        """See ``PartitionStreams``."""
+        return await self.streams.group_at(seq)
+
+    async def bounds(self) -> tuple[int, int]:
+        """See ``PartitionStreams``."""
+        return await self.streams.bounds()
+
+    def tail(self, start_seq: int) -> AsyncIterator[Found]:
+        """See ``PartitionStreams``."""
+        return self.streams.tail(start_seq)
+
+    async def trim(self, through_seq: int) -> None:
+        """See ``PartitionStreams``."""
+        await self.streams.trim(through_seq)
+
+    async def marker(self, view: View) -> Found | None:
+        """See ``PartitionStreams``."""
+        return await self.streams.marker(view)
+
+
+async def _met(fate: Fate, act: Callable[[], Awaitable[T]]) -> T:
+    match fate:
+        case Fate.NOT_SENT:
+            raise NotSentError("not connected")
+        case Fate.NO_RESPONDERS:
+            raise NoRespondersError("no responders")
+        case Fate.REQUEST_LOST:
+            raise NoAnswerError("no answer in time")
+        case Fate.REFUSED_IN_FLIGHT:
+            raise refusal(ANOTHER_IN_FLIGHT)
+        case Fate.REFUSED:
+            raise refusal(STORAGE_FULL)
+        case Fate.PASSES | Fate.ANSWER_LOST:
+            done = await act()
+    if fate is Fate.ANSWER_LOST:
+        raise NoAnswerError("connection lost")
+    return done

@@ -1,0 +1,105 @@
+"""A partition's streams in memory, as a server keeps them: for the ledger's contract suite."""
+
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
+
+import anyio.lowlevel
+
+from runtime.ledger.partition_streams import Found, Outgoing, Read, View
+from runtime.ledger.subjects import record_key_subject
+from runtime.nats.jetstream_api import ApiErrorBody, JetStreamError
+
+WRONG_SEQUENCE = 10071
+DUPLICATE_IN_BATCH = 10201
+
+
+def refusal(err_code: int) -> JetStreamError:
+    """Return the error by which JetStream refuses a message."""
+    return JetStreamError(ApiErrorBody(code=400, err_code=err_code, description="for a test"))
+
+
+class MemoryStreams:
+    """Implements ``runtime.ledger.partition_streams.PartitionStreams``; any number may use it."""
+
+    def __init__(self, partition: int = 0) -> None:
+        """Start with empty streams."""
+        self._partition = partition
+        self._groups: dict[int, bytes] = {}
+        self._last_seq = 0
+        self._view_seq = {View.RECORDS: 0, View.EVENTS: 0}
+        self._markers: dict[View, Found] = {}
+        self.records: dict[str, Found] = {}
+        """The bucket, by subject."""
+        self.events: list[Outgoing] = []
+        self.known_ids: set[str] = set()
+        """The message ids within the duplicate window."""
+
+    async def append(self, data: bytes, *, expected_seq: int) -> int:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        if expected_seq != self._last_seq:
+            raise refusal(WRONG_SEQUENCE)
+        self._last_seq += 1
+        self._groups[self._last_seq] = data
+        return self._last_seq
+
+    async def group_at(self, seq: int) -> bytes | None:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        return self._groups.get(seq)
+
+    async def bounds(self) -> tuple[int, int]:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        return min(self._groups, default=self._last_seq + 1), self._last_seq
+
+    async def tail(self, start_seq: int) -> AsyncIterator[Found]:
+        """See ``PartitionStreams``."""
+        for seq, data in sorted(self._groups.items()):
+            await anyio.lowlevel.checkpoint()
+            if seq >= start_seq:
+                yield Found(seq, data)
+
+    async def trim(self, through_seq: int) -> None:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        self._groups = {seq: data for seq, data in self._groups.items() if seq > through_seq}
+
+    async def marker(self, view: View) -> Found | None:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        return self._markers.get(view)
+
+    async def write(
+        self, view: View, messages: Sequence[Outgoing], marker: bytes, *, expected_seq: int
+    ) -> int:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        found = self._markers.get(view)
+        if expected_seq != (0 if found is None else found.seq):
+            raise refusal(WRONG_SEQUENCE)
+        ids = {line for message in messages for line in message.header_lines.split("\r\n")[:1]}
+        ids -= {""}
+        if ids & self.known_ids:
+            raise refusal(DUPLICATE_IN_BATCH)
+        self.known_ids |= ids
+        for message in messages:
+            self._view_seq[view] += 1
+            if view is View.EVENTS:
+                self.events.append(message)
+            else:
+                self.records[message.subject] = Found(self._view_seq[view], message.body)
+        self._view_seq[view] += 1
+        self._markers[view] = Found(self._view_seq[view], marker)
+        return self._view_seq[view]
+
+    async def read(self, connection_id: UUID, *, timeout_s: float) -> Read:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        marker = self._markers.get(View.RECORDS)
+        record = self.records.get(record_key_subject(self._partition, str(connection_id)))
+        return Read(0 if marker is None else marker.seq, record and record.data)
+
+    def forget_marker(self, view: View) -> None:
+        """Let a marker age out of its stream."""
+        self._markers.pop(view, None)

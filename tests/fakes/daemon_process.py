@@ -58,6 +58,14 @@ class DaemonProcess:
             await self._reading
         return code
 
+    async def stop_by_itself(self) -> int:
+        """Return the exit code of a daemon that ends without being told to."""
+        async with asyncio.timeout(30):
+            code = await self.process.wait()
+        if self._reading is not None:
+            await self._reading
+        return code
+
     async def _read_on(self) -> None:
         assert self.process.stderr is not None
         async for line in self.process.stderr:

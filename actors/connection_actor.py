@@ -180,7 +180,7 @@ class ConnectionActor:
             self._entry = None
         if self._flight is not None:
             self._flight.wake()
-        if not self.is_busy:
+        if self.connection is None:
             self._house.rested(self)
 
     def crashed(self, error: Exception) -> None:

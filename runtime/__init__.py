@@ -4,5 +4,5 @@ Each kind of work has a room, whose ``__init__`` states its law; import-linter h
 On the doorstep lie ``daemon`` (the composition root), ``config``, ``world`` and ``logs`` alone.
 """
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 """The version of the daemon, of its service endpoints and of its packages (SemVer 2)."""

@@ -5,9 +5,14 @@ from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
+import msgspec
+from uuid_utils import uuid7
 
 from runtime.logs import log
+
+_uuid = msgspec.msgpack.Decoder(UUID)
+_SIXTEEN_BYTES = b"\xc4\x10"
+"""What MessagePack puts before them; its decoder makes a UUID of bytes faster than UUID does."""
 
 
 class SystemClock:
@@ -27,7 +32,7 @@ class Uuid7Ids:
 
     def __next__(self) -> UUID:
         """Return a fresh UUIDv7 (RFC 9562 section 5.7)."""
-        return uuid7()
+        return _uuid.decode(_SIXTEEN_BYTES + uuid7().bytes)
 
 
 class LoggingJournal:

@@ -85,7 +85,7 @@ class EventsView(ViewRunner):
         Raises:
             LinkError, JetStreamError, ReplacedError: It could not be written.
         """
-        if not self.lag and anyio.current_time() - self._marked_s >= age_s:
+        if anyio.current_time() - self._marked_s >= age_s:
             await self.mark.write((), self.mark.through)
             self._marked_s = anyio.current_time()
 

@@ -19,9 +19,9 @@ class LedgerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How large a group may grow. The server's ``max_payload`` must hold it."""
     checkpoint_s: Seconds = 1.0
     """How long the records view gathers before it writes a checkpoint."""
-    events_gather_s: Seconds = 0.05
+    events_gather_s: Seconds = 0.1
     """How long events gather between two batches, unless they fill one before."""
-    batch_messages_max: Annotated[int, Meta(ge=1, le=999)] = 500
+    batch_messages_max: Annotated[int, Meta(ge=1, le=999)] = 900
     """How many messages a batch of a view holds, besides its marker."""
     unsettled_bytes_max: Count = 128 * 1024 * 1024
     """What may be stored and not yet in every view, a daemon; beyond it ``OVERLOADED``."""

@@ -15,6 +15,7 @@ from runtime.ledger.events_view import EventsView
 from runtime.ledger.groups import Group, Owner, encode_entry, encode_group
 from runtime.ledger.log_writer import LogWriter
 from runtime.ledger.partition_streams import PartitionStreams
+from runtime.ledger.records_view import Record as Changed
 from runtime.ledger.records_view import RecordsView
 from runtime.ledger.room import Room
 from runtime.logs import log
@@ -71,7 +72,7 @@ class PartitionLedger:
     @property
     def has_room(self) -> bool:
         """See ``Ledger.has_room``."""
-        return self._room.is_left
+        return self._room.bytes < self._room.bytes_max
 
     @property
     def settled_seq(self) -> int:
@@ -108,13 +109,15 @@ class PartitionLedger:
         data = encode_group(self._owner, self._groups, [one.encoded for one in group])
         seq = await self.writer.append(data)
         events = [event for one in group for event in one.events]
-        changed = [(one.connection_id, one.record) for one in group if one.record is not None]
+        changed = [
+            Changed(one.connection_id, one.record) for one in group if one.record is not None
+        ]
         self._follow(seq, changed, events, daemon=self._owner.daemon, size_bytes=len(data))
 
     def replay(self, seq: int, group: Group, *, size_bytes: int) -> None:
         """Take over what an earlier owner has stored, as far as a view lacks it."""
         events = [event for one in group.entries for event in one.events]
-        changed = [(one.connection_id, one.record) for one in group.entries if one.record]
+        changed = [Changed(one.connection_id, one.record) for one in group.entries if one.record]
         self._follow(seq, changed, events, daemon=group.daemon, size_bytes=size_bytes)
 
     def recall(self, connection_id: UUID) -> Stored | None:
@@ -163,7 +166,7 @@ class PartitionLedger:
     def _follow(
         self,
         seq: int,
-        changed: Sequence[tuple[UUID, bytes]],
+        changed: Sequence[Changed],
         events: Sequence[Event],
         *,
         daemon: str,

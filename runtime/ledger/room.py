@@ -8,8 +8,3 @@ class Room:
         """Start with nothing held."""
         self.bytes_max = bytes_max
         self.bytes = 0
-
-    @property
-    def is_left(self) -> bool:
-        """Whether new commands may be decided."""
-        return self.bytes < self.bytes_max

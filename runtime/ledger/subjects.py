@@ -1,6 +1,7 @@
 """The names of streams, buckets, records, markers and events, built in one place."""
 
 import zlib
+from functools import cache
 from uuid import UUID
 
 import msgspec
@@ -58,11 +59,16 @@ def uuid_text(one: UUID) -> str:
     return _encoder.encode(one)[1:-1].decode()
 
 
+@cache
+def _step(event_type: type[Event]) -> str:
+    return f"{event_type.workflow.value}.{event_type.outcome.value}"
+
+
 def event_subject(prefix: str, event: Event) -> str:
     """Return the subject of an event (DESIGN.md section 4)."""
     return (
         f"{prefix}.event.{event.provider_slug}.{uuid_text(event.connection_id)}"
-        f".{event.workflow.value}.{event.outcome.value}"
+        f".{_step(type(event))}"
     )
 
 

@@ -20,7 +20,7 @@ _ON_BOTH_BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"]
 
 def _resident(stage: Stage) -> set[int]:
     """Return the numbers of the actors in memory."""
-    return {n for n in range(100) if connection_number(n) in stage.directory._actors}
+    return {n for n in range(100) if connection_number(n).int in stage.directory._actors}
 
 
 def _for_ever(*operations: str, connection_id: UUID | None = None) -> Callable[[str, UUID], object]:

@@ -6,6 +6,7 @@ import random
 import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import nats.errors
@@ -22,6 +23,8 @@ from tests.fakes.daemon_process import (
 )
 from tests.fakes.eventually import eventually
 
+# nats-py leaves a socket to the collector where it is closed while it connects again.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CONNECTIONS = 40
 CALLERS = 32
 ROUNDS = 3
@@ -39,8 +42,8 @@ class Books:
     async def prepare(self, caller: PlainCaller) -> None:
         self.ids = [await caller.connect() for _ in range(CONNECTIONS)]
 
-    async def refresh(self, caller: PlainCaller) -> bool:
-        """Refresh one connection at random; say whether somebody answered."""
+    async def refresh(self, caller: PlainCaller) -> None:
+        """Refresh one connection at random, and note what was acknowledged."""
         connection_id = random.choice(self.ids)
         self.sent += 1
         try:
@@ -56,8 +59,7 @@ class Books:
 
         async def call_on() -> None:
             while self.acknowledged.total() < wanted:
-                if not await self.refresh(caller):
-                    return
+                await self.refresh(caller)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(CALLERS):
@@ -91,8 +93,7 @@ async def busy(books: Books, caller: PlainCaller):
         yield
     finally:
         loading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await loading
+        await asyncio.wait({loading})
 
 
 async def grown(books: Books, refreshes: int) -> None:
@@ -179,26 +180,25 @@ async def test_a_connect_without_an_id_is_one_connection_however_often_it_is_sen
     }
     headers = {"Nats-Msg-Id": "sign-up of somebody"}
     answers: list[Answer] = []
+    others: set[str] = set()
+    listed: list[dict[str, Any]] = []
+    story: list[dict[str, Any]] = []
     for _ in range(2):
         async with daemon_process(tmp_path) as daemon, plain_caller(**daemon.context) as caller:
             answers += await asyncio.gather(
                 *(caller.ask("connect", body, headers=headers) for _ in range(3))
             )
-            other = await caller.ask("connect", body | {"user_id": str(uuid4())}, headers=headers)
-            listed = await caller.ask("connections.list", {"user_id": user_id})
-            stories = await caller.stories()
+            others.add(await caller.connect(connection_id=None))
+            connection_id = answers[0].body["ok"]["connection_id"]
+            answer = await caller.ask("connections.list", {"user_id": user_id})
+            listed = answer.body["ok"]["connections"]
+            story = (await caller.stories())[connection_id]
             await daemon.stop(signal.SIGKILL)
 
-    assert len({json_of(answer) for answer in answers}) == 1
-    (connection,) = listed.body["ok"]["connections"]
-    assert answers[0].body == {"ok": {"connection_id": connection["id"]}}
-    assert len(stories[connection["id"]]) == 2
-    assert other.code == "ok"
-    assert other.body != answers[0].body
-
-
-def json_of(answer: Answer) -> str:
-    return str(answer.body)
+    assert all(answer.body == answers[0].body for answer in answers)
+    assert [{"connection_id": one["id"]} for one in listed] == [answers[0].body["ok"]]
+    assert len(story) == 2
+    assert len(others) == 2
 
 
 async def test_a_daemon_whose_partition_is_taken_ends_and_nothing_acknowledged_is_lost(

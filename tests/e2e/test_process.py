@@ -54,7 +54,7 @@ async def test_a_signal_drains_fifty_requests_in_flight_and_ends_all(
 
     async with daemon_process(tmp_path) as again, plain_caller(**again.context) as caller:
         assert [(await caller.get(i))["generation"] for i in ids] == [6] * 10
-        assert again.said[-1].endswith("connections=10 version=0.1.0")
+        assert again.said[-1].endswith("connections=10 version=0.2.0")
 
 
 async def test_a_killed_daemon_takes_its_server_along_and_loses_nothing_acknowledged(

@@ -123,7 +123,10 @@ class ConnectionActor:
             self._wait_for_record(envelope)
             return
         command, answers = envelope.command, self._newest.answers
-        if isinstance(command, GetToken):
+        is_read = isinstance(command, GetToken | Get)
+        if is_read and self._entry is not None and self.partition.is_unclear:
+            envelope.answer(database_error(UNCLEAR))
+        elif isinstance(command, GetToken):
             self._take_token(envelope, command)
         elif isinstance(command, Get):
             self._take_read(envelope, command)

@@ -1,5 +1,6 @@
 """What one connection adds to the ledger, and who is answered when it is stored."""
 
+import math
 from typing import Protocol
 from uuid import UUID
 
@@ -70,8 +71,10 @@ class Entry:
         self.refuse(failure)
         self.maker.settled(self)
 
-    def refuse(self, failure: Failure, *, due_s: float | None = None) -> None:
-        """Answer with ``failure`` those whose time is up at ``due_s``, or all of them."""
-        for envelope, _ in self.replies:
-            if due_s is None or envelope.due_s <= due_s:
+    def refuse(self, failure: Failure, *, due_s: float = math.inf) -> None:
+        """Answer with ``failure`` those whose time is up at ``due_s``, and forget them."""
+        late = [envelope for envelope, _ in self.replies if envelope.due_s <= due_s]
+        if late:
+            self.replies = [one for one in self.replies if one[0].due_s > due_s]
+            for envelope in late:
                 envelope.answer(failure)

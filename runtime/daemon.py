@@ -265,10 +265,7 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
                 f"{config.keys.file or data_dir / KEYRING_FILE}: key {streams.keyring_id!r} is not "
                 "in it, but what is stored was begun with that: another daemon's keyring?"
             )
-        ledgers = Ledgers(
-            link, daemon=daemon_id, prefix=config.service.prefix, limits=config.state.limits
-        )
-        await ledgers.open(streams.partitions)
+        ledgers = await _taken_ledgers(link, config, streams, daemon_id)
         endpoint = await stack.enter_async_context(
             HttpTokenEndpoint(profiles.secrets, now=SystemClock().now)
         )
@@ -320,6 +317,21 @@ async def serve(
             watching.result()
         log.info("draining")
     log.info("stopped")
+
+
+async def _taken_ledgers(
+    link: NatsLink, config: Config, streams: Streams, daemon_id: str
+) -> Ledgers:
+    """Return the ledgers of all partitions, claimed; see ``Ledgers.open`` for what it raises."""
+    ledgers = Ledgers(
+        link,
+        daemon=daemon_id,
+        prefix=config.service.prefix,
+        limits=config.state.limits,
+        record_bytes_max=streams.record_bytes_max,
+    )
+    await ledgers.open(streams.partitions)
+    return ledgers
 
 
 def _first(group: BaseExceptionGroup[PartitionLostError]) -> BaseException:

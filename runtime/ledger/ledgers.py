@@ -28,8 +28,17 @@ _NANOSECONDS = 1_000_000_000
 class Ledgers:
     """Every partition's ledger. ``open`` takes them; ``run`` must be running."""
 
-    def __init__(self, link: NatsLink, *, daemon: str, prefix: str, limits: LedgerLimits) -> None:
+    def __init__(
+        self,
+        link: NatsLink,
+        *,
+        daemon: str,
+        prefix: str,
+        limits: LedgerLimits,
+        record_bytes_max: int,
+    ) -> None:
         """Own nothing yet."""
+        self._record_bytes_max = record_bytes_max
         self._link = link
         self._daemon = daemon
         self._prefix = prefix
@@ -60,6 +69,7 @@ class Ledgers:
                     owner=Owner(os.urandom(16), self._daemon),
                     prefix=self._prefix,
                     limits=limits,
+                    record_bytes_max=self._record_bytes_max,
                     room=self.room,
                 )
         except (LinkError, JetStreamError) as error:

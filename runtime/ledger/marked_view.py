@@ -11,6 +11,7 @@ import msgspec
 
 from runtime.ledger.groups import Owner
 from runtime.ledger.partition_streams import Found, Outgoing, PartitionStreams, View
+from runtime.logs import log
 from runtime.nats.jetstream_api import JetStreamError
 
 SCHEMA_VERSION = 1
@@ -18,6 +19,10 @@ SCHEMA_VERSION = 1
 
 class MarkerError(Exception):
     """A marker is not one that this version can trust."""
+
+
+class NewerMarkerError(MarkerError):
+    """A marker is of a later version's."""
 
 
 class ReplacedError(Exception):
@@ -34,7 +39,12 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
     """Who wrote it."""
 
 
+class _Version(msgspec.Struct):
+    v: int
+
+
 _decoder = msgspec.msgpack.Decoder(Marker)
+_version_decoder = msgspec.msgpack.Decoder(_Version)
 
 
 class MarkedView:
@@ -97,16 +107,27 @@ class MarkedView:
         """Read the marker again after a refusal."""
         assert self._owner is not None
         found = await self._streams.marker(self.view)
-        if found is not None:
-            marker = _decoded(found)
-            if marker.claim != self._owner.claim and marker.through > self._claim_seq:
-                raise ReplacedError(f"the {self.view} view has a later owner")
+        try:
+            marker = None if found is None or not found.data else _decoded(found)
+        except NewerMarkerError as error:
+            raise ReplacedError(str(error)) from None
+        except MarkerError:
+            # Somebody has written over it by hand; how far the view is we know ourselves.
+            marker = None
+        if marker is None:
+            self.seq, self.is_marked = 0 if found is None else found.seq, False
+            log.error("marker_lost", view=self.view)
+            return
+        assert found is not None
+        if marker.claim != self._owner.claim and marker.through > self._claim_seq:
+            raise ReplacedError(f"the {self.view} view has a later owner")
         self._adopt(found)
 
     def _adopt(self, found: Found | None) -> None:
         """Take over what the stream says. A marker that aged out takes nothing back."""
-        if found is None:
-            self.seq, self.is_marked = 0, False
+        if found is None or not found.data:
+            # One without data is what is left where an operator deleted it.
+            self.seq, self.is_marked = 0 if found is None else found.seq, False
             return
         self.seq, self.is_marked = found.seq, True
         self.through = max(self.through, _decoded(found).through)
@@ -114,9 +135,9 @@ class MarkedView:
 
 def _decoded(found: Found) -> Marker:
     try:
-        marker = _decoder.decode(found.data)
+        version = _version_decoder.decode(found.data).v
+        if version > SCHEMA_VERSION:
+            raise NewerMarkerError(f"a view's marker has schema {version}")
+        return _decoder.decode(found.data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise MarkerError("a view's marker is not one of ours") from None
-    if marker.v > SCHEMA_VERSION:
-        raise MarkerError(f"a view's marker has schema {marker.v}")
-    return marker

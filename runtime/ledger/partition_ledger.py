@@ -29,6 +29,10 @@ _EVENT_BYTES = 600
 """What an event takes in memory besides its group's bytes, about."""
 
 
+class RecordTooLargeError(Exception):
+    """A record is over ``record_bytes_max``."""
+
+
 class Added(NamedTuple):
     """One entry of the group that is being made."""
 
@@ -51,6 +55,7 @@ class PartitionLedger:
         events: EventsView,
         room: Room,
         group_bytes_max: int,
+        record_bytes_max: int,
         read_timeout_s: float,
     ) -> None:
         """Own a partition that ``runtime.ledger.take_over`` has claimed."""
@@ -61,6 +66,7 @@ class PartitionLedger:
         self._owner = owner
         self._room = room
         self._group_bytes_max = group_bytes_max
+        self._record_bytes_max = record_bytes_max
         self._read_timeout_s = read_timeout_s
         self._adding: list[Added] = []
         self._adding_bytes = self._adding_events = self._groups = 0
@@ -80,7 +86,11 @@ class PartitionLedger:
         return min(self.records.mark.through, self.events.mark.through)
 
     def add(self, entry: Entry) -> bool:
-        """See ``Ledger.add``."""
+        """See ``Ledger.add``.
+
+        Raises:
+            RecordTooLargeError: The bucket could never hold it, and would hold all others up.
+        """
         record = None
         if entry.connection is not None:
             record = encode_record(
@@ -90,6 +100,8 @@ class PartitionLedger:
                     answers=entry.answers,
                 )
             )
+            if len(record) > self._record_bytes_max:
+                raise RecordTooLargeError
         encoded = encode_entry(entry.connection_id, record, entry.events)
         if self._adding and (
             self._adding_bytes + len(encoded) > self._group_bytes_max

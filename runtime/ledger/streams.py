@@ -54,6 +54,8 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PARTITIONS_DEFAULT = 4
+_HEADERS_BYTES_MAX = 512
+"""What a batch puts before a record."""
 GROUP_SLACK_BYTES = 320 * 1024
 """What a group may hold besides one record: the events of one connection's burst."""
 
@@ -64,6 +66,8 @@ class Streams(msgspec.Struct, frozen=True):
     partitions: int
     connections: int
     """How many records were found, disconnected ones included."""
+    record_bytes_max: int
+    """How large a record every bucket takes."""
     keyring_id: str | None = None
     """The key that sealed the first record; whoever has it has this state's keyring."""
 
@@ -112,6 +116,7 @@ async def ensure_streams(
     return Streams(
         partitions,
         sum(_connections(bucket) for bucket in buckets),
+        min(_room_of(bucket, link.max_payload) for bucket in buckets) - _HEADERS_BYTES_MAX,
         _metadata(buckets[0], KEYRING_METADATA),
     )
 
@@ -204,6 +209,13 @@ def _obey(info: StreamInfo, laws: Mapping[str, tuple[object, str]]) -> None:
 
 
 _ADDED_SINCE_0_1 = ("allow_atomic", "allow_direct", "allow_rollup_hdrs", "subjects")
+
+
+def _room_of(bucket: StreamInfo, max_payload: int) -> int:
+    """Return how large a message a bucket takes, with its headers, and so does a group."""
+    limit = _number(bucket.config, "max_msg_size")
+    room = max_payload - GROUP_SLACK_BYTES
+    return min(limit, room) if limit > 0 else room
 
 
 def _connections(bucket: StreamInfo) -> int:

@@ -44,6 +44,7 @@ async def take_over(
     owner: Owner,
     prefix: str,
     limits: LedgerLimits,
+    record_bytes_max: int,
     room: Room,
 ) -> PartitionLedger:
     """Return the partition's ledger, owned by ``owner``.
@@ -83,6 +84,7 @@ async def take_over(
         ),
         room=room,
         group_bytes_max=limits.group_bytes_max,
+        record_bytes_max=record_bytes_max,
         read_timeout_s=limits.read_timeout_s,
     )
     for mark in (records_mark, events_mark):

@@ -54,16 +54,19 @@ async def read_stream(
     consumer = await create_reading_consumer(
         link, stream, start_seq=start_seq, filter_subject=filter_subject
     )
-    left = consumer.num_pending
+    is_over = not consumer.num_pending
     inbox = link.client.new_inbox()
     subscription = await link.client.subscribe(inbox)
     try:
-        while left > 0 or follow:
+        while not is_over or follow:
             await _pull(link, stream, consumer.name, inbox, wait_s=wait_s)
             async for message in _batch(subscription, wait_s=wait_s):
-                left -= 1
-                yield StreamMessage(_sequence(message), message.subject, message.data)
-                if left <= 0 and not follow:
+                sequence, pending = _place(message)
+                yield StreamMessage(sequence, message.subject, message.data)
+                # Counting those that were there at first would stop too early: a message that is
+                # written anew meanwhile comes again, and another one would be left out for it.
+                is_over = not pending
+                if is_over and not follow:
                     return
     finally:
         # It would go away by itself, but one listing makes several and listings come in crowds.
@@ -112,11 +115,13 @@ async def _batch(subscription: Subscription, *, wait_s: float) -> AsyncIterator[
         yield message
 
 
-def _sequence(message: Msg) -> int:
-    """Return the stream sequence from the acknowledgement subject of a delivered message.
+def _place(message: Msg) -> tuple[int, int]:
+    """Return a delivered message's stream sequence, and how many are still to come.
 
-    Source: ADR-15; ``$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>...``, and two more
-    tokens (domain, account) before the stream in the newer form.
+    Source: ADR-15; ``$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.
+    <pending>`` is its acknowledgement subject, with two more tokens (domain, account) before the
+    stream and one at the end in the newer form.
     """
     tokens = message.reply.split(".")
-    return int(tokens[_SEQUENCE_TOKEN if len(tokens) == _TOKENS else _SEQUENCE_TOKEN + 2])
+    first = _SEQUENCE_TOKEN if len(tokens) == _TOKENS else _SEQUENCE_TOKEN + 2
+    return int(tokens[first]), int(tokens[first + 3])

@@ -170,3 +170,25 @@ def _generation(sent: Sent) -> int:
     assert isinstance(sent.reply, Success)
     assert isinstance(sent.reply.value, ProviderConnection)
     return sent.reply.value.generation
+
+
+async def test_reads_while_it_is_unclear_are_refused_at_once_and_leave_nothing_behind() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await _connected(stage)
+        held = _Held(stage)
+        early = [stage.send(get(_ID), patience_s=0.5) for _ in range(10)]
+        first = stage.send(refresh(_ID), patience_s=0.5)
+        behind = [stage.send(get(_ID), patience_s=0.5) for _ in range(10)]
+        await anyio.sleep(2.0)
+        late = [stage.send(get(_ID), patience_s=60.0) for _ in range(10)]
+
+        assert {one.code for one in early} == {None}
+        assert {one.code for one in (first, *behind, *late)} == {FailureCode.DATABASE_ERROR}
+        entry = stage.directory._actors[_ID.int]._entry
+        assert entry is not None
+        assert entry.replies == []
+        held.end()
+        await stage.settled()
+
+    assert stage.stored(_ID).generation == 2

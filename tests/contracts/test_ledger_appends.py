@@ -10,7 +10,7 @@ from actors.ports import PartitionLostError
 from domain.connection import ProviderConnection
 from domain.record import decode_record
 from runtime.ledger.groups import decode_group
-from runtime.ledger.partition_ledger import PartitionLedger
+from runtime.ledger.partition_ledger import PartitionLedger, RecordTooLargeError
 from runtime.world import Uuid7Ids
 from tests.fakes.connections import active, refresh_events
 from tests.fakes.faulty_streams import Fate, FaultyStreams
@@ -154,3 +154,17 @@ async def test_a_group_is_bounded_and_the_first_entry_always_fits(world: LedgerW
     assert not fits[-1]
     await ledger.append()
     assert ledger.add(entry_of(active(next(ids), secret_bytes=300_000)))
+
+
+async def test_a_record_that_no_bucket_could_hold_is_refused_and_harms_no_other(
+    world: LedgerWorld,
+) -> None:
+    streams = world.streams()
+    ledger = await taken(streams)
+    too_large, small = active(next(ids), secret_bytes=450_000), active(next(ids))
+
+    with pytest.raises(RecordTooLargeError):
+        ledger.add(entry_of(too_large))
+    await append(ledger, small)
+
+    assert await stored(streams) == [small]

@@ -195,3 +195,39 @@ async def test_a_marker_that_aged_out_is_written_anew(world: LedgerWorld) -> Non
         await caught_up(ledger)
 
     assert await told(world, one) == ["Attempted", "Succeeded"] * 3
+
+
+@pytest.mark.parametrize("view", list(View))
+async def test_a_marker_that_somebody_has_written_over_is_written_anew(
+    view: View, world: LedgerWorld
+) -> None:
+    streams, one = world.streams(), next(ids)
+    ledger = await taken(streams)
+    async with followed(ledger):
+        await store_refreshes(ledger, one, first=1, last=2)
+        await caught_up(ledger)
+        found = await streams.marker(view)
+        assert found is not None
+        await streams.streams.write(view, (), b"by hand", expected_seq=found.seq)
+        await store_refreshes(ledger, one, first=3, last=3)
+        await caught_up(ledger)
+
+        assert await told(world, one) == ["Attempted", "Succeeded"] * 3
+        assert (await read(ledger, one)).generation == 3
+
+
+async def test_a_marker_of_a_later_version_is_left_alone(world: LedgerWorld) -> None:
+    streams, one = world.streams(), next(ids)
+    ledger = await taken(streams)
+    found = await streams.marker(View.EVENTS)
+    assert found is not None
+    await streams.streams.write(View.EVENTS, (), b"\x81\xa1v\x63", expected_seq=found.seq)
+    async with followed(ledger):
+        await store_refreshes(ledger, one, first=1, last=1)
+        with anyio.fail_after(5):
+            while "schema 99" not in ledger.events.trouble:
+                await anyio.lowlevel.checkpoint()
+
+    kept = await streams.marker(View.EVENTS)
+    assert kept is not None
+    assert kept.data == b"\x81\xa1v\x63"

@@ -112,6 +112,7 @@ async def taken(
         owner=Owner(daemon.encode().ljust(16, b"."), daemon),
         prefix=PREFIX,
         limits=limits,
+        record_bytes_max=400_000,
         room=room or Room(limits.unsettled_bytes_max),
     )
 

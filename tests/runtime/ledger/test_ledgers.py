@@ -31,7 +31,7 @@ ids = Uuid7Ids()
 
 async def opened(link: NatsLink, settings: StreamSettings = SETTINGS) -> Ledgers:
     await ensure_streams(link, settings)
-    ledgers = Ledgers(link, daemon="d-1", prefix=PREFIX, limits=LIMITS)
+    ledgers = Ledgers(link, daemon="d-1", prefix=PREFIX, limits=LIMITS, record_bytes_max=60_000)
     await ledgers.open(PARTITIONS)
     return ledgers
 
@@ -114,7 +114,7 @@ async def caught_up_by_hand(ledger: PartitionLedger) -> None:
 async def test_a_partition_that_cannot_be_taken_is_told_with_the_cause(link: NatsLink):
     await ensure_streams(link, SETTINGS)
     await link.request(f"$JS.API.STREAM.DELETE.{ledger_stream(1)}", b"", timeout_s=5)
-    ledgers = Ledgers(link, daemon="d-1", prefix=PREFIX, limits=LIMITS)
+    ledgers = Ledgers(link, daemon="d-1", prefix=PREFIX, limits=LIMITS, record_bytes_max=60_000)
 
     with pytest.raises(StreamsError, match=r"partition 1 cannot be taken: .*gone"):
         await ledgers.open(PARTITIONS)

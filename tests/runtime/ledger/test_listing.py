@@ -1,6 +1,8 @@
 """A listing covers every connection once, page by page, and no page is too large to send."""
 
 import random
+from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import anyio.lowlevel
@@ -15,8 +17,9 @@ from domain.result import Failure, FailureCode, Success
 from runtime.gateway.replies import connection_view, value_body
 from runtime.ledger.listing import Listing
 from runtime.ledger.streams import StreamSettings, ensure_streams
-from runtime.ledger.subjects import MARKER_KEY, bucket_stream, record_key_subject
+from runtime.ledger.subjects import MARKER_KEY, bucket_stream, partition_of, record_key_subject
 from runtime.nats.link import NatsLink
+from runtime.nats.stream_reader import StreamMessage, read_stream
 from tests.fakes.commands import connection_number
 from tests.fakes.connections import active, record_subject
 from tests.fakes.eventually import eventually
@@ -321,3 +324,26 @@ async def test_a_page_leaves_neither_subscriptions_nor_consumers_behind(
 
     await eventually(lambda: len(link.client._subs) == before)
     await eventually(is_clean, within_s=2)
+
+
+async def test_a_connection_is_not_left_out_for_one_that_is_written_while_a_page_is_read(
+    link: NatsLink, listing: Listing, monkeypatch: pytest.MonkeyPatch
+):
+    """Between two pulls: one that was seen, and one that was not, are written anew."""
+    ids = await put_many(link, 2400)
+    here = [one for one in ids if partition_of(one, PARTITIONS) == 0]
+    assert len(here) > 600
+    seen = 0
+
+    async def slow_stream(*arguments: Any, **options: Any) -> AsyncIterator[StreamMessage]:
+        nonlocal seen
+        async for message in read_stream(*arguments, **options):
+            seen += 1
+            if seen == 500:
+                await put(link, active(here[1], generation=2))
+                await put(link, active(here[-2], generation=2))
+            yield message
+
+    monkeypatch.setattr("runtime.ledger.listing.read_stream", slow_stream)
+
+    assert set(await all_of(listing, ListQuery(limit=1000))) == set(ids)

@@ -33,6 +33,7 @@ from domain.remembered import Answers, recalled, remembering
 from domain.result import Failure, FailureCode
 from domain.token_read import Ask, Dead, Serve, failure_of
 
+_READS = (Get, GetToken)
 ENTRY_EVENTS_MAX = 128
 """How many events an entry takes before the next one is begun."""
 
@@ -123,10 +124,7 @@ class ConnectionActor:
             self._wait_for_record(envelope)
             return
         command, answers = envelope.command, self._newest.answers
-        is_read = isinstance(command, GetToken | Get)
-        if is_read and self._entry is not None and self.partition.is_unclear:
-            envelope.answer(database_error(UNCLEAR))
-        elif isinstance(command, GetToken):
+        if isinstance(command, GetToken):
             self._take_token(envelope, command)
         elif isinstance(command, Get):
             self._take_read(envelope, command)
@@ -304,6 +302,8 @@ class ConnectionActor:
         """Answer what shows the newest state: with what is not acknowledged yet, or at once."""
         if self._entry is None:
             envelope.answer(reply)
+        elif self.partition.is_unclear and isinstance(envelope.command, _READS):
+            envelope.answer(database_error(UNCLEAR))
         else:
             self._entry.replies.append((envelope, reply))
 
@@ -311,7 +311,7 @@ class ConnectionActor:
         """Answer a command that cannot be decided; its events are told when that is possible."""
         envelope.answer(failure)
         command = envelope.command
-        if isinstance(command, GetToken | Get):
+        if isinstance(command, _READS):
             return
         world = self._house.world
         decision = store_failed(

@@ -326,9 +326,11 @@ class Flight:
 
         It goes on being stored when the time is up; a stop bounds the wait, too.
         """
-        until_s = anyio.current_time() + within_s
+        until_s, stop_s = anyio.current_time() + within_s, math.inf
         while not entry.is_stored and not entry.is_lost:
-            left_s = min(until_s - anyio.current_time(), self._patience_s)
+            now_s = anyio.current_time()
+            stop_s = min(stop_s, now_s + self._patience_s)
+            left_s = min(until_s, stop_s) - now_s
             self._awake = anyio.Event()
             with anyio.move_on_after(left_s) as scope:
                 await self._awake.wait()

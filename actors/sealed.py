@@ -7,13 +7,15 @@ from domain.commands import Command, Connect, Refresh
 from domain.connection import ProviderConnection
 from domain.credentials import Unsealed
 
+_WITH_CREDENTIALS = (Connect, Refresh)
+
 
 def sealed(command: Command, connection: ProviderConnection | None, world: World) -> Command:
     """Return ``command`` with its plaintext sealed for the generation it would become.
 
     The client that the grant belongs to is noted with it, as far as a profile tells.
     """
-    if not isinstance(command, Connect | Refresh):
+    if not isinstance(command, _WITH_CREDENTIALS):
         return command
     credentials = command.credentials
     if not isinstance(credentials, Unsealed):

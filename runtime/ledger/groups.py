@@ -21,6 +21,10 @@ class GroupError(Exception):
     """A message of a ledger is not one that this version can trust. The text holds no data."""
 
 
+class NewerGroupError(GroupError):
+    """A message is of a later version's."""
+
+
 class Kind(StrEnum):
     """What a message is for."""
 
@@ -112,7 +116,9 @@ def decode_group(data: bytes) -> Group:
     try:
         version = _version_decoder.decode(data).v
         if version > SCHEMA_VERSION:
-            raise GroupError(f"group has schema {version}, this version reads {SCHEMA_VERSION}")
+            raise NewerGroupError(
+                f"group has schema {version}, this version reads {SCHEMA_VERSION}"
+            )
         return _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise GroupError("message is not a group of a ledger") from None

@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
 from runtime.ledger.groups import Owner
@@ -21,6 +22,8 @@ from runtime.nats.jetstream_api import JetStreamError, stream_info
 from runtime.nats.link import NatsLink
 
 _KEEP_S = 1.0
+_ENVELOPE_BYTES = 1024
+"""What a message holds besides its entries."""
 _TAKE_OVER_S = 20.0
 _NANOSECONDS = 1_000_000_000
 
@@ -58,7 +61,10 @@ class Ledgers:
         )
 
     async def _taken(self, partition: int) -> PartitionLedger:
-        limits = self._limits
+        room_bytes = self._link.max_payload - _ENVELOPE_BYTES
+        limits = msgspec.structs.replace(
+            self._limits, group_bytes_max=min(self._limits.group_bytes_max, room_bytes)
+        )
         try:
             async with asyncio.timeout(_TAKE_OVER_S):
                 return await take_over(

@@ -12,7 +12,7 @@ import msgspec
 from runtime.ledger.groups import Owner
 from runtime.ledger.partition_streams import Found, Outgoing, PartitionStreams, View
 from runtime.logs import log
-from runtime.nats.jetstream_api import JetStreamError
+from runtime.nats.jetstream_api import DUPLICATE_IN_BATCH, JetStreamError
 
 SCHEMA_VERSION = 1
 
@@ -97,9 +97,15 @@ class MarkedView:
                 raise
             seq_before = self.seq
             await self._reload()
-            if self.seq == seq_before:
+            if self.seq != seq_before:
+                return False
+            if error.err_code != DUPLICATE_IN_BATCH:
                 raise
-            return False
+            # The marker was lost, and with it how far the view was: the stream still knows some of
+            # these events, so each goes by itself, and the marker alone.
+            for message in messages:
+                await self._streams.publish(message)
+            return await self.write((), through)
         self.seq, self.through = seq, through
         return True
 

@@ -24,6 +24,7 @@ from runtime.nats.jetstream_api import JetStreamError
 
 EVENTS_PER_GROUP_MAX = 900
 """A batch of the event stream holds whole groups, and a server takes at most 1,000 messages."""
+ENTRIES_PER_GROUP_MAX = 1_000
 _READ_PAUSE_S = 0.05
 _EVENT_BYTES = 600
 """What an event takes in memory besides its group's bytes, about."""
@@ -106,6 +107,7 @@ class PartitionLedger:
         if self._adding and (
             self._adding_bytes + len(encoded) > self._group_bytes_max
             or self._adding_events + len(entry.events) > EVENTS_PER_GROUP_MAX
+            or len(self._adding) >= ENTRIES_PER_GROUP_MAX
         ):
             return False
         self._adding.append(Added(entry.connection_id, record, entry.events, encoded))

@@ -13,15 +13,24 @@ import anyio
 
 from actors.ports import PartitionLostError
 from runtime.ledger.events_view import EventsView
-from runtime.ledger.groups import Group, GroupError, Kind, Owner, decode_group, encode_claim
+from runtime.ledger.groups import (
+    Group,
+    GroupError,
+    Kind,
+    NewerGroupError,
+    Owner,
+    decode_group,
+    encode_claim,
+)
 from runtime.ledger.limits import LedgerLimits
 from runtime.ledger.log_writer import LogWriter
 from runtime.ledger.marked_view import MarkedView, MarkerError, ReplacedError
 from runtime.ledger.partition_ledger import PartitionLedger
-from runtime.ledger.partition_streams import PartitionStreams, View
+from runtime.ledger.partition_streams import Found, PartitionStreams, View
 from runtime.ledger.records_view import RecordsView
 from runtime.ledger.room import Room
 from runtime.ledger.streams import StreamsError
+from runtime.logs import log
 from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import JetStreamError
 
@@ -94,6 +103,21 @@ async def take_over(
     return ledger
 
 
+def _group(found: Found) -> Group:
+    """Return a message's group; one that somebody has written by hand is passed over.
+
+    Raises:
+        NewerGroupError: It is of a later version.
+    """
+    try:
+        return decode_group(found.data)
+    except NewerGroupError:
+        raise
+    except GroupError as error:
+        log.error("ledger_message_unreadable", seq=found.seq, cause=str(error))
+        return Group(kind=Kind.CLAIM, claim=b"", daemon="")
+
+
 async def _claimed(
     streams: PartitionStreams, *, partition: int, owner: Owner
 ) -> tuple[list[_Stored], LogWriter]:
@@ -108,8 +132,7 @@ async def _claimed(
                     raise StreamsError(
                         f"partition {partition}: its ledger has a gap before {found.seq}"
                     )
-                group = decode_group(found.data)
-                tail.append(_Stored(found.seq, group, len(found.data)))
+                tail.append(_Stored(found.seq, _group(found), len(found.data)))
                 writer.last_seq = found.seq
         claim = encode_claim(owner)
         try:

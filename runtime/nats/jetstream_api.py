@@ -181,6 +181,9 @@ async def last_messages(
     end = answers.pop().headers or {}
     if end.get("Status") not in ("204", "404"):
         raise NoAnswerError("the answer is not JetStream's")
+    promised = (answers[0].headers or {}).get("Nats-Num-Pending", "") if answers else "-1"
+    if promised != str(len(answers) - 1):
+        raise NoAnswerError("a part of the answer is missing")
     found: dict[str, StoredMessage] = {}
     for answer in answers:
         headers = answer.headers or {}

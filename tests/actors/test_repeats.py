@@ -20,12 +20,17 @@ from tests.fakes.world import CountingIds
 
 _ID = connection_number(1)
 _NOT_DONE = {
+    FailureCode.CONNECTION_NOT_FOUND,
     FailureCode.DATABASE_ERROR,
     FailureCode.OVERLOADED,
     FailureCode.SHUTTING_DOWN,
     FailureCode.TIMED_OUT,
 }
-"""Answers that leave open what becomes, or has become, of a command."""
+"""Answers that leave open what becomes, or has become, of a command.
+
+What is refused because nothing is stored is remembered in memory only: there is no record to keep
+it in, and the connection may have been made when the next daemon is asked.
+"""
 
 
 def _message(number: int) -> bytes:

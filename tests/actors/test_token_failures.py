@@ -194,7 +194,9 @@ async def test_an_outcome_that_cannot_be_stored_yet_is_held_and_nothing_else_is_
         refused = await scene.refused(patience_s=4.0)
 
         assert refused.code is FailureCode.DATABASE_ERROR
-        assert await scene.fresh(patience_s=120.0) == "a2"
+        assert (await scene.refused(patience_s=120.0)).code is FailureCode.DATABASE_ERROR
+        await _until(61.0)
+        assert await scene.fresh() == "a2"
         assert scene.provider.presented == ["r1"]
         assert scene.story == ["attempted", "succeeded"]
 

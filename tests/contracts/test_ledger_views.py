@@ -231,3 +231,18 @@ async def test_a_marker_of_a_later_version_is_left_alone(world: LedgerWorld) -> 
     kept = await streams.marker(View.EVENTS)
     assert kept is not None
     assert kept.data == b"\x81\xa1v\x63"
+
+
+async def test_a_marker_that_was_lost_with_a_crash_stops_no_events(world: LedgerWorld) -> None:
+    """The stream still knows the ids of events that the ledger still holds."""
+    streams, one = world.streams(), next(ids)
+    ledger = await taken(streams)
+    await store_refreshes(ledger, one, first=1, last=3)
+    await ledger.events.advance()
+    await world.forget_marker()
+    second = await taken(world.streams(), daemon="d-2")
+    async with followed(second):
+        await store_refreshes(second, one, first=4, last=4)
+        await caught_up(second)
+
+    assert await told(world, one) == ["Attempted", "Succeeded"] * 4

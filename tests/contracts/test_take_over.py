@@ -2,6 +2,8 @@
 
 import anyio
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from actors.ports import PartitionLostError
 from runtime.ledger.groups import Kind, decode_group
@@ -108,10 +110,19 @@ async def test_a_group_of_a_later_version_is_refused() -> None:
         await taken(world.streams())
 
 
-async def test_what_is_no_group_is_refused_and_not_quoted() -> None:
-    world = MemoryWorld()
-    await world.kept.append(b"secret", expected_seq=0)
+async def test_what_somebody_wrote_by_hand_is_passed_over_and_not_quoted() -> None:
+    world, one = MemoryWorld(), next(ids)
+    ledger = await taken(world.streams())
+    await store_refreshes(ledger, one, first=1, last=2)
+    await world.kept.append(b"secret", expected_seq=3)
 
-    with pytest.raises(StreamsError) as refused:
-        await taken(world.streams())
-    assert "secret" not in str(refused.value)
+    structlog.reset_defaults()  # another test may have asked for errors alone
+    with capture_logs() as logs:
+        second = await taken(world.streams(), daemon="d-2")
+    async with followed(second):
+        await store_refreshes(second, one, first=3, last=3)
+        await caught_up(second)
+
+    assert [entry["event"] for entry in logs] == ["ledger_message_unreadable"]
+    assert "secret" not in str(logs)
+    assert len(await world.events(one)) == 6

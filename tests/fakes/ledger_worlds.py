@@ -15,8 +15,15 @@ from runtime.ledger.groups import Owner
 from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.limits import LedgerLimits
 from runtime.ledger.partition_ledger import PartitionLedger
+from runtime.ledger.partition_streams import View
 from runtime.ledger.room import Room
-from runtime.ledger.subjects import EVENT_STREAM, bucket_stream, events_filter, ledger_stream
+from runtime.ledger.subjects import (
+    EVENT_STREAM,
+    bucket_stream,
+    event_marker_subject,
+    events_filter,
+    ledger_stream,
+)
 from runtime.ledger.take_over import take_over
 from runtime.nats.link import NatsLink
 from runtime.nats.stream_reader import read_stream
@@ -45,6 +52,10 @@ class LedgerWorld(Protocol):
         """Return every message that ledger and bucket hold."""
         ...
 
+    async def forget_marker(self) -> None:
+        """Let the events' marker go, as a stream does with what is old."""
+        ...
+
 
 class MemoryWorld:
     """Streams in memory."""
@@ -66,6 +77,10 @@ class MemoryWorld:
         """See ``LedgerWorld``."""
         groups = [found.data async for found in self.kept.tail(1)]
         return groups + [found.data for found in self.kept.records.values()]
+
+    async def forget_marker(self) -> None:
+        """See ``LedgerWorld``."""
+        self.kept.forget_marker(View.EVENTS)
 
 
 class RealWorld:
@@ -96,6 +111,11 @@ class RealWorld:
             for stream in (ledger_stream(self.partition), bucket_stream(self.partition))
             async for message in read_stream(self.link, stream)
         ]
+
+    async def forget_marker(self) -> None:
+        """See ``LedgerWorld``."""
+        body = msgspec.json.encode({"filter": event_marker_subject(self.partition)})
+        await self.link.request(f"$JS.API.STREAM.PURGE.{EVENT_STREAM}", body, timeout_s=5)
 
 
 async def taken(

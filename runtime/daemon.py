@@ -27,6 +27,7 @@ from runtime.ledger.listing import Listing
 from runtime.ledger.sealing import Keyring, KeyringError, open_keyring
 from runtime.ledger.streams import (
     Streams,
+    StreamsError,
     StreamSettings,
     connections_stored,
     ensure_streams,
@@ -46,6 +47,8 @@ DAEMON_INBOX = "_INBOX_refreshd"
 """Stored records come in there: no other user of the server needs the right to read it."""
 _LAST_ANSWERS_S = 5.0
 _CHECKPOINT_S = 0.5
+_RECORD_BYTES = 32 * 1024
+"""What a record may hold besides its secret: params, what it remembers, what was wrong last."""
 
 
 class DaemonError(Exception):
@@ -226,7 +229,7 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
     Raises:
         DaemonError: Another daemon uses the data folder.
         EmbeddedNatsError, LinkError, StreamsError, KeyringError, ConfigError: As they
-            say.
+            say. StreamsError also where a profile takes larger answers than a record holds.
         PartitionLostError: Another daemon goes on taking what this one takes.
         OSError: The data folder cannot be used.
     """
@@ -259,6 +262,7 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             _stream_settings(config),
             keyring_id=lambda: _open_keyring(config, data_dir, connections=0).primary,
         )
+        _check_answers(profiles, streams)
         keyring = _open_keyring(config, data_dir, connections=streams.connections)
         if streams.keyring_id is not None and streams.keyring_id not in keyring:
             raise KeyringError(
@@ -317,6 +321,22 @@ async def serve(
             watching.result()
         log.info("draining")
     log.info("stopped")
+
+
+def _check_answers(profiles: Profiles, streams: Streams) -> None:
+    """Refuse a profile that takes answers which no record could hold: their tokens would be lost.
+
+    Raises:
+        StreamsError: The text names the setting and how much room there is.
+    """
+    room_bytes = streams.record_bytes_max - _RECORD_BYTES
+    for profile in profiles:
+        if profile.answer_bytes_max > room_bytes:
+            raise StreamsError(
+                f"providers.{profile.slug}.answer_bytes_max is {profile.answer_bytes_max}, but a "
+                f"record has room for {room_bytes}: lower it, or raise "
+                "service.limits.credential_bytes_max and the buckets' max_msg_size with it"
+            )
 
 
 async def _taken_ledgers(

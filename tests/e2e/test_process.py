@@ -202,3 +202,16 @@ async def test_a_second_daemon_with_a_keyring_of_its_own_is_refused(tmp_path: Pa
 
     assert other.code == 2
     assert "another daemon's keyring?" in other.stderr
+
+
+async def test_a_profile_whose_answers_no_record_could_hold_is_refused(tmp_path: Path):
+    config = tmp_path / "refreshd.toml"
+    config.write_text(
+        '[providers.fake]\ntoken_endpoint = "http://127.0.0.1:9/token"\nclient_id = "c"\n'
+        'client_auth = "none"\nanswer_bytes_max = 1000000\n'
+    )
+
+    ended = await refreshd("serve", "--data-dir", str(tmp_path / "d"), "--config", str(config))
+
+    assert ended.code == 69
+    assert "providers.fake.answer_bytes_max is 1000000, but a record has room for" in ended.stderr

@@ -25,6 +25,8 @@ from domain.result import Failure, FailureCode
 
 TICK_S = 0.05
 """How often is looked whose time is up."""
+_QUIET_S = 1.0
+"""How often while nothing is under way."""
 _PROBES_MAX = 64
 """How many busy actors are passed over in search of an idle one."""
 
@@ -54,9 +56,11 @@ class Directory:
         self.world = world
         self.limits = limits
         self.partitions = [
-            Partition(ledger, limits=limits, journal=world.journal) for ledger in ledgers
+            Partition(ledger, limits=limits, journal=world.journal, stir=self._stir)
+            for ledger in ledgers
         ]
         self._partition_of = partition_of
+        self._stirred = anyio.Event()
         self._actors: OrderedDict[int, ConnectionActor] = OrderedDict()
         """By the number of the id, which hashes faster; the one that was used last at the end."""
         self._reading: set[ConnectionActor] = set()
@@ -156,12 +160,14 @@ class Directory:
         """See ``actors.connection_actor.House``."""
         assert self._tasks is not None
         self._reading.add(actor)
+        self._stir()
         self._tasks.start_soon(self._read, actor)
 
     def fly(self, flight: Flight) -> None:
         """See ``House``. A flight outlives the directory's cancellation, once it is begun."""
         assert self._tasks is not None
         self._flights.add(flight)
+        self._stir()
         self._tasks.start_soon(self._fly, flight)
 
     def rested(self, actor: ConnectionActor) -> None:
@@ -174,11 +180,12 @@ class Directory:
         connection_id, limits = actor.connection_id, self.limits
         self.world.journal.crashed(connection_id, error)
         crashes_s = self._crashes_s.setdefault(connection_id, deque(maxlen=limits.restarts_max + 1))
-        crashes_s.append(self._now_s)
+        now_s = anyio.current_time()
+        crashes_s.append(now_s)
         is_full = len(crashes_s) > limits.restarts_max
         if is_full and crashes_s[-1] - crashes_s[0] <= limits.restarts_period_s:
             del self._crashes_s[connection_id]
-            self._quarantined_until_s[connection_id] = self._now_s + limits.quarantine_s
+            self._quarantined_until_s[connection_id] = now_s + limits.quarantine_s
             self.world.journal.quarantined(connection_id, limits.quarantine_s)
             actor.refuse_all(_quarantined(limits.quarantine_s))
 
@@ -218,13 +225,22 @@ class Directory:
             while True:
                 self._now_s = anyio.current_time()
                 self._tick()
-                await anyio.sleep(TICK_S)
+                if self.busy_actors:
+                    await anyio.sleep(TICK_S)
+                    continue
+                self._stirred = anyio.Event()
+                with anyio.move_on_after(_QUIET_S):
+                    await self._stirred.wait()
         finally:
             self._is_draining = True
             for actor in self._actors.values():
                 actor.refuse_all(SHUTTING_DOWN)
             for flight in self._flights:
                 flight.stop(at_once=self._gives_up)
+
+    def _stir(self) -> None:
+        """End the ticker's longer pause: there is something under way again."""
+        self._stirred.set()
 
     def _tick(self) -> None:
         now_s, limits = self._now_s, self.limits

@@ -10,6 +10,7 @@ on until it is. Here that only shows as time: callers whose own is up are told s
 """
 
 import math
+from collections.abc import Callable
 from uuid import UUID
 
 import anyio
@@ -33,8 +34,11 @@ _LINGER_S = 0.003
 class Partition:
     """The open group and the one that is being stored. ``run`` must be running."""
 
-    def __init__(self, ledger: Ledger, *, limits: Limits, journal: Journal) -> None:
-        """Start with nothing decided."""
+    def __init__(
+        self, ledger: Ledger, *, limits: Limits, journal: Journal, stir: Callable[[], None]
+    ) -> None:
+        """Start with nothing decided; ``stir`` is called when that changes."""
+        self._stir = stir
         self.ledger = ledger
         self.is_unclear = False
         """Whether an append has not been answered for longer than ``unclear_s``."""
@@ -91,6 +95,7 @@ class Partition:
                     self._arrived = anyio.Event()
                     await self._arrived.wait()
                     self._arrived = None
+                    self._stir()
                 if self._stored_last >= _BUSY_ANSWERS:
                     await anyio.sleep(_LINGER_S - anyio.current_time() % _LINGER_S)
                 self._close_group()

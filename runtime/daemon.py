@@ -141,7 +141,7 @@ class Daemon:
             LinkError: NATS does not answer.
         """
         with anyio.move_on_after(_CHECKPOINT_S):
-            await self._ledgers.checkpointed()
+            await self._ledgers.checkpointed(unless_replaced=True)
         return {
             "daemon": self.daemon_id,
             "version": VERSION,

@@ -41,6 +41,8 @@ class EventsView(ViewRunner):
         self._events = 0
         self._has_events = anyio.Event()
         self._is_enough = anyio.Event()
+        self._is_hurried = False
+        """Whether the daemon ends."""
         self._next_s = 0.0
         self._marked_s = 0.0
 
@@ -59,14 +61,21 @@ class EventsView(ViewRunner):
             self._is_enough.set()
         self.followed(seq)
 
+    async def hurried(self) -> None:
+        """Return when the stream holds everything, or is another's; let nothing gather."""
+        self._is_hurried = True
+        self._has_events.set()
+        self._is_enough.set()
+        await self.reached(self.followed_seq, unless_replaced=True)
+
     async def pace(self) -> None:
         """Let events gather since the last batch, and groups without any for longer."""
-        if not self._events:
+        if not self._events and not self._is_hurried:
             self._has_events = anyio.Event()
             with anyio.move_on_after(_IDLE_S):
                 await self._has_events.wait()
         self._is_enough = anyio.Event()
-        if self._events < self._batch_events_max:
+        if self._events < self._batch_events_max and not self._is_hurried:
             with anyio.move_on_after(self._next_s - anyio.current_time()):
                 await self._is_enough.wait()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from functools import partial
 
 import anyio
 import msgspec
@@ -97,19 +98,21 @@ class Ledgers:
             tasks.start_soon(ledger.events.run)
         tasks.start_soon(self._keep_house)
 
-    async def checkpointed(self) -> None:
+    async def checkpointed(self, *, unless_replaced: bool = False) -> None:
         """Return when the buckets hold everything that was stored before the call."""
         async with anyio.create_task_group() as tasks:
             for ledger in self.partitions:
-                tasks.start_soon(ledger.records.checkpointed)
+                tasks.start_soon(
+                    partial(ledger.records.checkpointed, unless_replaced=unless_replaced)
+                )
 
     async def caught_up(self) -> bool:
         """Let the views catch up and trim; False: what they lack is in the ledger."""
         with anyio.move_on_after(self._limits.last_views_s):
-            await self.checkpointed()
             async with anyio.create_task_group() as tasks:
                 for ledger in self.partitions:
-                    tasks.start_soon(ledger.events.reached, ledger.writer.last_seq)
+                    tasks.start_soon(partial(ledger.records.checkpointed, unless_replaced=True))
+                    tasks.start_soon(ledger.events.hurried)
             for ledger in self.partitions:
                 await self._trim(ledger)
             return True

@@ -53,13 +53,13 @@ class RecordsView(ViewRunner):
         record = self._lacking.get(key) or self._writing.get(key)
         return None if record is None else record.data
 
-    async def checkpointed(self) -> None:
+    async def checkpointed(self, *, unless_replaced: bool = False) -> None:
         """Return when the bucket holds everything that was stored before the call."""
         seq = self.followed_seq
         if self.mark.through >= seq:
             return
         self._is_wanted.set()
-        await self.reached(seq)
+        await self.reached(seq, unless_replaced=unless_replaced)
 
     async def pace(self) -> None:
         """Wait for the next checkpoint, or for somebody who wants one now."""

@@ -28,6 +28,7 @@ class ViewRunner:
         """Called whenever the view has got further."""
         self._arrived = anyio.Event()
         self._reached = anyio.Event()
+        self._is_replaced = False
 
     @property
     def lag(self) -> int:
@@ -39,9 +40,14 @@ class ViewRunner:
         self.followed_seq = seq
         self._arrived.set()
 
-    async def reached(self, seq: int) -> None:
-        """Return when the view is complete up to ``seq``."""
-        while self.mark.through < seq:
+    async def reached(self, seq: int, *, unless_replaced: bool = False) -> None:
+        """Return when the view is complete up to ``seq``.
+
+        Args:
+            seq: Of the ledger.
+            unless_replaced: Return also when a later owner writes the view.
+        """
+        while self.mark.through < seq and not (unless_replaced and self._is_replaced):
             await self._reached.wait()
 
     async def pace(self) -> None:
@@ -68,6 +74,7 @@ class ViewRunner:
             try:
                 await self.advance()
             except (LinkError, JetStreamError, ReplacedError) as error:
+                self._is_replaced = isinstance(error, ReplacedError)
                 self._failed(str(error))
                 await anyio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _PAUSE_S_MAX)
@@ -85,11 +92,16 @@ class ViewRunner:
                 cause=cause,
             )
         self.trouble = cause
+        if self._is_replaced:
+            self._wake_waiters()
 
     def _succeeded(self) -> None:
         if self.trouble:
             log.warning("view_is_written_again", view=self.mark.view, partition=self.partition)
         self.trouble = ""
+        self._wake_waiters()
+        self.moved()
+
+    def _wake_waiters(self) -> None:
         reached, self._reached = self._reached, anyio.Event()
         reached.set()
-        self.moved()

@@ -150,7 +150,7 @@ async def test_commands_repeated_through_a_kill_have_one_effect_and_equal_answer
     async with external_nats(tmp_path) as server, plain_caller(server.url) as caller:
         async with daemon_process(tmp_path / "data", "--nats", server.url) as daemon:
             ids = [await caller.connect() for _ in range(8)]
-            commands = [(random.choice(ids), uuid4().hex) for _ in range(100)]
+            commands = [(ids[number % 8], uuid4().hex) for number in range(96)]
             asking = [
                 asyncio.create_task(_repeated(caller, connection_id, message_id))
                 for connection_id, message_id in commands

@@ -150,7 +150,7 @@ async def followed(ledger: PartitionLedger) -> AsyncGenerator[None]:
 async def caught_up(ledger: PartitionLedger) -> None:
     """Return when both views hold everything."""
     await ledger.records.checkpointed()
-    await ledger.events.reached(ledger.writer.last_seq)
+    await ledger.events.hurried()
 
 
 class Nobody:

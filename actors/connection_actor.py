@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
+import anyio
+
 from actors.entry import Entry
 from actors.envelope import Envelope
 from actors.flight import Flight, Wish
@@ -127,7 +129,9 @@ class ConnectionActor:
         if isinstance(command, GetToken):
             self._take_token(envelope, command)
         elif isinstance(command, Get):
-            self._take_read(envelope, command)
+            world = self._house.world
+            decision = decide(self.connection, command, now=world.clock.now(), ids=world.ids)
+            self._answer_behind(envelope, decision.reply)
         elif (reply := recalled(answers, envelope.message_id)) is not None:
             self._answer_behind(envelope, reply)
         elif self._is_held():
@@ -160,8 +164,6 @@ class ConnectionActor:
         failure = None if flight.is_fresh else flight.failure
         if failure is None and not flight.is_fresh:
             self._take_all(callers)
-        elif connection is None:
-            self._answer_all(callers, lambda _ask: failure or IN_PROGRESS)
         else:
             self._answer_all(callers, after_flight(connection, failure, self._house.world))
         if failure is not None and connection is not None and connection.intent is not None:
@@ -202,10 +204,8 @@ class ConnectionActor:
         if self._desk is not None:
             in_time = _TIMED_OUT if self._flight is None else IN_PROGRESS
             self._desk.answer_due(now_s, self.partition.refusal() or in_time)
-        late = [one for one in self._queue or () if one.due_s <= now_s]
-        if late:
-            self._queue = deque(one for one in self._queue or () if one.due_s > now_s)
-            self._drop(late)
+        self._drop([one for one in self._queue or () if one.due_s <= now_s])
+        self._queue = deque(one for one in self._queue or () if one.due_s > now_s)
         self._due_s = min((one.due_s for one in self._queue or ()), default=math.inf)
 
     def refuse_all(self, failure: Failure) -> None:
@@ -214,11 +214,6 @@ class ConnectionActor:
         self._queue = self._desk = None
         for envelope in waiting:
             envelope.answer(failure)
-
-    def _take_read(self, envelope: Envelope, command: Get) -> None:
-        world = self._house.world
-        decision = decide(self.connection, command, now=world.clock.now(), ids=world.ids)
-        self._answer_behind(envelope, decision.reply)
 
     def _take_token(self, envelope: Envelope, ask: GetToken) -> None:
         """Answer from memory, or let the caller share a flight."""
@@ -234,8 +229,11 @@ class ConnectionActor:
         match reading:
             case Failure():
                 self._answer_behind(envelope, reading)
-            case Ask() if (refusal := self.partition.refusal()) is not None:
-                self._answer_behind(envelope, refusal)
+            case Ask(can_wait) if (refusal := self.partition.refusal()) is not None:
+                if can_wait:
+                    self._answer_behind(envelope, served(connection, asked, stale=True))
+                else:
+                    envelope.answer(refusal)
             case Ask():
                 self._wait_at_desk(envelope)
                 assert connection is not None
@@ -244,7 +242,7 @@ class ConnectionActor:
                 wish = Wish(asked.secret, connection.generation, was_rejected=was_rejected)
                 self._take_off(wish)
             case Dead() if (refusal := self.partition.refusal()) is not None:
-                self._answer_behind(envelope, refusal)
+                envelope.answer(refusal)
             case Dead(verdict):
                 assert connection is not None
                 profile, now = world.providers.of(connection), world.clock.now()
@@ -367,7 +365,10 @@ class ConnectionActor:
     def _serve_queue(self) -> None:
         """Take up what waited, in order; what has to wait again waits in the same order."""
         waiting, self._queue, self._due_s = self._queue or (), None, math.inf
-        self._take_all(waiting)
+        if waiting:
+            now_s = anyio.current_time()
+            self._drop([one for one in waiting if one.due_s <= now_s])
+            self._take_all([one for one in waiting if one.due_s > now_s])
 
     def _answer_all(self, callers: Sequence[Envelope], answer: Callable[[GetToken], Reply]) -> None:
         """Answer everyone who shared a flight, and nobody with what is not stored."""
@@ -386,7 +387,8 @@ class ConnectionActor:
 
     def _drop(self, late: Sequence[Envelope]) -> None:
         """Answer commands that were not begun in their callers' time, and count them."""
-        self._house.world.journal.dropped(self.connection_id, len(late))
+        if late:
+            self._house.world.journal.dropped(self.connection_id, len(late))
         for envelope in late:
             envelope.answer(_TIMED_OUT)
 

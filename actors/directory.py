@@ -99,7 +99,9 @@ class Directory:
         try:
             async with anyio.create_task_group() as writers:
                 for partition in self.partitions:
-                    writers.start_soon(self._store, partition)
+                    # Made here: one that is cancelled before its task has begun must end, too.
+                    self._writers.append(anyio.CancelScope(shield=True))
+                    writers.start_soon(self._store, partition, self._writers[-1])
                 try:
                     async with anyio.create_task_group() as self._tasks:
                         task_status.started()
@@ -189,10 +191,9 @@ class Directory:
             self.world.journal.quarantined(connection_id, limits.quarantine_s)
             actor.refuse_all(_quarantined(limits.quarantine_s))
 
-    async def _store(self, partition: Partition) -> None:
+    async def _store(self, partition: Partition, scope: anyio.CancelScope) -> None:
         """Store what a partition decides, until ``_wind_up`` says so."""
-        with anyio.CancelScope(shield=True) as scope:
-            self._writers.append(scope)
+        with scope:
             await partition.run()
 
     async def _read(self, actor: ConnectionActor) -> None:

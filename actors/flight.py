@@ -150,7 +150,11 @@ class Flight:
 
         The slot is given back when the provider has answered: storing may take longer.
         """
-        profile = self._world.providers.of(self._connection())
+        seen = self.actor.connection
+        if seen is None:
+            # What a caller saw was never stored: look again.
+            return
+        profile = self._world.providers.of(seen)
         gate = self._world.providers.gates.of(profile)
         closed = gate.closed()
         make_step: Callable[[], Step] | None = None
@@ -327,7 +331,7 @@ class Flight:
         It goes on being stored when the time is up; a stop bounds the wait, too.
         """
         until_s, stop_s = anyio.current_time() + within_s, math.inf
-        while not entry.is_stored and not entry.is_lost:
+        while not (entry.is_stored or entry.is_lost or self.actor.partition.is_over):
             now_s = anyio.current_time()
             stop_s = min(stop_s, now_s + self._patience_s)
             left_s = min(until_s, stop_s) - now_s

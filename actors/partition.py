@@ -40,6 +40,8 @@ class Partition:
         """Start with nothing decided; ``stir`` is called when that changes."""
         self._stir = stir
         self.ledger = ledger
+        self.is_over = False
+        """Whether nothing is stored any more."""
         self.is_unclear = False
         """Whether an append has not been answered for longer than ``unclear_s``."""
         self._limits = limits
@@ -53,8 +55,8 @@ class Partition:
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything decided is stored."""
-        return not self._open and not self._appending
+        """Whether everything decided is stored, or never will be."""
+        return self.is_over or not (self._open or self._appending)
 
     @property
     def entries(self) -> int:
@@ -119,7 +121,7 @@ class Partition:
     def abandon(self, failure: Failure) -> None:
         """Give up what is not known to be stored, and answer its callers with ``failure``."""
         given_up, self._appending, self._open = [*self._appending, *self._open], [], []
-        self._began_s, self.is_unclear = math.inf, True
+        self._began_s, self.is_unclear, self.is_over = math.inf, True, True
         for entry in given_up:
             entry.fail(failure)
 
@@ -131,6 +133,10 @@ class Partition:
             try:
                 fits = entry.connection_id in broken or self.ledger.add(entry)
             except Exception as error:  # noqa: BLE001 -- one that cannot be written harms no other
+                if any(one.connection_id == entry.connection_id for one in self._appending):
+                    # What it is built on must be stored before the connection is read again.
+                    self._open = waiting[position:] + self._open
+                    return
                 entry.maker.crashed(error)
                 broken.add(entry.connection_id)
                 fits = True

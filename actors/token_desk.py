@@ -80,15 +80,17 @@ def served(connection: ProviderConnection | None, asked: Asked, *, stale: bool) 
 
 
 def after_flight(
-    connection: ProviderConnection, failure: Failure | None, world: World
+    connection: ProviderConnection | None, failure: Failure | None, world: World
 ) -> Callable[[GetToken], Reply]:
     """Return how to answer each caller of a flight that is over.
 
     Args:
-        connection: As it is stored now.
+        connection: As it is now; None where that is not known any more.
         failure: Why there is no new token; None: there is one.
         world: The ports.
     """
+    if connection is None:
+        return lambda _ask: failure or IN_PROGRESS
     secret = _opened(connection, world) if connection.is_active else None
     credentials = connection.credentials
     asked = Asked(Serve(stale=failure is not None), secret)

@@ -1,6 +1,7 @@
 """The ledgers of all the partitions that a daemon owns, and what keeps them small."""
 
 import asyncio
+import contextlib
 import os
 from functools import partial
 
@@ -68,7 +69,7 @@ class Ledgers:
         )
         try:
             async with asyncio.timeout(_TAKE_OVER_S):
-                return await take_over(
+                ledger = await take_over(
                     JetStreamPartition(
                         self._link, partition, answer_timeout_s=limits.answer_timeout_s
                     ),
@@ -79,6 +80,10 @@ class Ledgers:
                     record_bytes_max=self._record_bytes_max,
                     room=self.room,
                 )
+                with contextlib.suppress(LinkError, JetStreamError, ReplacedError):
+                    # So that what is counted and listed at first is all there is.
+                    await ledger.records.advance()
+                return ledger
         except (LinkError, JetStreamError) as error:
             raise StreamsError(f"partition {partition} cannot be taken: {error}") from None
         except TimeoutError:

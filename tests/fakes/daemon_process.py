@@ -246,4 +246,5 @@ async def plain_caller(url: str, **options: Any) -> AsyncGenerator[PlainCaller]:
     try:
         yield PlainCaller(client)
     finally:
-        await client.close()
+        # Where the server was killed, nats-py's close may end with its own tasks' cancellation.
+        await asyncio.wait({asyncio.ensure_future(client.close())}, timeout=10)

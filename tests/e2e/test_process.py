@@ -41,8 +41,9 @@ async def test_a_signal_drains_fifty_requests_in_flight_and_ends_all(
         server = nats_server_of(daemon.process.pid)
         async with plain_caller(**daemon.context) as caller:
             ids = [await caller.connect() for _ in range(10)]
+            sent = caller.client.stats["out_msgs"]
             asking = [asyncio.create_task(caller.refresh(ids[n % 10])) for n in range(50)]
-            await asyncio.sleep(0)  # lets them be sent before the PING of the flush
+            await eventually(lambda: caller.client.stats["out_msgs"] >= sent + 50)
             await caller.client.flush()
 
             code = await daemon.stop(number)

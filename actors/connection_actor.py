@@ -12,32 +12,30 @@ line with commands. An actor is a plain object and has no task.
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
 import anyio
 
-from actors.entry import Entry
+from actors.entry import EVENTS_MAX, Entry
 from actors.envelope import Envelope
 from actors.flight import Flight, Wish
 from actors.partition import UNCLEAR, Partition
 from actors.ports import Stored
 from actors.sealed import sealed
 from actors.token_desk import IN_PROGRESS, TokenDesk, after_flight, read_ask, served
-from actors.world import Limits, World, database_error, overloaded
+from actors.world import INTERNAL_ERROR, MAILBOX_FULL, TIMED_OUT, Limits, World, database_error
 from domain.commands import Command, Get, GetToken
 from domain.connection import ProviderConnection
 from domain.decision import Reply, decide, store_failed
 from domain.events import Event
 from domain.refreshing import Step, died
 from domain.remembered import Answers, recalled, remembering
-from domain.result import Failure, FailureCode
+from domain.result import Failure
 from domain.token_read import Ask, Dead, Serve, failure_of
 
 _READS = (Get, GetToken)
-ENTRY_EVENTS_MAX = 128
-"""How many events an entry takes before the next one is begun."""
 
 
 class House(Protocol):
@@ -58,8 +56,8 @@ class House(Protocol):
         """The actor may have nothing under way any more."""
         ...
 
-    def crashed(self, actor: "ConnectionActor", error: Exception) -> None:
-        """The actor met a bug."""
+    def crashed(self, actor: "ConnectionActor", error: Exception) -> Failure | None:
+        """Note that the actor met a bug; return why it takes nothing more for now, or None."""
         ...
 
 
@@ -69,7 +67,7 @@ class ConnectionActor:
     __slots__ = (
         "_desk",
         "_due_s",
-        "_entry",
+        "_entries",
         "_flight",
         "_house",
         "_is_reading",
@@ -81,14 +79,15 @@ class ConnectionActor:
     )
 
     def __init__(self, connection_id: UUID, partition: Partition, house: House) -> None:
-        """Make an actor that knows what is in memory of its connection, or nothing yet."""
+        """Make an actor that knows nothing yet."""
         self.connection_id = connection_id
         self.partition = partition
         self.used_s = 0.0
         """When its last command came; the directory's."""
         self._house = house
-        self._newest: Stored | None = partition.ledger.recall(connection_id)
-        self._entry: Entry | None = None
+        self._newest: Stored | None = None
+        self._entries: tuple[Entry, ...] = ()
+        """What is decided and not known to be stored, oldest first."""
         self._queue: deque[Envelope] | None = None
         self._desk: TokenDesk | None = None
         self._flight: Flight | None = None
@@ -103,7 +102,7 @@ class ConnectionActor:
     @property
     def is_busy(self) -> bool:
         """Whether anything is under way."""
-        return self._entry is not None or self._flight is not None or self._is_reading
+        return bool(self._entries) or self._flight is not None or self._is_reading
 
     @property
     def knows_nothing(self) -> bool:
@@ -112,9 +111,8 @@ class ConnectionActor:
 
     @property
     def queued_commands(self) -> int:
-        """How many commands wait to be decided, or in an entry to which more can be added."""
-        entry = self._entry
-        return len(self._queue or ()) + (entry.commands if entry and entry.is_open else 0)
+        """How many commands wait to be decided, or in an entry that is not being stored yet."""
+        return len(self._queue or ()) + sum(one.commands for one in self._entries if one.is_open)
 
     def take(self, envelope: Envelope) -> None:
         """Decide a command, or queue it; it is answered in time in either case.
@@ -122,6 +120,8 @@ class ConnectionActor:
         Raises:
             Exception: A bug, here or in an adapter; nothing was decided.
         """
+        if self._newest is None and not self._is_reading:
+            self._newest = self.partition.ledger.recall(self.connection_id)
         if self._newest is None:
             self._wait_for_record(envelope)
             return
@@ -142,35 +142,30 @@ class ConnectionActor:
     def know(self, stored: Stored) -> None:
         """Take over what was read, and serve those who waited for it."""
         self._is_reading, self._newest = False, stored
-        callers = self._desk.leave() if self._desk is not None else ()
-        self._desk = None
+        callers = self._left_desk()
         self._serve_queue()
         self._take_all(callers)
 
     def cannot_know(self, cause: str) -> None:
         """Answer those who waited for a record that cannot be read."""
         self._is_reading = False
-        waiting = [*(self._queue or ()), *(self._desk.leave() if self._desk is not None else ())]
-        self._queue = self._desk = None
-        for envelope in waiting:
-            self._refuse(envelope, database_error(cause), cause)
+        waiting, self._queue = [*(self._queue or ()), *self._left_desk()], None
+        self._refuse(waiting, database_error(cause), cause)
 
     def landed(self, flight: Flight) -> None:
         """Answer everyone who shared a flight that is over, and go on with the queue."""
         assert flight is self._flight
         self._flight = None
-        callers = self._desk.leave() if self._desk is not None else []
-        self._desk, connection = None, self.connection
+        callers, connection = self._left_desk(), self.connection
         failure = None if flight.is_fresh else flight.failure
         if failure is None and not flight.is_fresh:
             self._take_all(callers)
         else:
-            self._answer_all(callers, after_flight(connection, failure, self._house.world))
-        if failure is not None and connection is not None and connection.intent is not None:
+            self._answer_all(callers, failure)
+        if failure is not None and (connection is None or connection.intent is not None):
             # It cannot be closed: commands must not take off for it again and again.
             waiting, self._queue = self._queue or (), None
-            for envelope in waiting:
-                self._refuse(envelope, failure, "an open refresh cannot be closed")
+            self._refuse(waiting, failure, "an open refresh cannot be closed")
         self._serve_queue()
         self._house.rested(self)
 
@@ -179,8 +174,7 @@ class ConnectionActor:
         if entry.is_lost:
             # What was decided on top of what is not stored is void.
             self._newest = None
-        if self._entry is entry:
-            self._entry = None
+        self._entries = tuple(one for one in self._entries if one is not entry)
         if self._flight is not None:
             self._flight.wake()
         if self.connection is None:
@@ -202,16 +196,15 @@ class ConnectionActor:
         if now_s < self._due_s and (self._desk is None or now_s < self._desk.due_s):
             return
         if self._desk is not None:
-            in_time = _TIMED_OUT if self._flight is None else IN_PROGRESS
+            in_time = TIMED_OUT if self._flight is None else IN_PROGRESS
             self._desk.answer_due(now_s, self.partition.refusal() or in_time)
-        self._drop([one for one in self._queue or () if one.due_s <= now_s])
-        self._queue = deque(one for one in self._queue or () if one.due_s > now_s)
-        self._due_s = min((one.due_s for one in self._queue or ()), default=math.inf)
+        if self._queue is not None:
+            self._queue = deque(self._in_time(self._queue, now_s))
+            self._due_s = min((one.due_s for one in self._queue), default=math.inf)
 
     def refuse_all(self, failure: Failure) -> None:
         """Answer everyone who waits for the record or for a flight with ``failure``."""
-        waiting = [*(self._queue or ()), *(self._desk.leave() if self._desk is not None else ())]
-        self._queue = self._desk = None
+        waiting, self._queue = [*(self._queue or ()), *self._left_desk()], None
         for envelope in waiting:
             envelope.answer(failure)
 
@@ -239,40 +232,36 @@ class ConnectionActor:
                 assert connection is not None
                 assert asked.secret is not None
                 was_rejected = ask.if_generation == connection.generation
-                wish = Wish(asked.secret, connection.generation, was_rejected=was_rejected)
-                self._take_off(wish)
+                self._take_off(Wish(asked.secret, connection.generation, was_rejected=was_rejected))
             case Dead() if (refusal := self.partition.refusal()) is not None:
                 envelope.answer(refusal)
             case Dead(verdict):
                 assert connection is not None
                 profile, now = world.providers.of(connection), world.clock.now()
                 step = died(connection, verdict, profile, now=now, ids=world.ids)
-                self.commit(step).replies.append((envelope, failure_of(step.connection, now)))
+                self.commit(step).owe(envelope, failure_of(step.connection, now))
 
     def _decide(self, envelope: Envelope, command: Command) -> None:
         """Decide a command that may change state."""
         assert self._newest is not None
         refusal = self.partition.refusal()
         if refusal is not None and self.partition.is_unclear:
-            self._refuse(envelope, refusal, UNCLEAR)
+            self._refuse([envelope], refusal, UNCLEAR)
             return
-        if refusal is None and self.queued_commands >= self._house.limits.mailbox_commands_max:
-            refusal = overloaded("the connection's mailbox is full")
-        if refusal is not None:
-            envelope.answer(refusal)
+        if refusal is not None or self.queued_commands >= self._house.limits.mailbox_commands_max:
+            envelope.answer(refusal or MAILBOX_FULL)
             return
         world, (before, answers) = self._house.world, self._newest
         command = sealed(command, before, world)
         decision = decide(before, command, now=world.clock.now(), ids=world.ids)
         answers = remembering(answers, envelope.message_id, decision.reply)
-        is_unchanged = decision.connection is before and answers is self._newest.answers
-        if is_unchanged and not decision.events:
+        is_changed = decision.connection is not before or answers is not self._newest.answers
+        if not is_changed and not decision.events:
             self._answer_behind(envelope, decision.reply)
             return
         entry = self._opened_entry()
         self._change(entry, decision.connection, answers, decision.events)
-        entry.replies.append((envelope, decision.reply))
-        entry.commands += 1
+        entry.owe(envelope, decision.reply)
 
     def _change(
         self,
@@ -290,34 +279,37 @@ class ConnectionActor:
 
     def _opened_entry(self) -> Entry:
         """Return the entry of the open group, which may have to be begun."""
-        entry = self._entry
-        if entry is None or not entry.is_open or len(entry.events) >= ENTRY_EVENTS_MAX:
-            entry = self._entry = Entry(self.connection_id, self)
+        entry = self._entries[-1] if self._entries else None
+        if entry is None or not entry.is_open or len(entry.events) >= EVENTS_MAX:
+            entry = Entry(self.connection_id, self)
+            self._entries = (*self._entries, entry)
             self.partition.opened(entry)
         return entry
 
     def _answer_behind(self, envelope: Envelope, reply: Reply) -> None:
         """Answer what shows the newest state: with what is not acknowledged yet, or at once."""
-        if self._entry is None:
+        if not self._entries:
             envelope.answer(reply)
-        elif self.partition.is_unclear and isinstance(envelope.command, _READS):
-            envelope.answer(database_error(UNCLEAR))
-        else:
-            self._entry.replies.append((envelope, reply))
-
-    def _refuse(self, envelope: Envelope, failure: Failure, cause: str) -> None:
-        """Answer a command that cannot be decided; its events are told when that is possible."""
-        envelope.answer(failure)
-        command = envelope.command
-        if isinstance(command, _READS):
             return
-        world = self._house.world
-        decision = store_failed(
-            self.connection, command, cause=cause, now=world.clock.now(), ids=world.ids
-        )
-        events = decision.events
-        if events and self.partition.may_tell_refusal(len(events)):
-            self._opened_entry().events.extend(events)
+        entry, commands_max = self._entries[-1], self._house.limits.mailbox_commands_max
+        is_full = max(entry.commands, self.queued_commands) >= commands_max
+        if self.partition.is_unclear and isinstance(envelope.command, _READS):
+            envelope.answer(database_error(UNCLEAR))
+        elif is_full and not isinstance(envelope.command, GetToken):
+            envelope.answer(MAILBOX_FULL)
+        else:
+            entry.owe(envelope, reply)
+
+    def _refuse(self, envelopes: Sequence[Envelope], failure: Failure, cause: str) -> None:
+        """Answer commands that cannot be decided; their events are told when that is possible."""
+        for envelope in envelopes:
+            envelope.answer(failure)
+        world, connection = self._house.world, self.connection
+        for command in (one.command for one in envelopes if not isinstance(one.command, _READS)):
+            now = world.clock.now()
+            events = store_failed(connection, command, cause=cause, now=now, ids=world.ids).events
+            if events and self.partition.may_tell_refusal(len(events)):
+                self._opened_entry().events.extend(events)
 
     def _is_held(self) -> bool:
         """Whether commands that change state must wait for a flight.
@@ -339,62 +331,69 @@ class ConnectionActor:
 
     def _wait_for_record(self, envelope: Envelope) -> None:
         """Hold whatever comes until the record is read."""
-        if isinstance(envelope.command, GetToken):
-            self._wait_at_desk(envelope)
-        else:
-            self._wait_in_line(envelope)
+        is_token = isinstance(envelope.command, GetToken)
+        (self._wait_at_desk if is_token else self._wait_in_line)(envelope)
         if not self._is_reading and not envelope.is_answered:
             self._is_reading = True
             self._house.read(self)
 
     def _wait_in_line(self, envelope: Envelope) -> None:
         """Queue a command, where there is room."""
-        if self._queue is None:
-            self._queue = deque()
+        self._queue = self._queue or deque()
         if len(self._queue) >= self._house.limits.mailbox_commands_max:
-            envelope.answer(overloaded("the connection's mailbox is full"))
+            envelope.answer(MAILBOX_FULL)
             return
         self._queue.append(envelope)
         self._due_s = min(self._due_s, envelope.due_s)
 
     def _wait_at_desk(self, envelope: Envelope) -> None:
-        if self._desk is None:
-            self._desk = TokenDesk()
+        self._desk = self._desk or TokenDesk()
         self._desk.wait(envelope)
+
+    def _left_desk(self) -> list[Envelope]:
+        """Let everyone go who waits at the desk."""
+        desk, self._desk = self._desk, None
+        return [] if desk is None else desk.leave()
 
     def _serve_queue(self) -> None:
         """Take up what waited, in order; what has to wait again waits in the same order."""
         waiting, self._queue, self._due_s = self._queue or (), None, math.inf
-        if waiting:
-            now_s = anyio.current_time()
-            self._drop([one for one in waiting if one.due_s <= now_s])
-            self._take_all([one for one in waiting if one.due_s > now_s])
+        self._take_all(self._in_time(waiting, anyio.current_time()))
 
-    def _answer_all(self, callers: Sequence[Envelope], answer: Callable[[GetToken], Reply]) -> None:
-        """Answer everyone who shared a flight, and nobody with what is not stored."""
+    def _answer_all(self, callers: Sequence[Envelope], failure: Failure | None) -> None:
+        """Answer everyone who shared a flight."""
+        try:
+            answer = after_flight(self.connection, failure, self._house.world)
+        except Exception as error:  # noqa: BLE001 -- a flight must land
+            self._house.crashed(self, error)
+            for envelope in callers:
+                envelope.answer(INTERNAL_ERROR)
+            return
         for envelope in callers:
             assert isinstance(envelope.command, GetToken)
             self._answer_behind(envelope, answer(envelope.command))
 
     def _take_all(self, envelopes: Sequence[Envelope]) -> None:
         """Take up several; a bug that one meets is answered to that one."""
+        refusal: Failure | None = None
         for envelope in envelopes:
+            if refusal is not None:
+                envelope.answer(refusal)
+                continue
             try:
                 self.take(envelope)
             except Exception as error:  # noqa: BLE001 -- the others must be served
-                self._house.crashed(self, error)
-                envelope.answer(database_error("internal error"))
+                refusal = self._house.crashed(self, error)
+                envelope.answer(INTERNAL_ERROR)
 
-    def _drop(self, late: Sequence[Envelope]) -> None:
-        """Answer commands that were not begun in their callers' time, and count them."""
-        if late:
-            self._house.world.journal.dropped(self.connection_id, len(late))
+    def _in_time(self, waiting: Sequence[Envelope], now_s: float) -> list[Envelope]:
+        """Answer those who were not begun in their callers' time, and return the others."""
+        late = [one for one in waiting if one.due_s <= now_s]
         for envelope in late:
-            envelope.answer(_TIMED_OUT)
-
-
-_TIMED_OUT = Failure(
-    code=FailureCode.TIMED_OUT,
-    message="The time was up before the command was begun; it was not executed",
-    needs_user_action=False,
-)
+            envelope.answer(TIMED_OUT)
+        try:
+            if late:
+                self._house.world.journal.dropped(self.connection_id, len(late))
+        except Exception as error:  # noqa: BLE001 -- the others must be served
+            self._house.crashed(self, error)
+        return [one for one in waiting if not one.is_answered]

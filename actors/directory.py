@@ -20,7 +20,7 @@ from actors.envelope import Envelope
 from actors.flight import Flight
 from actors.partition import Partition
 from actors.ports import Ledger, StoreUnavailableError
-from actors.world import SHUTTING_DOWN, Limits, World, database_error, overloaded
+from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_error, overloaded
 from domain.result import Failure, FailureCode
 
 TICK_S = 0.05
@@ -105,7 +105,10 @@ class Directory:
                 try:
                     async with anyio.create_task_group() as self._tasks:
                         task_status.started()
-                        await self._tick_for_ever()
+                        try:
+                            await self._tick_for_ever()
+                        finally:
+                            await self._land()
                 finally:
                     await self._wind_up()
         finally:
@@ -133,7 +136,7 @@ class Directory:
             actor.take(envelope)
         except Exception as error:  # noqa: BLE001 -- the supervisor's edge
             self.crashed(actor, error)
-            envelope.answer(database_error("internal error"))
+            envelope.answer(INTERNAL_ERROR)
         if actor.connection is None:
             self.rested(actor)
 
@@ -141,8 +144,8 @@ class Directory:
         """Refuse new commands, and return when nothing is under way; False if time ran out."""
         self._is_draining = True
         with anyio.move_on_after(grace_s):
-            while self.busy_actors:  # noqa: ASYNC110 -- while stopping only
-                await anyio.sleep(TICK_S / 5)
+            while self.busy_actors:
+                await self._pause()
             return True
         return not self.busy_actors
 
@@ -177,8 +180,8 @@ class Directory:
         if actor.knows_nothing and self._actors.get(actor.connection_id.int) is actor:
             del self._actors[actor.connection_id.int]
 
-    def crashed(self, actor: ConnectionActor, error: Exception) -> None:
-        """Note a crash, and quarantine an actor that has had one too many."""
+    def crashed(self, actor: ConnectionActor, error: Exception) -> Failure | None:
+        """Note a crash, and quarantine an actor that has had one too many: return the answer."""
         connection_id, limits = actor.connection_id, self.limits
         self.world.journal.crashed(connection_id, error)
         crashes_s = self._crashes_s.setdefault(connection_id, deque(maxlen=limits.restarts_max + 1))
@@ -189,7 +192,10 @@ class Directory:
             del self._crashes_s[connection_id]
             self._quarantined_until_s[connection_id] = now_s + limits.quarantine_s
             self.world.journal.quarantined(connection_id, limits.quarantine_s)
-            actor.refuse_all(_quarantined(limits.quarantine_s))
+            refusal = _quarantined(limits.quarantine_s)
+            actor.refuse_all(refusal)
+            return refusal
+        return None
 
     async def _store(self, partition: Partition, scope: anyio.CancelScope) -> None:
         """Store what a partition decides, until ``_wind_up`` says so."""
@@ -197,7 +203,7 @@ class Directory:
             await partition.run()
 
     async def _read(self, actor: ConnectionActor) -> None:
-        cause = "internal error"
+        cause, stored = "internal error", None
         try:
             stored = await actor.partition.ledger.read(actor.connection_id)
         except StoreUnavailableError as error:
@@ -205,13 +211,12 @@ class Directory:
             cause = str(error)
         except Exception as error:  # noqa: BLE001 -- the supervisor's edge
             self.crashed(actor, error)
-        else:
+        finally:
             self._reading.discard(actor)
+        if stored is None:
+            actor.cannot_know(cause)
+        else:
             actor.know(stored)
-            self.rested(actor)
-            return
-        self._reading.discard(actor)
-        actor.cannot_know(cause)
         self.rested(actor)
 
     async def _fly(self, flight: Flight) -> None:
@@ -222,22 +227,15 @@ class Directory:
 
     async def _tick_for_ever(self) -> None:
         """Answer whose time is up, and forget what is idle or past."""
-        try:
-            while True:
-                self._now_s = anyio.current_time()
-                self._tick()
-                if self.busy_actors:
-                    await anyio.sleep(TICK_S)
-                    continue
-                self._stirred = anyio.Event()
-                with anyio.move_on_after(_QUIET_S):
-                    await self._stirred.wait()
-        finally:
-            self._is_draining = True
-            for actor in self._actors.values():
-                actor.refuse_all(SHUTTING_DOWN)
-            for flight in self._flights:
-                flight.stop(at_once=self._gives_up)
+        while True:
+            self._now_s = anyio.current_time()
+            self._tick()
+            if self.busy_actors:
+                await anyio.sleep(TICK_S)
+                continue
+            self._stirred = anyio.Event()
+            with anyio.move_on_after(_QUIET_S):
+                await self._stirred.wait()
 
     def _stir(self) -> None:
         """End the ticker's longer pause: there is something under way again."""
@@ -292,20 +290,38 @@ class Directory:
             return None
         return _quarantined(until_s - anyio.current_time())
 
+    async def _land(self) -> None:
+        """Answer what was not begun, and let every flight come to its end."""
+        self._is_draining = True
+        self._refuse_all()
+        for flight in self._flights:
+            flight.stop(at_once=self._gives_up)
+        with anyio.CancelScope(shield=True):
+            while self._flights:
+                await self._pause()
+
     async def _wind_up(self) -> None:
-        """Answer what was not begun, wait until what is decided is stored, end the writers."""
-        for actor in self._actors.values():
-            actor.refuse_all(SHUTTING_DOWN)
+        """Wait until what is decided is stored, and end the writers."""
+        self._refuse_all()
         patience_s = 0.0 if self._gives_up else self.limits.last_burst_s
         with anyio.move_on_after(patience_s, shield=True):
-            while any(  # noqa: ASYNC110 -- while stopping only
-                not partition.is_settled for partition in self.partitions
-            ):
-                await anyio.sleep(TICK_S / 5)
+            while any(not partition.is_settled for partition in self.partitions):
+                await self._pause()
         for scope in self._writers:
             scope.cancel()
         for partition in self.partitions:
             partition.abandon(database_error("the daemon stopped"))
+
+    def _refuse_all(self) -> None:
+        """Answer everyone who waits for a record or for a flight."""
+        for actor in self._actors.values():
+            actor.refuse_all(SHUTTING_DOWN)
+
+    async def _pause(self) -> None:
+        """Let others run, and tell those whose time is up meanwhile."""
+        await anyio.sleep(TICK_S / 5)
+        for partition in self.partitions:
+            partition.tick(anyio.current_time())
 
 
 def _quarantined(left_s: float) -> Failure:

@@ -5,11 +5,15 @@ from typing import Protocol
 from uuid import UUID
 
 from actors.envelope import Envelope
+from domain.commands import GetToken
 from domain.connection import ProviderConnection
 from domain.decision import Reply
 from domain.events import Event
 from domain.remembered import Answers
 from domain.result import Failure
+
+EVENTS_MAX = 128
+"""How many events an entry takes before the next one is begun."""
 
 
 class Maker(Protocol):
@@ -49,14 +53,20 @@ class Entry:
         """What is remembered with it."""
         self.events: list[Event] = []
         self.replies: list[tuple[Envelope, Reply]] = []
+        """Who waits for it, and what they are told when it is stored."""
         self.commands = 0
-        """How many commands decided something in it."""
+        """How many of them did not come for a token."""
         self.is_open = True
         """Whether more can be added."""
         self.is_stored = False
         self.is_lost = False
         """Whether it will never be stored."""
         self.maker = maker
+
+    def owe(self, envelope: Envelope, reply: Reply) -> None:
+        """Answer ``envelope`` when the entry is stored."""
+        self.replies.append((envelope, reply))
+        self.commands += not isinstance(envelope.command, GetToken)
 
     def stored(self) -> None:
         """Answer everyone: what they are told is stored."""
@@ -78,3 +88,4 @@ class Entry:
             self.replies = [one for one in self.replies if one[0].due_s > due_s]
             for envelope in late:
                 envelope.answer(failure)
+                self.commands -= not isinstance(envelope.command, GetToken)

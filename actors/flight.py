@@ -23,7 +23,7 @@ import anyio
 from actors.client_gate import ClientGate, Closed
 from actors.entry import Entry
 from actors.partition import Partition
-from actors.world import SHUTTING_DOWN, Limits, World, database_error
+from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_error
 from domain.connection import ProviderConnection
 from domain.credentials import Credentials, Secret
 from domain.exchange import ExchangeRequest, NotSent, Tokens, Verdict
@@ -109,7 +109,7 @@ class Flight:
             raise
         except Exception as error:  # noqa: BLE001 -- the supervisor's edge
             self._world.journal.crashed(self.actor.connection_id, error)
-            self.failure = database_error("internal error")
+            self.failure = INTERNAL_ERROR
         finally:
             self.actor.landed(self)
 

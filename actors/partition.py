@@ -10,14 +10,13 @@ on until it is. Here that only shows as time: callers whose own is up are told s
 """
 
 import math
-from collections.abc import Callable
-from uuid import UUID
+from collections.abc import Callable, Sequence
 
 import anyio
 
 from actors.entry import Entry
 from actors.ports import Journal, Ledger, PartitionLostError
-from actors.world import Limits, database_error, overloaded
+from actors.world import INTERNAL_ERROR, Limits, database_error, overloaded
 from domain.result import Failure
 
 _NOT_KNOWN = "not known to be stored yet"
@@ -128,32 +127,41 @@ class Partition:
     def _close_group(self) -> None:
         """Move what fits from the open group into the one that is stored next."""
         waiting, self._open = self._open, []
-        broken: set[UUID] = set()
         for position, entry in enumerate(waiting):
-            try:
-                fits = entry.connection_id in broken or self.ledger.add(entry)
-            except Exception as error:  # noqa: BLE001 -- one that cannot be written harms no other
-                if any(one.connection_id == entry.connection_id for one in self._appending):
-                    # What it is built on must be stored before the connection is read again.
-                    self._open = waiting[position:] + self._open
-                    return
-                entry.maker.crashed(error)
-                broken.add(entry.connection_id)
-                fits = True
-            if entry.connection_id in broken:
-                # Also what was decided on top of it.
-                entry.fail(database_error("internal error"))
+            if entry.is_lost:
                 continue
+            try:
+                fits = self.ledger.add(entry)
+            except Exception as error:  # noqa: BLE001 -- one that cannot be written harms no other
+                fits = self._broke(entry, waiting[position:], error)
             if not fits:
-                self._open = waiting[position:] + self._open
+                left = [one for one in waiting[position:] if not one.is_lost]
+                self._open = left + self._open
                 return
-            entry.is_open = False
-            self._appending.append(entry)
+            if not entry.is_lost:
+                entry.is_open = False
+                self._appending.append(entry)
+        # Whatever was refused so far is on its way.
+        self._refused_events = 0
+
+    def _broke(self, broken: Entry, waiting: Sequence[Entry], error: Exception) -> bool:
+        """Fail an entry that cannot be written, and all that was decided on top of it.
+
+        False: one of the same connection is in this group, and must be stored before; the
+        connection would be read without it.
+        """
+        if any(one.connection_id == broken.connection_id for one in self._appending):
+            return False
+        broken.maker.crashed(error)
+        for entry in waiting:
+            if entry.connection_id == broken.connection_id:
+                entry.fail(INTERNAL_ERROR)
+        return True
 
     def _settle(self) -> None:
         """Answer those whose group is stored."""
         stored, self._appending = self._appending, []
         self._stored_last = sum(len(entry.replies) for entry in stored)
-        self._began_s, self.is_unclear, self._refused_events = math.inf, False, 0
+        self._began_s, self.is_unclear = math.inf, False
         for entry in stored:
             entry.stored()

@@ -72,6 +72,11 @@ class World(NamedTuple):
 SHUTTING_DOWN = Failure(
     code=FailureCode.SHUTTING_DOWN, message="the daemon is shutting down", retry_after_s=1.0
 )
+TIMED_OUT = Failure(
+    code=FailureCode.TIMED_OUT,
+    message="The time was up before the command was begun; it was not executed",
+    needs_user_action=False,
+)
 
 
 def overloaded(message: str) -> Failure:
@@ -91,3 +96,7 @@ def database_error(cause: str) -> Failure:
         needs_user_action=False,
         retry_after_s=1.0,
     )
+
+
+MAILBOX_FULL = overloaded("the connection's mailbox is full")
+INTERNAL_ERROR = database_error("internal error")

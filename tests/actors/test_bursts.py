@@ -6,7 +6,7 @@ from uuid import UUID
 import anyio
 import pytest
 
-from actors.connection_actor import ENTRY_EVENTS_MAX
+from actors.entry import EVENTS_MAX
 from actors.envelope import Envelope
 from actors.ports import StoreUnavailableError
 from actors.world import Limits
@@ -43,7 +43,7 @@ async def test_400_refreshes_at_once_are_400_generations_and_few_appends(entries
 
     assert [one.reply for one in sent] == [Success(None)] * 400
     assert stage.stored(_ID).generation == 401
-    written = math.ceil(800 / ENTRY_EVENTS_MAX)
+    written = math.ceil(800 / EVENTS_MAX)
     assert len(stage.ledger.history) - 1 <= written + 1
     assert len(stage.ledger.groups) - 1 <= math.ceil(written / entries) + 1
     assert stage.story_of(_ID)[2:] == _STORY * 400

@@ -1,17 +1,21 @@
 """A bug in one actor answers its callers, is reported, and hurts no other connection."""
 
+from typing import Any
 from uuid import UUID
 
 import anyio
 import pytest
 
-from actors.connection_actor import ENTRY_EVENTS_MAX
+from actors.entry import EVENTS_MAX
 from actors.world import Limits
-from domain.commands import Refresh
+from domain.commands import Disconnect, GetToken, Refresh
+from domain.connection import ConnectionStatus
 from domain.credentials import Sealed, Secret
 from domain.result import Failure, FailureCode, Success
-from tests.fakes.commands import connect, connection_number, refresh
+from tests.fakes import laws
+from tests.fakes.commands import USER, connect, connection_number, refresh
 from tests.fakes.stage import Sent, Stage
+from tests.fakes.token_scene import ID, Scene
 from tests.fakes.trouble import BugError
 from tests.fakes.world import PlainSealer
 
@@ -93,7 +97,7 @@ async def test_an_entry_that_cannot_be_written_is_void_with_all_that_was_decided
     async with stage.opened():
         await _with_disease(stage, disease)
         disease.times_left = 1
-        failed = [stage.send(refresh(_SICK)) for _ in range(ENTRY_EVENTS_MAX)]
+        failed = [stage.send(refresh(_SICK)) for _ in range(EVENTS_MAX)]
         sound = stage.send(refresh(_SOUND))
         await stage.settled()
 
@@ -194,3 +198,120 @@ async def test_past_crashes_and_quarantines_are_forgotten() -> None:
         assert stage.journal.counts["crashed"] == 7
         assert stage.directory._crashes_s == {}
         assert stage.directory._quarantined_until_s == {}
+
+
+async def test_a_bug_while_a_flight_is_answered_is_told_to_its_callers_and_hurts_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene()
+    stage = scene.stage
+
+    def bug(*_: Any, **__: Any) -> None:
+        raise BugError
+
+    async with stage.opened():
+        await stage.ask(scene.connect())
+        asked = [stage.send(GetToken(connection_id=ID)) for _ in range(3)]
+        await anyio.sleep(0.01)
+        held = stage.send(Refresh(connection_id=ID, credentials=None))
+        monkeypatch.setattr(type(stage.directory.world.sealer), "unseal", bug)
+        await stage.settled()
+        monkeypatch.undo()
+
+        assert {one.code for one in asked} == {FailureCode.DATABASE_ERROR}
+        assert held.code is FailureCode.INVALID_CREDENTIALS
+        assert stage.journal.counts["crashed"] == 1
+        assert await scene.fresh() == "a2"
+        assert isinstance(await stage.ask(connect(_SOUND)), Success)
+
+    assert scene.provider.presented == ["r1"]
+
+
+async def test_a_bug_while_the_outcome_is_sealed_answers_everybody_and_leaves_the_intent_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene()
+    stage = scene.stage
+
+    def bug(*_: Any, **__: Any) -> None:
+        raise BugError
+
+    async with stage.opened():
+        await stage.ask(scene.connect())
+        asked = [stage.send(GetToken(connection_id=ID)) for _ in range(3)]
+        await anyio.sleep(0.01)
+        held = stage.send(Refresh(connection_id=ID, credentials=None))
+        monkeypatch.setattr(type(stage.directory.world.sealer), "seal", bug)
+        await stage.settled()
+        monkeypatch.undo()
+
+        assert {one.code for one in [*asked, held]} == {FailureCode.DATABASE_ERROR}
+        assert stage.journal.counts["crashed"] == 1
+        assert stage.stored(ID).intent is not None
+        ended = await stage.ask(Disconnect(connection_id=ID, user_id=USER))
+
+    assert isinstance(ended, Success)
+    assert stage.stored(ID).status is ConnectionStatus.DISCONNECTED
+
+
+async def test_an_open_intent_whose_end_cannot_be_written_answers_commands_and_is_tried_again() -> (
+    None
+):
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.provider.takes_s = 20.0
+        scene.stage.send(GetToken(connection_id=ID))
+        await anyio.sleep(5.0)
+        again = scene.restarted(scene.left_by_a_crash())
+    adds = 0
+
+    def poison(operation: str, _: UUID) -> None:
+        nonlocal adds
+        if operation == "add":
+            adds += 1
+            raise BugError
+
+    async with again.opened():
+        again.ledger.before = poison
+        asked = again.send(GetToken(connection_id=ID))
+        held = [again.send(Disconnect(connection_id=ID, user_id=USER)) for _ in range(3)]
+        await again.settled()
+        # The end of the intent, and then the events of those that were refused for it.
+        assert adds == 2
+        assert {one.code for one in held} == {FailureCode.DATABASE_ERROR}
+        again.ledger.before = None
+        ended = await again.ask(Disconnect(connection_id=ID, user_id=USER))
+
+    assert isinstance(ended, Success)
+    assert asked.code is FailureCode.DATABASE_ERROR
+    laws.everybody_was_answered_once(again)
+
+
+async def test_a_quarantine_that_begins_amid_a_queue_refuses_the_rest_of_it() -> None:
+    disease = _Disease(times=0, operation="seal")
+    stage = Stage(sealer=_SickSealer(disease), limits=Limits(restarts_max=1))
+    async with stage.opened():
+        await _with_disease(stage, disease)
+        stage.directory._actors.clear()
+        disease.times_left = 2
+        sent = [stage.send(refresh(_SICK)) for _ in range(5)]
+        await stage.settled()
+
+    assert [one.code for one in sent] == [FailureCode.DATABASE_ERROR] * 5
+    assert stage.journal.counts["quarantined"] == 1
+    assert stage.stored(_SICK).generation == 1
+
+
+async def test_a_bug_in_what_is_recalled_answers_the_command() -> None:
+    disease = _Disease(times=0, operation="recall")
+    stage = Stage()
+    async with stage.opened():
+        await _with_disease(stage, disease)
+        stage.directory._actors.clear()
+        disease.times_left = 1
+        failed = stage.send(refresh(_SICK))
+
+        assert failed.code is FailureCode.DATABASE_ERROR
+        assert stage.journal.counts["crashed"] == 1
+        assert await stage.ask(refresh(_SICK)) == Success(None)

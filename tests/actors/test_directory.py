@@ -1,18 +1,19 @@
-"""Actors come with their first command and go when idle; what ends, ends with every answer."""
+"""Actors come with their first command and go when idle, and take no task while they are idle."""
 
 from collections.abc import Callable
 from uuid import UUID
 
 import anyio
-import anyio.lowlevel
 import pytest
 import trio
 
+from actors.entry import EVENTS_MAX
 from actors.world import Limits
+from domain.commands import Get, Refresh
 from domain.result import FailureCode, Success
 from tests.fakes.commands import connect, connection_number, get, refresh
+from tests.fakes.holds import HeldAppends, for_ever
 from tests.fakes.stage import Stage
-from tests.fakes.world import MemoryLedger
 
 _ID = connection_number(1)
 _ON_BOTH_BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
@@ -21,17 +22,6 @@ _ON_BOTH_BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"]
 def _resident(stage: Stage) -> set[int]:
     """Return the numbers of the actors in memory."""
     return {n for n in range(100) if connection_number(n).int in stage.directory._actors}
-
-
-def _for_ever(*operations: str, connection_id: UUID | None = None) -> Callable[[str, UUID], object]:
-    """Return a hook with which these operations never end."""
-
-    def hook(operation: str, of: UUID) -> object:
-        if operation in operations and connection_id in (None, of):
-            return anyio.sleep_forever()
-        return None
-
-    return hook
 
 
 async def test_no_task_is_left_while_every_actor_is_idle() -> None:
@@ -93,7 +83,7 @@ async def test_a_full_house_evicts_whoever_was_idle_longest() -> None:
 
 async def test_a_house_full_of_busy_actors_refuses_at_once() -> None:
     stage = Stage(limits=Limits(resident_actors_max=2))
-    stage.ledger.before = _for_ever("read")
+    stage.ledger.before = for_ever("read")
     async with stage.opened():
         stage.send(get(connection_number(1)))
         stage.send(get(connection_number(2)))
@@ -135,88 +125,11 @@ async def test_one_busy_connection_does_not_hold_up_another() -> None:
     stage = Stage()
     async with stage.opened():
         await stage.ask(connect(connection_number(2)))
-        stage.ledger.before = _for_ever("read", connection_id=_ID)
+        stage.ledger.before = for_ever("read", connection_id=_ID)
         stage.send(get(_ID))
 
         with anyio.fail_after(0.1):
             assert await stage.ask(refresh(connection_number(2))) == Success(None)
-
-
-@_ON_BOTH_BACKENDS
-async def test_a_drain_answers_everything_and_refuses_what_is_new() -> None:
-    stage = Stage()
-    async with stage.opened() as tasks:
-        await stage.ask(connect(_ID))
-        taken = [stage.send(refresh(_ID)) for _ in range(200)]
-        results: list[bool] = []
-
-        async def drain() -> None:
-            results.append(await stage.directory.drain(10.0))
-
-        tasks.start_soon(drain)
-        while not stage.directory._is_draining:
-            await anyio.lowlevel.checkpoint()
-        refused = stage.send(refresh(_ID))
-        while not results:
-            await anyio.lowlevel.checkpoint()
-
-        assert results == [True]
-        assert [one.reply for one in taken] == [Success(None)] * 200
-        assert refused.code is FailureCode.SHUTTING_DOWN
-
-
-async def test_a_drain_of_nothing_is_done_at_once() -> None:
-    stage = Stage()
-    async with stage.opened():
-        assert await stage.directory.drain(0.0)
-
-
-async def test_a_drain_gives_up_when_its_time_is_over_and_the_cancelled_are_answered() -> None:
-    stage = Stage()
-    async with stage.opened():
-        await stage.ask(connect(_ID))
-        stage.ledger.before = _for_ever("append", "read")
-        decided = [stage.send(refresh(_ID)) for _ in range(2)]
-        not_begun = [stage.send(get(connection_number(2))) for _ in range(3)]
-        started_s = anyio.current_time()
-
-        assert not await stage.directory.drain(10.0)
-
-        assert anyio.current_time() - started_s == pytest.approx(10.0, abs=0.1)
-        assert not any(one.replies for one in (*decided, *not_begun))
-    assert {one.code for one in decided} == {FailureCode.DATABASE_ERROR}
-    assert {one.code for one in not_begun} == {FailureCode.SHUTTING_DOWN}
-
-
-async def test_a_command_that_was_decided_is_told_truly_although_the_daemon_stops() -> None:
-    stage = Stage()
-
-    async def take_a_second() -> None:
-        await anyio.sleep(1.0)
-
-    async with stage.opened() as tasks:
-        await stage.ask(connect(_ID))
-        stage.ledger.before = lambda name, _: take_a_second() if name == "append" else None
-        sent = stage.send(refresh(_ID))
-        await anyio.sleep(0.5)
-        tasks.cancel_scope.cancel()
-
-    assert sent.reply == Success(None)
-    assert stage.stored(_ID).generation == 2
-    assert stage.story_of(_ID)[-1] == "token_refresh.succeeded"
-
-
-@_ON_BOTH_BACKENDS
-@pytest.mark.parametrize("turns", range(6))
-async def test_a_hard_cancel_answers_whatever_is_unanswered(turns: int) -> None:
-    stage = Stage(ledger=MemoryLedger(group_entries_max=1))
-    async with stage.opened():
-        sent = [stage.send(connect(connection_number(n % 3))) for n in range(9)]
-        for _ in range(turns):
-            await anyio.lowlevel.checkpoint()
-
-    codes = {one.code for one in sent}
-    assert codes <= {None, FailureCode.SHUTTING_DOWN, FailureCode.INVALID_TRANSITION}
 
 
 async def test_a_record_is_read_once_for_all_that_wait_for_it() -> None:
@@ -242,12 +155,24 @@ async def test_commands_take_no_task_at_all() -> None:
         assert trio.lowlevel.current_statistics().tasks_living == before
 
 
-@_ON_BOTH_BACKENDS
-async def test_a_directory_that_has_ended_refuses_at_once() -> None:
-    stage = Stage()
+@pytest.mark.parametrize("make", [refresh, get])
+async def test_a_mailbox_is_bounded_however_many_entries_it_takes(
+    make: Callable[[UUID], Refresh | Get],
+) -> None:
+    bound = 2 * EVENTS_MAX
+    stage = Stage(limits=Limits(mailbox_commands_max=bound))
     async with stage.opened():
         await stage.ask(connect(_ID))
+        held = HeldAppends(stage.ledger)
+        stage.send(refresh(_ID))
+        await anyio.sleep(0.01)
 
-    sent = [stage.send(get(_ID)), stage.send(get(connection_number(2)))]
+        sent = [stage.send(make(_ID)) for _ in range(bound + 10)]
 
-    assert {one.code for one in sent} == {FailureCode.SHUTTING_DOWN}
+        waiting = [one for one in sent if not one.replies]
+        # Reads are behind the first command, which counts with them.
+        assert bound - 1 <= len(waiting) <= bound
+        assert {one.code for one in sent[len(waiting) :]} == {FailureCode.OVERLOADED}
+        held.end()
+        await stage.settled()
+        assert {one.code for one in waiting} == {None}

@@ -12,7 +12,6 @@ from domain.profile import ReusePolicy
 from domain.result import Failure, FailureCode
 from tests.fakes.commands import USER, connection_number
 from tests.fakes.token_scene import ID, Scene
-from tests.fakes.world import MemoryLedger
 
 _OTHER = connection_number(2)
 
@@ -144,13 +143,6 @@ async def test_flights_of_a_client_whose_first_secret_is_retired_all_find_the_se
         assert scene.stage.journal.counts["client_paused"] == 0
 
 
-def _left_by_a_crash(scene: Scene) -> MemoryLedger:
-    """Return a ledger with what was stored while the flight was under way."""
-    ledger = MemoryLedger()
-    ledger.records |= scene.stage.ledger.records
-    return ledger
-
-
 async def test_an_open_intent_is_closed_after_its_deadline_and_commands_wait_for_that() -> None:
     scene = Scene()
     async with scene.stage.opened():
@@ -158,7 +150,7 @@ async def test_an_open_intent_is_closed_after_its_deadline_and_commands_wait_for
         scene.provider.takes_s = 20.0
         scene.stage.send(GetToken(connection_id=ID))
         await anyio.sleep(5.0)
-        again = scene.restarted(_left_by_a_crash(scene))
+        again = scene.restarted(scene.left_by_a_crash())
         async with again.opened():
             assert not isinstance(await again.ask(Get(connection_id=ID)), Failure)
             ended = again.send(Disconnect(connection_id=ID, user_id=USER), patience_s=200.0)
@@ -182,7 +174,7 @@ async def test_an_open_intent_that_cannot_be_closed_holds_nobody_for_ever() -> N
         scene.provider.takes_s = 20.0
         scene.stage.send(GetToken(connection_id=ID))
         await anyio.sleep(5.0)
-        again = scene.restarted(_left_by_a_crash(scene))
+        again = scene.restarted(scene.left_by_a_crash())
         async with again.opened():
             again.ledger.before = lambda name, _: _until(900.0) if name == "append" else None
             ended = again.send(Disconnect(connection_id=ID, user_id=USER), patience_s=200.0)

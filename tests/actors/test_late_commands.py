@@ -1,9 +1,11 @@
 """A command whose caller has stopped waiting is not executed, but answered and counted, once."""
 
 import anyio
+import pytest
 
 from domain.result import FailureCode
 from tests.fakes.commands import connect, connection_number, get, refresh
+from tests.fakes.holds import for_ever
 from tests.fakes.stage import Stage
 from tests.fakes.trouble import BugError
 
@@ -67,3 +69,21 @@ async def test_a_late_command_is_not_answered_again_when_the_daemon_is_cancelled
 
     assert late.code is FailureCode.TIMED_OUT
     assert waiting.code is FailureCode.SHUTTING_DOWN
+
+
+async def test_a_journal_that_fails_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    stage.ledger.before = for_ever("read")
+
+    def bug(*_: object) -> None:
+        raise BugError
+
+    monkeypatch.setattr(stage.journal, "dropped", bug)
+    async with stage.opened():
+        first = stage.send(refresh(_ID), patience_s=1.0)
+        await first.answered.wait()
+        second = stage.send(refresh(_ID), patience_s=1.0)
+        await second.answered.wait()
+
+    assert first.code is second.code is FailureCode.TIMED_OUT
+    assert stage.journal.counts["crashed"] == 2

@@ -1,7 +1,5 @@
 """While it is not known whether a group is stored: who is told what, and what is told after."""
 
-from uuid import UUID
-
 import anyio
 import pytest
 
@@ -11,6 +9,7 @@ from domain.commands import GetToken, Refresh
 from domain.connection import ProviderConnection
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connect, connection_number, get, refresh
+from tests.fakes.holds import HeldAppends
 from tests.fakes.stage import Sent, Stage
 from tests.fakes.token_scene import ID as TOKEN_ID
 from tests.fakes.token_scene import Scene
@@ -19,20 +18,6 @@ _ID = connection_number(1)
 _OTHER = connection_number(2)
 _FAILED = ["token_refresh.attempted", "token_refresh.failed"]
 _DONE = ["token_refresh.attempted", "token_refresh.succeeded"]
-
-
-class _Held:
-    """Appends that are not answered until ``end``."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._ended = anyio.Event()
-        stage.ledger.before = self._hook
-
-    def end(self) -> None:
-        self._ended.set()
-
-    def _hook(self, operation: str, _: UUID) -> object:
-        return self._ended.wait() if operation == "append" else None
 
 
 async def _connected(stage: Stage) -> None:
@@ -44,7 +29,7 @@ async def test_a_caller_whose_time_is_up_is_told_so_and_the_truth_is_told_by_eve
     stage = Stage()
     async with stage.opened():
         await _connected(stage)
-        held = _Held(stage)
+        held = HeldAppends(stage.ledger)
         sent = stage.send(refresh(_ID), patience_s=0.8)
         await sent.answered.wait()
 
@@ -61,7 +46,7 @@ async def test_after_a_second_commands_are_refused_at_once_and_told_when_it_is_o
     stage = Stage()
     async with stage.opened():
         await _connected(stage)
-        held = _Held(stage)
+        held = HeldAppends(stage.ledger)
         first = stage.send(refresh(_ID))
         await anyio.sleep(0.9)
         second = stage.send(refresh(_ID))
@@ -85,7 +70,7 @@ async def test_the_events_of_refused_commands_are_bounded_and_the_others_counted
     stage = Stage(limits=Limits(refused_events_max=10))
     async with stage.opened():
         await _connected(stage)
-        held = _Held(stage)
+        held = HeldAppends(stage.ledger)
         stage.send(refresh(_ID))
         await anyio.sleep(1.5)
         for _ in range(50):
@@ -101,7 +86,7 @@ async def test_a_read_behind_what_is_not_acknowledged_is_answered_with_it() -> N
     stage = Stage()
     async with stage.opened():
         await _connected(stage)
-        held = _Held(stage)
+        held = HeldAppends(stage.ledger)
         stage.send(refresh(_ID))
         await anyio.sleep(0.1)
         behind = stage.send(get(_ID))
@@ -118,7 +103,7 @@ async def test_a_token_that_is_not_stored_is_shown_to_nobody() -> None:
     scene = Scene()
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect(lives_s=1000.0))
-        held = _Held(scene.stage)
+        held = HeldAppends(scene.stage.ledger)
         again = scene.connect().credentials
         scene.stage.send(Refresh(connection_id=TOKEN_ID, credentials=again))
         await anyio.sleep(0.1)
@@ -176,7 +161,7 @@ async def test_reads_while_it_is_unclear_are_refused_at_once_and_leave_nothing_b
     stage = Stage()
     async with stage.opened():
         await _connected(stage)
-        held = _Held(stage)
+        held = HeldAppends(stage.ledger)
         early = [stage.send(get(_ID), patience_s=0.5) for _ in range(10)]
         first = stage.send(refresh(_ID), patience_s=0.5)
         behind = [stage.send(get(_ID), patience_s=0.5) for _ in range(10)]
@@ -185,8 +170,7 @@ async def test_reads_while_it_is_unclear_are_refused_at_once_and_leave_nothing_b
 
         assert {one.code for one in early} == {None}
         assert {one.code for one in (first, *behind, *late)} == {FailureCode.DATABASE_ERROR}
-        entry = stage.directory._actors[_ID.int]._entry
-        assert entry is not None
+        (entry,) = stage.directory._actors[_ID.int]._entries
         assert entry.replies == []
         held.end()
         await stage.settled()

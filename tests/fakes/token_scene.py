@@ -62,6 +62,12 @@ class Scene:
             ids=CountingIds(1_000_000),
         )
 
+    def left_by_a_crash(self) -> MemoryLedger:
+        """Return a ledger with what is stored now."""
+        ledger = MemoryLedger()
+        ledger.records |= self.stage.ledger.records
+        return ledger
+
     async def token(self, patience_s: float = 60.0, **ask: Any) -> AccessToken | Failure:
         """Ask, and return the token or the failure."""
         reply = await self.stage.ask(GetToken(connection_id=ID, **ask), patience_s=patience_s)

@@ -32,8 +32,8 @@ class Change(NamedTuple):
 class MemoryLedger:
     """A ledger with the semantics of the real one, in a list of groups.
 
-    ``before`` is called before each operation ("add", "append", "read") on each connection, and
-    may wait or raise; ``after_append`` when a group was stored and nobody knows it yet.
+    ``before`` is called before each operation ("add", "append", "recall", "read") on each
+    connection, and may wait or raise; ``after_append`` when a group was stored and nobody knows it yet.
     """
 
     def __init__(self, *, group_entries_max: int = 1_000) -> None:
@@ -95,6 +95,8 @@ class MemoryLedger:
 
     def recall(self, connection_id: UUID) -> Stored | None:
         """See ``Ledger.recall``: nothing is in memory."""
+        if self.before is not None:
+            self.before("recall", connection_id)
         return None
 
     async def read(self, connection_id: UUID) -> Stored:

@@ -3,10 +3,9 @@
 ``python -m bench.releases FOLDER`` takes a checkout of the other release. Both daemons run, each
 with an embedded server of its own; rounds alternate, and each ratio is taken within a round.
 8 client connections of 32 callers, as workers share a connection, refresh 500 connections; then
-one hot connection; then one caller alone. CPU is that of the daemon and of its server.
+one hot connection; then one caller alone. CPU is that of the daemon, of its server and of the load.
 """
 
-import asyncio
 import os
 import random
 import statistics
@@ -19,10 +18,10 @@ from typing import NamedTuple
 
 import msgspec
 import uvloop
-from nats.aio.client import Client
 
 from bench.daemon import RunningDaemon, running_daemon
-from bench.refreshes import connected, credentials
+from bench.load import Load, Request, open_load
+from bench.refreshes import credentials
 from runtime.world import Uuid7Ids
 
 CONNECTIONS = 500
@@ -41,21 +40,22 @@ class Measured(NamedTuple):
     daemon_us: float
     """CPU per request."""
     server_us: float
+    load_us: float
 
 
 class Release:
-    """A daemon of one release, with clients."""
+    """A daemon of one release, under load."""
 
     def __init__(self, name: str, daemon: RunningDaemon) -> None:
-        """Have no client yet."""
+        """Have no connection yet."""
         self.name = name
         self.daemon = daemon
-        self.clients: list[Client] = []
+        self.load: Load
         self.ids: list[str] = []
 
     async def prepare(self) -> None:
         """Connect clients and connections."""
-        self.clients = [await connected(self.daemon.context) for _ in range(CLIENTS)]
+        self.load = await open_load(self.daemon.context, clients=CLIENTS)
         self.ids = [str(one) for one, _ in zip(Uuid7Ids(), range(CONNECTIONS), strict=False)]
         for one in self.ids:
             body = {
@@ -65,27 +65,20 @@ class Release:
                 "connection_id": one,
                 "credentials": credentials(0),
             }
-            await self.clients[0].request(
-                "refreshd.v1.connect", msgspec.json.encode(body), timeout=10
-            )
+            expected = msgspec.json.encode({"ok": {"connection_id": one}})
+            request = ("refreshd.v1.connect", msgspec.json.encode(body))
+            await self.load.run(lambda _, r=request: r, callers=1, requests=1, expected=expected)
 
     async def measure(self, pick: Callable[[], str], *, callers: int, requests: int) -> Measured:
         """Refresh from so many callers."""
-        numbers, latencies_s = iter(range(requests)), list[float]()
 
-        async def caller(client: Client) -> None:
-            for number in numbers:
-                data = msgspec.json.encode({"credentials": credentials(number)})
-                began_s = time.perf_counter()
-                reply = await client.request(
-                    f"refreshd.v1.connection.{pick()}.refresh", data, timeout=10
-                )
-                if reply.data != b'{"ok":null}':
-                    raise SystemExit(f"refused: {reply.data!r}")
-                latencies_s.append(time.perf_counter() - began_s)
+        def make(number: int) -> Request:
+            body = msgspec.json.encode({"credentials": credentials(number)})
+            return f"refreshd.v1.connection.{pick()}.refresh", body
 
-        cpu_before, started_s = self._cpu_s(), time.perf_counter()
-        await asyncio.gather(*(caller(self.clients[n % CLIENTS]) for n in range(callers)))
+        cpu_before, load_before_s = self._cpu_s(), time.process_time()
+        started_s = time.perf_counter()
+        latencies_s = await self.load.run(make, callers=callers, requests=requests)
         took_s = time.perf_counter() - started_s
         daemon_s, server_s = (a - b for a, b in zip(self._cpu_s(), cpu_before, strict=True))
         quantiles = statistics.quantiles(latencies_s, n=100)
@@ -95,6 +88,7 @@ class Release:
             quantiles[98] * 1e3,
             daemon_s / requests * 1e6,
             server_s / requests * 1e6,
+            (time.process_time() - load_before_s) / requests * 1e6,
         )
 
     def _cpu_s(self) -> tuple[float, float]:
@@ -130,12 +124,13 @@ async def run(releases: list[Release]) -> None:
         print(f"{name}:")
         for release in releases:
             rows = results[release.name]
-            rate, p50, p99, daemon_us, server_us = (
+            rate, p50, p99, daemon_us, server_us, load_us = (
                 statistics.median(column) for column in zip(*rows, strict=True)
             )
             print(
                 f"  {release.name:<8}{rate:8,.0f}/s  p50 {p50:5.2f} ms  p99 {p99:6.2f} ms  "
-                f"daemon {daemon_us:4.0f} us  server {server_us:4.0f} us"
+                f"daemon {daemon_us:4.0f} us  server {server_us:4.0f} us  "
+                f"load {load_us:3.0f} us"
             )
         ratios = [
             new.rate / old.rate for new, old in zip(results["this"], results["other"], strict=True)

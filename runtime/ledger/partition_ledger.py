@@ -15,8 +15,7 @@ from runtime.ledger.events_view import EventsView
 from runtime.ledger.groups import Group, Owner, encode_entry, encode_group
 from runtime.ledger.log_writer import LogWriter
 from runtime.ledger.partition_streams import PartitionStreams
-from runtime.ledger.records_view import Record as Changed
-from runtime.ledger.records_view import RecordsView
+from runtime.ledger.records_view import Changed, RecordsView
 from runtime.ledger.room import Room
 from runtime.logs import log
 from runtime.nats.errors import LinkError

@@ -19,7 +19,7 @@ from runtime.ledger.view_runner import ViewRunner
 _BATCH_BYTES_MAX = 1024 * 1024
 
 
-class Record(NamedTuple):
+class Changed(NamedTuple):
     """What is to be stored of one connection."""
 
     connection_id: UUID
@@ -36,12 +36,12 @@ class RecordsView(ViewRunner):
         super().__init__(mark, partition=partition)
         self._interval_s = interval_s
         self._batch_messages_max = batch_messages_max
-        self._lacking: dict[int, Record] = {}
-        self._writing: dict[int, Record] = {}
+        self._lacking: dict[int, Changed] = {}
+        self._writing: dict[int, Changed] = {}
         """By the number of the id, which hashes faster."""
         self._is_wanted = anyio.Event()
 
-    def follow(self, seq: int, records: Iterable[Record]) -> None:
+    def follow(self, seq: int, records: Iterable[Changed]) -> None:
         """Take over what the ledger has stored at ``seq``."""
         for record in records:
             self._lacking[record.connection_id.int] = record

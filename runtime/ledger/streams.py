@@ -28,9 +28,8 @@ from runtime.nats.jetstream_api import (
     stream_info,
     update_stream,
 )
-from runtime.nats.link import NatsLink
+from runtime.nats.link import SERVER_VERSION_MIN, NatsLink
 
-SERVER_VERSION_MIN = (2, 12, 0)
 PARTITIONS_METADATA = "refreshd.partitions"
 KEYRING_METADATA = "refreshd.keyring"
 _NANOSECONDS = 1_000_000_000

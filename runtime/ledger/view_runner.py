@@ -1,5 +1,6 @@
 """What both views have in common: they lag behind the ledger, and nobody waits for them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import anyio
@@ -13,7 +14,7 @@ _PAUSE_S_MIN = 0.1
 _PAUSE_S_MAX = 2.0
 
 
-class ViewRunner:
+class ViewRunner(ABC):
     """Advances a view until it holds what was followed, for as long as that takes."""
 
     def __init__(self, mark: MarkedView, *, partition: int) -> None:
@@ -50,10 +51,11 @@ class ViewRunner:
         while self.mark.through < seq and not (unless_replaced and self._is_replaced):
             await self._reached.wait()
 
+    @abstractmethod
     async def pace(self) -> None:
         """Wait until it is worth while to advance."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def advance(self) -> None:
         """Write what the view lacks, or some of it.
 
@@ -61,7 +63,6 @@ class ViewRunner:
             LinkError, JetStreamError: It cannot be written now; nothing is lost.
             ReplacedError: A later owner writes the view.
         """
-        raise NotImplementedError
 
     async def run(self) -> None:
         """Advance until cancelled. What cannot be written is held, reported and tried again."""

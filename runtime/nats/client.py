@@ -14,8 +14,8 @@ And one danger is not nats-py's: the daemon may publish where its callers may no
 subject that names JetStream's API, a bucket or our own subjects would borrow that right (an
 answer published to ``$KV...`` overwrites a record), so such a request counts as having none.
 
-The overridden methods are private, so nats-py is pinned and ``tests/runtime/test_nats_link.py``
-shows each trap on the plain client and its absence here.
+The overridden methods are private, so nats-py is pinned, and ``test_nats_traps.py`` shows each
+trap on the plain client and its absence here.
 """
 
 import re

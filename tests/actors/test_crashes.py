@@ -257,13 +257,7 @@ async def test_a_bug_while_the_outcome_is_sealed_answers_everybody_and_leaves_th
 async def test_an_open_intent_whose_end_cannot_be_written_answers_commands_and_is_tried_again() -> (
     None
 ):
-    scene = Scene()
-    async with scene.stage.opened():
-        await scene.stage.ask(scene.connect())
-        scene.provider.takes_s = 20.0
-        scene.stage.send(GetToken(connection_id=ID))
-        await anyio.sleep(5.0)
-        again = scene.restarted(scene.left_by_a_crash())
+    again = await Scene().cut_amid_a_flight()
     adds = 0
 
     def poison(operation: str, _: UUID) -> None:

@@ -144,42 +144,30 @@ async def test_flights_of_a_client_whose_first_secret_is_retired_all_find_the_se
 
 
 async def test_an_open_intent_is_closed_after_its_deadline_and_commands_wait_for_that() -> None:
-    scene = Scene()
-    async with scene.stage.opened():
-        await scene.stage.ask(scene.connect())
-        scene.provider.takes_s = 20.0
-        scene.stage.send(GetToken(connection_id=ID))
-        await anyio.sleep(5.0)
-        again = scene.restarted(scene.left_by_a_crash())
-        async with again.opened():
-            assert not isinstance(await again.ask(Get(connection_id=ID)), Failure)
-            ended = again.send(Disconnect(connection_id=ID, user_id=USER), patience_s=200.0)
-            asked = again.send(GetToken(connection_id=ID), patience_s=200.0)
-            await ended.answered.wait()
+    again = await Scene().cut_amid_a_flight()
+    async with again.opened():
+        assert not isinstance(await again.ask(Get(connection_id=ID)), Failure)
+        ended = again.send(Disconnect(connection_id=ID, user_id=USER), patience_s=200.0)
+        asked = again.send(GetToken(connection_id=ID), patience_s=200.0)
+        await ended.answered.wait()
 
-            assert not isinstance(ended.reply, Failure)
-            assert 30.0 < anyio.current_time() < 75.0
-            assert again.story_of(ID) == [
-                "token_refresh.failed",
-                "disconnection.attempted",
-                "disconnection.succeeded",
-            ]
-            await asked.answered.wait()
+        assert not isinstance(ended.reply, Failure)
+        assert 30.0 < anyio.current_time() < 75.0
+        assert again.story_of(ID) == [
+            "token_refresh.failed",
+            "disconnection.attempted",
+            "disconnection.succeeded",
+        ]
+        await asked.answered.wait()
 
 
 async def test_an_open_intent_that_cannot_be_closed_holds_nobody_for_ever() -> None:
-    scene = Scene()
-    async with scene.stage.opened():
-        await scene.stage.ask(scene.connect())
-        scene.provider.takes_s = 20.0
-        scene.stage.send(GetToken(connection_id=ID))
-        await anyio.sleep(5.0)
-        again = scene.restarted(scene.left_by_a_crash())
-        async with again.opened():
-            again.ledger.before = lambda name, _: _until(900.0) if name == "append" else None
-            ended = again.send(Disconnect(connection_id=ID, user_id=USER), patience_s=200.0)
-            await ended.answered.wait()
-            again.ledger.before = None
+    again = await Scene().cut_amid_a_flight()
+    async with again.opened():
+        again.ledger.before = lambda name, _: _until(900.0) if name == "append" else None
+        ended = again.send(Disconnect(connection_id=ID, user_id=USER), patience_s=200.0)
+        await ended.answered.wait()
+        again.ledger.before = None
 
     assert ended.code is FailureCode.TIMED_OUT
 

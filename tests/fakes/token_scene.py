@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import anyio
 import msgspec
 
 from actors.world import Limits
@@ -62,11 +63,16 @@ class Scene:
             ids=CountingIds(1_000_000),
         )
 
-    def left_by_a_crash(self) -> MemoryLedger:
-        """Return a ledger with what is stored now."""
-        ledger = MemoryLedger()
-        ledger.records |= self.stage.ledger.records
-        return ledger
+    async def cut_amid_a_flight(self) -> Stage:
+        """Return another daemon's stage, on what a crash left of a first refresh's flight."""
+        async with self.stage.opened():
+            await self.stage.ask(self.connect())
+            self.provider.takes_s = 20.0
+            self.stage.send(GetToken(connection_id=ID))
+            await anyio.sleep(5.0)
+            left = MemoryLedger()
+            left.records |= self.stage.ledger.records
+        return self.restarted(left)
 
     async def token(self, patience_s: float = 60.0, **ask: Any) -> AccessToken | Failure:
         """Ask, and return the token or the failure."""

@@ -5,15 +5,11 @@ function call; what comes of it joins the partition's open group, and the answer
 that group's acknowledgement. So the newest state may be ahead of what is stored, and no answer
 shows it before it is: a read that arrives behind what is not acknowledged is answered with it.
 
-Only what must wait has a queue: everything, while the record is being read; commands that change
-state, while a *flight* (``actors.flight``) asks the provider. Callers of ``token`` never stand in
-line with commands. An actor is a plain object and has no task.
+Only what must wait has a line: everything, while the record is being read; commands that change
+state, while a *flight* (``actors.flight``) asks the provider. An actor has no task.
 """
 
-import math
-from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import anyio
@@ -21,14 +17,30 @@ import anyio
 from actors.entry import EVENTS_MAX, Entry
 from actors.envelope import Envelope
 from actors.flight import Flight, Wish
+from actors.house import House
 from actors.partition import UNCLEAR, Partition
 from actors.ports import Stored
+from actors.refusals import refusals
 from actors.sealed import sealed
-from actors.token_desk import IN_PROGRESS, TokenDesk, after_flight, read_ask, served
-from actors.world import INTERNAL_ERROR, MAILBOX_FULL, TIMED_OUT, Limits, World, database_error
+from actors.token_desk import (
+    IN_PROGRESS,
+    TOO_MANY_WAIT,
+    TokenDesk,
+    after_flight,
+    read_ask,
+    served,
+)
+from actors.waiting_line import WaitingLine
+from actors.world import (
+    BROKEN,
+    INTERNAL_ERROR,
+    MAILBOX_FULL,
+    TIMED_OUT,
+    database_error,
+)
 from domain.commands import Command, Get, GetToken
 from domain.connection import ProviderConnection
-from domain.decision import Reply, decide, store_failed
+from domain.decision import Reply, decide
 from domain.events import Event
 from domain.refreshing import Step, died
 from domain.remembered import Answers, recalled, remembering
@@ -38,41 +50,17 @@ from domain.token_read import Ask, Dead, Serve, failure_of
 _READS = (Get, GetToken)
 
 
-class House(Protocol):
-    """What an actor needs of the directory that it lives in."""
-
-    world: World
-    limits: Limits
-
-    def read(self, actor: "ConnectionActor") -> None:
-        """Read the actor's record in a task, and call ``know`` or ``cannot_know``."""
-        ...
-
-    def fly(self, flight: Flight) -> None:
-        """Run a flight in a task; it calls ``landed``."""
-        ...
-
-    def rested(self, actor: "ConnectionActor") -> None:
-        """The actor may have nothing under way any more."""
-        ...
-
-    def crashed(self, actor: "ConnectionActor", error: Exception) -> Failure | None:
-        """Note that the actor met a bug; return why it takes nothing more for now, or None."""
-        ...
-
-
 class ConnectionActor:
     """One connection's newest state, what waits for it, its flight."""
 
     __slots__ = (
         "_desk",
-        "_due_s",
         "_entries",
         "_flight",
         "_house",
         "_is_reading",
+        "_line",
         "_newest",
-        "_queue",
         "connection_id",
         "partition",
         "used_s",
@@ -88,11 +76,10 @@ class ConnectionActor:
         self._newest: Stored | None = None
         self._entries: tuple[Entry, ...] = ()
         """What is decided and not known to be stored, oldest first."""
-        self._queue: deque[Envelope] | None = None
+        self._line: WaitingLine | None = None
         self._desk: TokenDesk | None = None
         self._flight: Flight | None = None
         self._is_reading = False
-        self._due_s = math.inf
 
     @property
     def connection(self) -> ProviderConnection | None:
@@ -112,7 +99,7 @@ class ConnectionActor:
     @property
     def queued_commands(self) -> int:
         """How many commands wait to be decided, or in an entry that is not being stored yet."""
-        return len(self._queue or ()) + sum(one.commands for one in self._entries if one.is_open)
+        return len(self._line or ()) + sum(one.commands for one in self._entries if one.is_open)
 
     def take(self, envelope: Envelope) -> None:
         """Decide a command, or queue it; it is answered in time in either case.
@@ -143,14 +130,13 @@ class ConnectionActor:
         """Take over what was read, and serve those who waited for it."""
         self._is_reading, self._newest = False, stored
         callers = self._left_desk()
-        self._serve_queue()
+        self._serve_line()
         self._take_all(callers)
 
     def cannot_know(self, cause: str) -> None:
         """Answer those who waited for a record that cannot be read."""
         self._is_reading = False
-        waiting, self._queue = [*(self._queue or ()), *self._left_desk()], None
-        self._refuse(waiting, database_error(cause), cause)
+        self.refuse([*self._left_line(), *self._left_desk()], database_error(cause), cause)
 
     def landed(self, flight: Flight) -> None:
         """Answer everyone who shared a flight that is over, and go on with the queue."""
@@ -164,10 +150,16 @@ class ConnectionActor:
             self._answer_all(callers, failure)
         if failure is not None and (connection is None or connection.intent is not None):
             # It cannot be closed: commands must not take off for it again and again.
-            waiting, self._queue = self._queue or (), None
-            self._refuse(waiting, failure, "an open refresh cannot be closed")
-        self._serve_queue()
+            self.refuse(self._left_line(), failure, "an open refresh cannot be closed")
+        self._serve_line()
         self._house.rested(self)
+
+    def callers_wait(self, until_s: float, failure: Failure) -> bool:
+        """See ``actors.flight.Pilot``."""
+        if self._desk is None:
+            return False
+        self._answer_all(self._desk.leave_until(until_s), failure)
+        return len(self._desk) > 0
 
     def settled(self, entry: Entry) -> None:
         """See ``actors.entry.Maker``."""
@@ -180,9 +172,10 @@ class ConnectionActor:
         if self.connection is None:
             self._house.rested(self)
 
-    def crashed(self, error: Exception) -> None:
+    def broke(self, asked: Sequence[Envelope], error: Exception) -> None:
         """See ``Maker``."""
-        self._house.crashed(self, error)
+        if self._house.crashed(self, error) is None:
+            self.refuse(asked, INTERNAL_ERROR, BROKEN)
 
     def commit(self, step: Step) -> Entry:
         """Decide a step of a flight; the entry tells when it is stored."""
@@ -193,19 +186,15 @@ class ConnectionActor:
 
     def tick(self, now_s: float) -> None:
         """Answer those whose time is up."""
-        if now_s < self._due_s and (self._desk is None or now_s < self._desk.due_s):
-            return
         if self._desk is not None:
             in_time = TIMED_OUT if self._flight is None else IN_PROGRESS
             self._desk.answer_due(now_s, self.partition.refusal() or in_time)
-        if self._queue is not None:
-            self._queue = deque(self._in_time(self._queue, now_s))
-            self._due_s = min((one.due_s for one in self._queue), default=math.inf)
+        if self._line is not None:
+            self._note_dropped(self._line.answer_late(now_s))
 
     def refuse_all(self, failure: Failure) -> None:
         """Answer everyone who waits for the record or for a flight with ``failure``."""
-        waiting, self._queue = [*(self._queue or ()), *self._left_desk()], None
-        for envelope in waiting:
+        for envelope in (*self._left_line(), *self._left_desk()):
             envelope.answer(failure)
 
     def _take_token(self, envelope: Envelope, ask: GetToken) -> None:
@@ -217,7 +206,7 @@ class ConnectionActor:
             self._answer_behind(envelope, served(connection, asked, stale=reading.stale))
             return
         if self._is_held() or (self._flight is not None and not isinstance(reading, Failure)):
-            self._wait_at_desk(envelope)
+            self._share_flight(envelope)
             return
         match reading:
             case Failure():
@@ -229,6 +218,8 @@ class ConnectionActor:
                     envelope.answer(refusal)
             case Ask():
                 self._wait_at_desk(envelope)
+                if envelope.is_answered:
+                    return
                 assert connection is not None
                 assert asked.secret is not None
                 was_rejected = ask.if_generation == connection.generation
@@ -246,7 +237,7 @@ class ConnectionActor:
         assert self._newest is not None
         refusal = self.partition.refusal()
         if refusal is not None and self.partition.is_unclear:
-            self._refuse([envelope], refusal, UNCLEAR)
+            self.refuse([envelope], refusal, UNCLEAR)
             return
         if refusal is not None or self.queued_commands >= self._house.limits.mailbox_commands_max:
             envelope.answer(refusal or MAILBOX_FULL)
@@ -295,21 +286,23 @@ class ConnectionActor:
         is_full = max(entry.commands, self.queued_commands) >= commands_max
         if self.partition.is_unclear and isinstance(envelope.command, _READS):
             envelope.answer(database_error(UNCLEAR))
+        elif isinstance(envelope.command, GetToken) and not envelope.can_wait:
+            envelope.answer(TOO_MANY_WAIT)
         elif is_full and not isinstance(envelope.command, GetToken):
             envelope.answer(MAILBOX_FULL)
         else:
             entry.owe(envelope, reply)
 
-    def _refuse(self, envelopes: Sequence[Envelope], failure: Failure, cause: str) -> None:
+    def refuse(self, envelopes: Sequence[Envelope], failure: Failure, cause: str) -> None:
         """Answer commands that cannot be decided; their events are told when that is possible."""
         for envelope in envelopes:
             envelope.answer(failure)
-        world, connection = self._house.world, self.connection
-        for command in (one.command for one in envelopes if not isinstance(one.command, _READS)):
-            now = world.clock.now()
-            events = store_failed(connection, command, cause=cause, now=now, ids=world.ids).events
-            if events and self.partition.may_tell_refusal(len(events)):
-                self._opened_entry().events.extend(events)
+        try:
+            for events in refusals(self.connection, envelopes, cause, self._house.world):
+                if self.partition.may_tell_refusal(len(events)):
+                    self._opened_entry().events.extend(events)
+        except Exception as error:  # noqa: BLE001 -- everybody is answered
+            self._house.world.journal.crashed(self.connection_id, error)
 
     def _is_held(self) -> bool:
         """Whether commands that change state must wait for a flight.
@@ -339,28 +332,40 @@ class ConnectionActor:
 
     def _wait_in_line(self, envelope: Envelope) -> None:
         """Queue a command, where there is room."""
-        self._queue = self._queue or deque()
-        if len(self._queue) >= self._house.limits.mailbox_commands_max:
-            envelope.answer(MAILBOX_FULL)
-            return
-        self._queue.append(envelope)
-        self._due_s = min(self._due_s, envelope.due_s)
+        self._line = self._line or WaitingLine()
+        self._line.join(envelope, commands_max=self._house.limits.mailbox_commands_max)
+
+    def _share_flight(self, envelope: Envelope) -> None:
+        """Let a caller wait for the flight, unless it waits for longer than that caller can."""
+        failure = None if self._flight is None else self._flight.refusal(envelope.due_s)
+        if failure is None:
+            self._wait_at_desk(envelope)
+        else:
+            self._answer_all([envelope], failure)
 
     def _wait_at_desk(self, envelope: Envelope) -> None:
-        self._desk = self._desk or TokenDesk()
-        self._desk.wait(envelope)
+        house, connection = self._house, self.connection
+        slug = "" if connection is None else connection.provider_slug
+        self._desk = self._desk or TokenDesk(slug, house.token_callers)
+        self._desk.wait(envelope, provider_max=house.limits.token_callers_per_provider_max)
 
     def _left_desk(self) -> list[Envelope]:
         """Let everyone go who waits at the desk."""
         desk, self._desk = self._desk, None
         return [] if desk is None else desk.leave()
 
-    def _serve_queue(self) -> None:
-        """Take up what waited, in order; what has to wait again waits in the same order."""
-        waiting, self._queue, self._due_s = self._queue or (), None, math.inf
-        self._take_all(self._in_time(waiting, anyio.current_time()))
+    def _left_line(self) -> Sequence[Envelope]:
+        """Let everyone go who waits in line."""
+        line, self._line = self._line, None
+        return () if line is None else line.leave()
 
-    def _answer_all(self, callers: Sequence[Envelope], failure: Failure | None) -> None:
+    def _serve_line(self) -> None:
+        """Take up what waited, in order; what has to wait again waits in the same order."""
+        if self._line is not None:
+            self._note_dropped(self._line.answer_late(anyio.current_time()))
+            self._take_all(self._left_line())
+
+    def _answer_all(self, callers: Iterable[Envelope], failure: Failure | None) -> None:
         """Answer everyone who shared a flight."""
         try:
             answer = after_flight(self.connection, failure, self._house.world)
@@ -384,16 +389,12 @@ class ConnectionActor:
                 self.take(envelope)
             except Exception as error:  # noqa: BLE001 -- the others must be served
                 refusal = self._house.crashed(self, error)
-                envelope.answer(INTERNAL_ERROR)
+                self.refuse([envelope], INTERNAL_ERROR, BROKEN)
 
-    def _in_time(self, waiting: Sequence[Envelope], now_s: float) -> list[Envelope]:
-        """Answer those who were not begun in their callers' time, and return the others."""
-        late = [one for one in waiting if one.due_s <= now_s]
-        for envelope in late:
-            envelope.answer(TIMED_OUT)
+    def _note_dropped(self, commands: int) -> None:
+        """Tell of those who were not begun in their callers' time."""
         try:
-            if late:
-                self._house.world.journal.dropped(self.connection_id, len(late))
+            if commands:
+                self._house.world.journal.dropped(self.connection_id, commands)
         except Exception as error:  # noqa: BLE001 -- the others must be served
             self._house.crashed(self, error)
-        return [one for one in waiting if not one.is_answered]

@@ -8,7 +8,7 @@ quarantined, and the others never notice.
 """
 
 import math
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -20,7 +20,16 @@ from actors.envelope import Envelope
 from actors.flight import Flight
 from actors.partition import Partition
 from actors.ports import Ledger, StoreUnavailableError
-from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_error, overloaded
+from actors.world import (
+    BROKEN,
+    INTERNAL_ERROR,
+    SHUTTING_DOWN,
+    Limits,
+    World,
+    database_error,
+    overloaded,
+)
+from domain.decision import DATABASE_ERROR
 from domain.result import Failure, FailureCode
 
 TICK_S = 0.05
@@ -59,6 +68,7 @@ class Directory:
             Partition(ledger, limits=limits, journal=world.journal, stir=self._stir)
             for ledger in ledgers
         ]
+        self.token_callers: Counter[str] = Counter()
         self._partition_of = partition_of
         self._stirred = anyio.Event()
         self._actors: OrderedDict[int, ConnectionActor] = OrderedDict()
@@ -136,7 +146,7 @@ class Directory:
             actor.take(envelope)
         except Exception as error:  # noqa: BLE001 -- the supervisor's edge
             self.crashed(actor, error)
-            envelope.answer(INTERNAL_ERROR)
+            actor.refuse([envelope], INTERNAL_ERROR, BROKEN)
         if actor.connection is None:
             self.rested(actor)
 
@@ -327,6 +337,6 @@ class Directory:
 def _quarantined(left_s: float) -> Failure:
     return Failure(
         code=FailureCode.DATABASE_ERROR,
-        message="Database error occurred: the connection's actor failed repeatedly",
+        message=f"{DATABASE_ERROR}: the connection's actor failed repeatedly",
         retry_after_s=float(math.ceil(left_s)),
     )

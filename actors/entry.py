@@ -1,6 +1,7 @@
 """What one connection adds to the ledger, and who is answered when it is stored."""
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -19,8 +20,8 @@ EVENTS_MAX = 128
 class Maker(Protocol):
     """Whoever made an entry."""
 
-    def crashed(self, error: Exception) -> None:
-        """What was decided cannot be written: a bug. Must not raise."""
+    def broke(self, asked: Sequence[Envelope], error: Exception) -> None:
+        """What was decided for ``asked`` cannot be written: a bug. Must not raise."""
         ...
 
     def settled(self, entry: "Entry") -> None:

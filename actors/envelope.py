@@ -11,7 +11,7 @@ _MARGIN_FRACTION = 0.2
 class Envelope:
     """One command; it is answered once, whoever comes first."""
 
-    __slots__ = ("_reply", "command", "due_s", "message_id")
+    __slots__ = ("_reply", "can_wait", "command", "due_s", "message_id")
 
     def __init__(
         self,
@@ -20,6 +20,7 @@ class Envelope:
         due_s: float,
         reply: Callable[[Reply], None],
         message_id: bytes | None = None,
+        can_wait: bool = True,
     ) -> None:
         """Address a command.
 
@@ -29,10 +30,13 @@ class Envelope:
                 until then, it is not executed.
             reply: Called exactly once. It must neither block nor raise.
             message_id: A digest of the caller's ``Nats-Msg-Id``; None where it gave none.
+            can_wait: Whether there is room for one more who waits for a token; if not, it is
+                answered at once, where it can be.
         """
         self.command = command
         self.due_s = due_s
         self.message_id = message_id
+        self.can_wait = can_wait
         self._reply: Callable[[Reply], None] | None = reply
 
     @property

@@ -9,8 +9,9 @@ The order is what keeps the grant (DESIGN.md section 7):
 4. the callers are answered.
 
 Until the intent is decided a flight holds nobody up: commands go on, and when its turn comes it
-looks again at what they left. A flight also ends what a crash left open: it waits for the
-intent's deadline and then stores that the outcome is unknown.
+looks again at what they left. While the client must not ask (``actors.client_gate``) it waits as
+long as a caller has time for that, and tells the others at once. A flight also ends what a crash
+left open: it waits for the intent's deadline and then stores that the outcome is unknown.
 """
 
 import math
@@ -19,8 +20,9 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import anyio
+from msgspec.structs import replace
 
-from actors.client_gate import ClientGate, Closed
+from actors.client_gate import ClientGate, while_closed
 from actors.entry import Entry
 from actors.partition import Partition
 from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_error
@@ -38,9 +40,12 @@ from domain.refreshing import (
     left_open,
     succeeded,
 )
-from domain.result import Failure, FailureCode
-from domain.token_read import failure_of, may_still_ask, misconfigured
+from domain.result import Failure
+from domain.token_read import failure_of, may_still_ask
 from domain.verdicts import client_changed, escalated, judge, rotation_lost
+
+_LOOK_AGAIN_S = 1.0
+"""How often a flight that waits looks whether the client may ask sooner than was said."""
 
 
 class Wish(NamedTuple):
@@ -50,6 +55,14 @@ class Wish(NamedTuple):
     generation: int
     was_rejected: bool
     """Whether a caller said that the present access token was rejected."""
+
+
+class _Route(NamedTuple):
+    """How a connection's requests go."""
+
+    profile: ProviderProfile
+    gate: ClientGate
+    url: str
 
 
 class Pilot(Protocol):
@@ -65,6 +78,10 @@ class Pilot(Protocol):
 
     def commit(self, step: Step) -> Entry:
         """Decide a step."""
+        ...
+
+    def callers_wait(self, until_s: float, failure: Failure) -> bool:
+        """Answer the callers whose time ends before; return whether there are others."""
         ...
 
     def landed(self, flight: "Flight") -> None:
@@ -95,6 +112,8 @@ class Flight:
         self._world = world
         self._limits = limits
         self._patience_s = math.inf
+        self._opens_s = -math.inf
+        """When the client may ask again, while that is waited for."""
         self._awake: anyio.Event | None = None
 
     async def run(self) -> None:
@@ -127,6 +146,13 @@ class Flight:
         """Whether the daemon ends."""
         return self._patience_s < math.inf
 
+    def refusal(self, due_s: float) -> Failure | None:
+        """Return what a caller whose time ends at ``due_s`` is told at once, or None."""
+        if self.failure is None or self._opens_s < due_s:
+            return None
+        left_s = max(round(self._opens_s - anyio.current_time(), 1), 0.1)
+        return replace(self.failure, retry_after_s=left_s)
+
     def wake(self) -> None:
         """Look whether what is waited for is stored."""
         if self._awake is not None:
@@ -146,30 +172,45 @@ class Flight:
                 self.failure = database_error("an open refresh cannot be closed")
 
     async def _ask_in_turn(self, wish: Wish) -> None:
-        """Wait for one of the client's slots, and ask; or say why the client must wait.
+        """Wait until the client may ask, and for one of its slots, and ask.
 
         The slot is given back when the provider has answered: storing may take longer.
         """
-        seen = self.actor.connection
-        if seen is None:
-            # What a caller saw was never stored: look again.
-            return
-        profile = self._world.providers.of(seen)
-        gate = self._world.providers.gates.of(profile)
-        closed = gate.closed()
         make_step: Callable[[], Step] | None = None
         with anyio.CancelScope() as scope:
-            if closed is None:
-                async with gate.slot() as closed:
-                    if closed is None:
-                        if not self._may_still_ask(wish, profile):
-                            return
+            while (route := await self._open_route()) is not None:
+                async with route.gate.slot(self.actor.connection_id) as closed:
+                    if closed is not None:
+                        continue
+                    if self._may_still_ask(wish, route.profile):
                         scope.shield = True
-                        make_step = await self._attempt(wish, profile, gate)
+                        make_step = await self._attempt(wish, route)
+                break
             if make_step is not None:
-                await self._keep(make_step, gate)
-        if closed is not None:
-            self.failure = while_closed(closed)
+                assert route is not None
+                await self._keep(make_step, route.gate)
+
+    async def _open_route(self) -> _Route | None:
+        """Wait until the client may ask, if that is in the time of a caller, and return where.
+
+        None: nobody waits for that, or what they saw was never stored.
+        """
+        providers = self._world.providers
+        while (connection := self.actor.connection) is not None and not self.is_stopped:
+            profile = providers.of(connection)
+            place = providers.endpoint.place(profile, connection.params, connection.endpoint_base)
+            gate = providers.gates.of(profile, place)
+            closed = gate.closed(connection.id)
+            if closed is None:
+                self._opens_s, self.failure = -math.inf, None
+                return _Route(profile, gate, place.url)
+            self._opens_s, self.failure = anyio.current_time() + closed.left_s, while_closed(closed)
+            if not self.actor.callers_wait(self._opens_s, self.failure):
+                return None
+            await self._sleep(min(closed.left_s, _LOOK_AGAIN_S))
+        if self.is_stopped:
+            self.failure = SHUTTING_DOWN
+        return None
 
     def _may_still_ask(self, wish: Wish, profile: ProviderProfile) -> bool:
         """Whether what read as "ask" before the wait for a slot still does."""
@@ -180,15 +221,13 @@ class Flight:
             connection, profile, was_rejected=wish.was_rejected, now=self._world.clock.now()
         )
 
-    async def _attempt(
-        self, wish: Wish, profile: ProviderProfile, gate: ClientGate
-    ) -> Callable[[], Step] | None:
+    async def _attempt(self, wish: Wish, route: _Route) -> Callable[[], Step] | None:
         """Store the intent, make the request, and return how to keep what came of it.
 
         None: nothing was presented, ``failure`` says why. An intent that took too long to store
         is not acted on: its deadline is for the others.
         """
-        world = self._world
+        world, profile, gate = self._world, route.profile, route.gate
         self.failure = self.actor.partition.refusal()
         if self.failure is not None:
             return None
@@ -216,7 +255,7 @@ class Flight:
             gate.succeeded()
             return self._succeeded(outcome, wish.secret, profile)
         verdict = self._judged(outcome, profile)
-        if gate.failed(verdict):
+        if gate.failed(self.actor.connection_id, route.url, verdict):
             world.journal.client_paused(profile.slug, verdict.code, verdict.reason)
         return self._failed(verdict, profile)
 
@@ -317,7 +356,7 @@ class Flight:
         if trouble is None:
             self.is_fresh = True
             return
-        closed = gate.closed()
+        closed = gate.closed(self.actor.connection_id)
         is_the_clients = closed is not None and trouble.failure_class is closed.failure_class
         self.failure = (
             while_closed(closed)
@@ -334,30 +373,20 @@ class Flight:
         while not (entry.is_stored or entry.is_lost or self.actor.partition.is_over):
             now_s = anyio.current_time()
             stop_s = min(stop_s, now_s + self._patience_s)
-            left_s = min(until_s, stop_s) - now_s
-            self._awake = anyio.Event()
-            with anyio.move_on_after(left_s) as scope:
-                await self._awake.wait()
-            self._awake = None
-            if scope.cancelled_caught:
+            if not await self._sleep(min(until_s, stop_s) - now_s):
                 break
         return entry.is_stored
+
+    async def _sleep(self, pause_s: float) -> bool:
+        """Sleep so long, or until woken: return whether that came first."""
+        self._awake = anyio.Event()
+        with anyio.move_on_after(pause_s) as scope:
+            await self._awake.wait()
+        self._awake = None
+        return not scope.cancelled_caught
 
     def _connection(self) -> ProviderConnection:
         """Return the newest state, which nobody else changes once there is an intent."""
         connection = self.actor.connection
         assert connection is not None
         return connection
-
-
-def while_closed(closed: Closed) -> Failure:
-    """Return the answer while the client must not ask."""
-    left_s = round(closed.left_s, 1)
-    if closed.failure_class is FailureClass.OPERATOR:
-        return misconfigured(closed.reason, left_s)
-    return Failure(
-        code=FailureCode.PROVIDER_UNAVAILABLE,
-        message=closed.reason,
-        needs_user_action=False,
-        retry_after_s=max(left_s, 0.1),
-    )

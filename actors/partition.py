@@ -152,10 +152,13 @@ class Partition:
         """
         if any(one.connection_id == broken.connection_id for one in self._appending):
             return False
-        broken.maker.crashed(error)
-        for entry in waiting:
-            if entry.connection_id == broken.connection_id:
-                entry.fail(INTERNAL_ERROR)
+        void = [entry for entry in waiting if entry.connection_id == broken.connection_id]
+        for entry in void:
+            entry.is_open = False
+        asked = [envelope for entry in void for envelope, _ in entry.replies]
+        broken.maker.broke(asked, error)
+        for entry in void:
+            entry.fail(INTERNAL_ERROR)
         return True
 
     def _settle(self) -> None:

@@ -11,7 +11,8 @@ from uuid import UUID
 from actors.entry import Entry
 from domain.connection import ProviderConnection
 from domain.credentials import Sealed, Secret
-from domain.exchange import Exchange, ExchangeRequest
+from domain.exchange import Exchange, ExchangeRequest, Place
+from domain.profile import ProviderProfile
 from domain.remembered import Answers
 
 
@@ -94,6 +95,15 @@ class Sealer(Protocol):
 
 class TokenEndpoint(Protocol):
     """The token endpoints of all providers."""
+
+    def place(
+        self, profile: ProviderProfile, params: dict[str, str] | None, endpoint_base: str | None
+    ) -> Place:
+        """Return where such a request would go; ``NOWHERE`` where none can be made.
+
+        It asks nobody: of an issuer whose endpoint is yet to be found it is the issuer itself.
+        """
+        ...
 
     async def exchange(self, request: ExchangeRequest) -> Exchange:
         """Make one request to a token endpoint and return what came of it. Never raises.

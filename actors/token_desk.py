@@ -1,18 +1,18 @@
 """How a caller of ``token`` is answered, and who of them waits for a flight.
 
 Callers of ``token`` do not stand in line with commands that change state: whoever the present
-token satisfies is answered at once, the others share one flight. How many may wait at all is
-bounded per daemon, by the service.
+token satisfies is answered at once, the others share one flight. How many may wait is bounded
+per daemon, by the service, and per provider.
 """
 
 import heapq
-import math
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 from actors.envelope import Envelope
 from actors.ports import CannotUnsealError
-from actors.world import World
+from actors.world import World, overloaded
 from domain.commands import GetToken
 from domain.connection import ProviderConnection
 from domain.credentials import Sealed
@@ -27,6 +27,7 @@ IN_PROGRESS = Failure(
     needs_user_action=False,
     retry_after_s=1.0,
 )
+TOO_MANY_WAIT = overloaded("too many callers wait for tokens")
 
 
 class Asked(NamedTuple):
@@ -111,33 +112,57 @@ def after_flight(
 class TokenDesk:
     """The callers who share one connection's flight."""
 
-    __slots__ = ("_arrivals", "_waiting")
+    __slots__ = ("_arrivals", "_counts", "_slug", "_waiting")
 
-    def __init__(self) -> None:
-        """Open with nobody there."""
+    def __init__(self, slug: str, counts: Counter[str]) -> None:
+        """Open with nobody there.
+
+        Args:
+            slug: The provider's; empty where it is not known yet.
+            counts: How many wait at all desks, by provider.
+        """
         self._waiting: list[tuple[float, int, Envelope]] = []
         """A heap by when they must be answered."""
         self._arrivals = 0
+        self._slug = slug
+        self._counts = counts
 
-    def wait(self, envelope: Envelope) -> None:
-        """Let a caller share the flight."""
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._waiting)
+
+    def wait(self, envelope: Envelope, *, provider_max: int) -> None:
+        """Let a caller share the flight, unless so many wait for the provider already."""
+        if not envelope.can_wait or (self._slug and self._counts[self._slug] >= provider_max):
+            envelope.answer(TOO_MANY_WAIT)
+            return
         self._arrivals += 1
+        self._counts[self._slug] += 1
         heapq.heappush(self._waiting, (envelope.due_s, self._arrivals, envelope))
-
-    @property
-    def due_s(self) -> float:
-        """When the next waiting caller must be answered; infinite when none waits."""
-        return self._waiting[0][0] if self._waiting else math.inf
 
     def answer_due(self, now_s: float, failure: Failure) -> None:
         """Answer those whose time is up."""
-        while self._waiting and self._waiting[0][0] <= now_s:
-            heapq.heappop(self._waiting)[2].answer(failure)
+        for envelope in self.leave_until(now_s):
+            envelope.answer(failure)
+
+    def leave_until(self, due_s: float) -> list[Envelope]:
+        """Let those go who must be answered by then, and return them."""
+        leaving: list[Envelope] = []
+        while self._waiting and self._waiting[0][0] <= due_s:
+            leaving.append(heapq.heappop(self._waiting)[2])
+        self._count_out(len(leaving))
+        return leaving
 
     def leave(self) -> list[Envelope]:
         """Let everyone go, and return them in the order in which they came."""
         waiting, self._waiting = self._waiting, []
+        self._count_out(len(waiting))
         return [envelope for _, _, envelope in sorted(waiting, key=lambda one: one[1])]
+
+    def _count_out(self, callers: int) -> None:
+        self._counts[self._slug] -= callers
+        if not self._counts[self._slug]:
+            del self._counts[self._slug]
 
 
 def _opened(connection: ProviderConnection, world: World) -> OAuthSecret | None:

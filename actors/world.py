@@ -22,6 +22,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     mailbox_commands_max: Count = 1024
     """How many commands of one connection may wait: to be decided, or to be stored."""
+    token_callers_per_provider_max: Count = 25_000
+    """How many callers of ``token`` may wait for one provider, at all of its hosts."""
     resident_actors_max: Count = 100_000
     idle_s: Seconds = 300.0
     """How long an actor stays in memory after its last command."""
@@ -99,4 +101,5 @@ def database_error(cause: str) -> Failure:
 
 
 MAILBOX_FULL = overloaded("the connection's mailbox is full")
-INTERNAL_ERROR = database_error("internal error")
+BROKEN = "internal error"
+INTERNAL_ERROR = database_error(BROKEN)

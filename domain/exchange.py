@@ -1,11 +1,43 @@
 """One exchange with a token endpoint, as the layers hand it over: no HTTP library in sight."""
 
 from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
 from domain.credentials import Secret
 from domain.profile import FailureClass, ProviderProfile
+
+
+class Place(NamedTuple):
+    """Where a connection's requests go, as far as it can be told without asking anybody."""
+
+    host: str
+    """With its port, where the URL names one; empty where no request could be made."""
+    url: str
+    """Two connections with one URL are asked for at one place."""
+
+
+NOWHERE = Place("", "")
+
+
+class Reach(StrEnum):
+    """How far the cause of a failure may reach: whom else it may be wrong for.
+
+    A failure that can lie in one connection's values, or in one tenant's host, reaches no
+    further than that.
+
+    Source:
+        PROVIDERS.md section 4, "Whose fault is it?".
+    """
+
+    CONNECTION = "connection"
+    """This connection: its values, its grant."""
+    HOST = "host"
+    """Whoever asks at the same host."""
+    CLIENT = "client"
+    """Whoever asks as the same client."""
 
 
 class ExchangeRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,9 +131,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     counts: bool = True
     """Whether it is a failure of the grant's; a rate limit is not."""
     cools_client: bool = False
-    """Whether the whole client must wait, not just this connection."""
-    pauses_client: bool = True
-    """Whether an ``operator`` failure is the client's, and not of one grant alone."""
+    """Whether all of the client's connections at that host must wait, not just this one."""
+    reach: Reach = Reach.CONNECTION
+    """How far an ``operator`` failure may reach."""
     retry_after_s: float | None = None
     """What the provider asked for, capped."""
     tries_next_secret: bool = False

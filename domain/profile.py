@@ -232,4 +232,9 @@ class ProviderProfile(msgspec.Struct, frozen=True, kw_only=True):
     ambiguous_max: Annotated[int, Meta(ge=1)] = 5
     """How many ambiguous answers in a row become a verdict."""
     probe_interval_s: Seconds = 900.0
-    """How long a client is paused after a failure that is our configuration's."""
+    """The most time between two attempts while our configuration is wrong."""
+
+    @property
+    def is_templated(self) -> bool:
+        """Whether connections' values say where a request goes."""
+        return "{" in (self.refresh_endpoint or self.token_endpoint or self.issuer or "")

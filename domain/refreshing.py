@@ -231,16 +231,16 @@ def _retry_at(
 ) -> datetime | None:
     """Return when the next attempt may be made: exponential with jitter, or what was asked for.
 
-    A configuration failure pauses the whole client instead, unless it is this grant's alone; a
-    dead grant has no next attempt.
+    After a configuration failure, whoever's it is, up to ``probe_interval_s`` apart; a dead
+    grant has no next attempt.
     """
     if verdict.failure_class is FailureClass.USER:
         return None
-    if verdict.failure_class is FailureClass.OPERATOR:
-        return None if verdict.pauses_client else now + timedelta(seconds=probe_interval_s)
-    ceiling_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2 ** min(max(failures - 1, 0), 16))
+    is_ours = verdict.failure_class is FailureClass.OPERATOR
+    pause_s_max = probe_interval_s if is_ours else BACKOFF_S_MAX
+    ceiling_s = min(pause_s_max, BACKOFF_S_MIN * 2 ** min(max(failures - 1, 0), 16))
     pause_s = ceiling_s * (0.5 + 0.5 * draw)
-    if verdict.retry_after_s is not None:
+    if verdict.retry_after_s is not None and not is_ours:
         pause_s = max(pause_s, verdict.retry_after_s)
     return now + timedelta(seconds=pause_s)
 

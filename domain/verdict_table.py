@@ -5,7 +5,7 @@ A row is a ``Verdict``; ``domain.verdicts`` says in which order the tables are l
 
 from msgspec.structs import replace
 
-from domain.exchange import Verdict
+from domain.exchange import Reach, Verdict
 from domain.profile import FailureClass
 
 _T, _O, _U, _A = (
@@ -31,6 +31,7 @@ MISCONFIGURED = Verdict(
     failure_class=_O,
     code="misconfigured",
     reason="The configuration of the provider does not allow a request",
+    reach=Reach.CLIENT,
 )
 
 # Statuses that decide alone.
@@ -70,16 +71,19 @@ _CLIENT_REFUSED = Verdict(
     failure_class=_O,
     code="invalid_client",
     reason="The provider does not accept the client's credentials",
+    reach=Reach.CLIENT,
 )
 _NOT_ALLOWED = Verdict(
     failure_class=_O,
     code="unauthorized_client",
     reason="The provider does not let this client refresh tokens",
+    reach=Reach.CLIENT,
 )
 SCOPE_REFUSED = Verdict(
     failure_class=_O,
     code="invalid_scope",
     reason="The provider does not accept the configured scope",
+    reach=Reach.CLIENT,
     drops_scope=True,
 )
 SCOPE_LOST = Verdict(
@@ -159,16 +163,19 @@ WRONG_ENDPOINT = Verdict(
     failure_class=_O,
     code="wrong_endpoint",
     reason="The configured URL is not the provider's token endpoint",
+    reach=Reach.HOST,
 )
 UNAUTHORIZED = Verdict(
     failure_class=_O,
     code="unauthorized",
     reason="The provider does not accept the client and did not say why",
+    reach=Reach.CLIENT,
 )
 PAGE = Verdict(
     failure_class=_A,
     code="not_the_provider",
     reason="A proxy or firewall may have answered in place of the provider",
+    reach=Reach.HOST,
     escalates_to=_O,
 )
 NO_TOKENS = Verdict(
@@ -191,6 +198,7 @@ RULED: dict[FailureClass, Verdict] = {
         failure_class=_O,
         code="client_refused",
         reason="The provider refused, and by its profile the configuration is wrong",
+        reach=Reach.CLIENT,
     ),
     _U: INVALID_GRANT,
     _A: UNKNOWN_ERROR,
@@ -215,6 +223,12 @@ OF_ONE_CONNECTION = frozenset(
         "template_value_malformed",
         "host_not_allowed",
         "endpoint_base_malformed",
+        "endpoint_malformed",
+        "endpoint_not_https",
+        "header_not_allowed",
+        "request_too_long",
     }
 )
-"""Reasons not to ask that lie in one connection's own values: they pause no other."""
+"""Reasons not to ask that can lie in one connection's own values."""
+OF_ONE_HOST = frozenset({"issuer_mismatch"})
+"""Those that lie in what one host says of itself."""

@@ -21,7 +21,16 @@ from email.utils import parsedate_to_datetime
 from msgspec.structs import replace
 
 from domain.answers import Refusal, read_answer
-from domain.exchange import Answered, Exchange, Lost, Misconfigured, NotSent, Tokens, Verdict
+from domain.exchange import (
+    Answered,
+    Exchange,
+    Lost,
+    Misconfigured,
+    NotSent,
+    Reach,
+    Tokens,
+    Verdict,
+)
 from domain.expiry import aware
 from domain.profile import ErrorRule, FailureClass, ProviderProfile
 from domain.verdict_table import (
@@ -34,6 +43,7 @@ from domain.verdict_table import (
     NO_TOKENS,
     NOT_SENT,
     OF_ONE_CONNECTION,
+    OF_ONE_HOST,
     PAGE,
     RATE_LIMITED,
     RULED,
@@ -72,13 +82,20 @@ def judge(profile: ProviderProfile, exchange: Exchange, *, sent_scope: bool) -> 
             return replace(
                 MISCONFIGURED,
                 code=_word(code) or MISCONFIGURED.code,
-                pauses_client=code not in OF_ONE_CONNECTION,
+                reach=_reach_of(code),
             )
         case Answered():
             answer = read_answer(profile, exchange)
             if isinstance(answer, Tokens):
                 return answer
             return _refused(profile, exchange, answer, sent_scope=sent_scope)
+
+
+def _reach_of(code: str) -> Reach:
+    """Return how far a reason not to ask may reach."""
+    if code in OF_ONE_CONNECTION:
+        return Reach.CONNECTION
+    return Reach.HOST if code in OF_ONE_HOST else Reach.CLIENT
 
 
 def _refused(
@@ -229,7 +246,7 @@ def client_changed(verdict: Verdict) -> Verdict:
         failure_class=FailureClass.OPERATOR,
         code="client_changed",
         reason="The grant was issued to another client than the configured one",
-        pauses_client=False,
+        reach=Reach.CONNECTION,
     )
 
 

@@ -56,7 +56,8 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bytes_max: Count = 256 * 1024 * 1024
     """Bodies of the commands in flight, together."""
     token_callers_max: Count = 50_000
-    """Callers of ``token`` that wait at once; counted apart from the commands."""
+    """Callers of ``token`` that wait at once; counted apart from the commands. Beyond it those
+    are still answered whom memory can answer."""
     lists_max: Count = 8
     """Listings that run at once; four times as many wait. A ``status`` counts as one."""
     credential_bytes_max: Count = 64 * 1024
@@ -77,6 +78,7 @@ class _InFlight:
     """One request that was taken and is not answered yet."""
 
     __slots__ = (
+        "can_wait",
         "counted",
         "load",
         "message_id",
@@ -103,6 +105,7 @@ class _InFlight:
         self.started_s = service.now_s()
         self.timeout_s = 0.0
         self.message_id: str | None = None
+        self.can_wait = True
 
     @property
     def deadline_s(self) -> float:
@@ -249,7 +252,10 @@ class CommandService:
         load.requests += 1
         load.bytes += len(request.data)
         in_flight = _InFlight(self, counted, load, request.reply, len(request.data))
-        if load.requests > load.requests_max or load.bytes > self._limits.bytes_max:
+        # A token that memory can answer needs no place among those who wait.
+        in_flight.can_wait = load.requests <= load.requests_max
+        is_full = not in_flight.can_wait and load is not self._token_callers
+        if is_full or load.bytes > self._limits.bytes_max:
             in_flight.fail(overloaded("the daemon has too many commands in flight"))
             return
         try:
@@ -300,6 +306,7 @@ class CommandService:
                 due_s=due_s(in_flight.started_s, in_flight.timeout_s, self._answer_margin_s),
                 reply=in_flight.reply,
                 message_id=None if message_id is None else digest_of_message(message_id),
+                can_wait=in_flight.can_wait,
             )
         )
 

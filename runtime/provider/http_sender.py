@@ -46,7 +46,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     pool: str
     """Who shares connections' slots: one silent provider must not starve another."""
-    connections_max: int
+    connections_max: int | None
+    """None: as many as are asked for."""
     connect_timeout_s: float
     """For each of: a free slot, the connection, the TLS handshake."""
     deadline_s: float
@@ -100,7 +101,7 @@ class HttpSender:
         """
         self._now = now
         self._tls = tls or httpx2.create_ssl_context(trust_env=False)
-        self._transports: dict[tuple[str, int], httpx2.AsyncHTTPTransport] = {}
+        self._transports: dict[tuple[str, int | None], httpx2.AsyncHTTPTransport] = {}
         # It writes headers at its debug level.
         logging.getLogger("httpcore2").setLevel(logging.CRITICAL)
 

@@ -11,13 +11,21 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import msgspec
 
 from domain.credentials import Secret
-from domain.exchange import Answered, Exchange, ExchangeRequest, Misconfigured, NotSent
+from domain.exchange import (
+    NOWHERE,
+    Answered,
+    Exchange,
+    ExchangeRequest,
+    Misconfigured,
+    NotSent,
+    Place,
+)
 from domain.profile import ProviderProfile
 from runtime.provider.client_auth import ClientAuthenticator, ProviderSecrets
 from runtime.provider.discovery import Discovery
@@ -85,6 +93,13 @@ class HttpTokenEndpoint:
         await self._discovery.aclose()
         await self._sender.aclose()
 
+    def place(
+        self, profile: ProviderProfile, params: dict[str, str] | None, endpoint_base: str | None
+    ) -> Place:
+        """See ``TokenEndpoint``; an issuer stands for the endpoint that it names."""
+        url = _url(profile, params, endpoint_base)
+        return NOWHERE if isinstance(url, Misconfigured) else Place(urlsplit(url).netloc, url)
+
     async def exchange(self, request: ExchangeRequest) -> Exchange:
         """Make one request to a token endpoint and return what came of it.
 
@@ -136,15 +151,7 @@ class HttpTokenEndpoint:
     ) -> str | Misconfigured | NotSent:
         """Return the URL to ask; an issuer's metadata may take the time of a connect."""
         profile = request.profile
-        template = profile.refresh_endpoint or profile.token_endpoint or profile.issuer
-        if template is None:
-            return Misconfigured(code="endpoint_missing")
-        url = resolved_url(
-            template,
-            values={**profile.params, **(request.params or {})},
-            endpoint_base=request.endpoint_base,
-            allowed_hosts=profile.allowed_hosts,
-        )
+        url = _url(profile, request.params, request.endpoint_base)
         has_endpoint = profile.refresh_endpoint is not None or profile.token_endpoint is not None
         if has_endpoint or isinstance(url, Misconfigured):
             return url
@@ -176,7 +183,8 @@ class HttpTokenEndpoint:
             return message
         bounds = Bounds(
             pool=profile.slug,
-            connections_max=profile.max_concurrency,
+            # The actors' gates keep ``max_concurrency``, one a host: no host waits for another's.
+            connections_max=None,
             connect_timeout_s=profile.connect_timeout_s,
             deadline_s=deadline_s,
             answer_bytes_max=profile.answer_bytes_max,
@@ -200,6 +208,21 @@ class HttpTokenEndpoint:
             answer_bytes_max=_DISCOVERY_BYTES_MAX,
         )
         return await self._sender.send(httpx2.Request("GET", url, headers=headers), bounds)
+
+
+def _url(
+    profile: ProviderProfile, params: dict[str, str] | None, endpoint_base: str | None
+) -> str | Misconfigured:
+    """Return the URL of the token endpoint or of the issuer, for a connection's values."""
+    template = profile.refresh_endpoint or profile.token_endpoint or profile.issuer
+    if template is None:
+        return Misconfigured(code="endpoint_missing")
+    return resolved_url(
+        template,
+        values={**profile.params, **(params or {})},
+        endpoint_base=endpoint_base,
+        allowed_hosts=profile.allowed_hosts,
+    )
 
 
 def _clock_offset(date: datetime, *, asked_at: datetime, answered_at: datetime) -> timedelta:

@@ -40,7 +40,9 @@ async def test_an_intent_in_doubt_holds_no_slot() -> None:
     scene = Scene(max_concurrency=1)
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
-        gate = scene.stage.providers.gates.of(scene.profile)
+        gate = scene.stage.providers.gates.of(
+            scene.profile, scene.provider.place(scene.profile, None, None)
+        )
         scene.stage.ledger.before = lambda name, _: _until(90.0) if name == "append" else None
         scene.stage.send(GetToken(connection_id=ID), patience_s=500.0)
         await anyio.sleep(1.0)

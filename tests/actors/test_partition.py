@@ -1,6 +1,6 @@
 """A partition stores group after group; an entry that cannot be written harms no other."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -36,7 +36,7 @@ class _Maker:
     def settled(self, entry: Entry) -> None:
         self.settled_entries.append(entry)
 
-    def crashed(self, error: Exception) -> None:
+    def broke(self, asked: Sequence[Envelope], error: Exception) -> None:
         self.errors.append(error)
 
     def entry(self, connection_id: UUID = _SICK, *, due_s: float = 1e9) -> Entry:

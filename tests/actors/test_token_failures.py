@@ -86,10 +86,12 @@ async def test_our_own_misconfiguration_pauses_the_client_and_keeps_every_grant(
         for one in others:
             connect = msgspec.structs.replace(scene.connect(), connection_id=one)
             await scene.stage.ask(connect)
-        sent = [scene.stage.send(GetToken(connection_id=one)) for one in others]
+        sent = [scene.stage.send(GetToken(connection_id=one), patience_s=4.0) for one in others]
         for one in sent:
             await one.answered.wait()
-        again = [await scene.stage.ask(GetToken(connection_id=one)) for one in others]
+        again = [
+            await scene.stage.ask(GetToken(connection_id=one), patience_s=4.0) for one in others
+        ]
 
         assert {one.code for one in sent} == {FailureCode.PROVIDER_MISCONFIGURED}
         assert all(isinstance(reply, Failure) and reply.retry_after_s for reply in again)
@@ -99,7 +101,7 @@ async def test_our_own_misconfiguration_pauses_the_client_and_keeps_every_grant(
 
         asked = len(scene.provider.presented)
         await anyio.sleep(scene.profile.probe_interval_s + 1)
-        probes = [scene.stage.send(GetToken(connection_id=one)) for one in others]
+        probes = [scene.stage.send(GetToken(connection_id=one), patience_s=4.0) for one in others]
         for probe in probes:
             await probe.answered.wait()
         assert len(scene.provider.presented) == asked + 1
@@ -115,7 +117,7 @@ async def test_a_rate_limit_cools_every_connection_of_the_client() -> None:
         await scene.stage.ask(scene.connect())
         await scene.stage.ask(msgspec.structs.replace(scene.connect(), connection_id=other))
         first = await scene.refused()
-        second = await scene.stage.ask(GetToken(connection_id=other))
+        second = await scene.stage.ask(GetToken(connection_id=other), patience_s=4.0)
 
         assert first.code is FailureCode.PROVIDER_UNAVAILABLE
         assert isinstance(second, Failure)

@@ -210,12 +210,12 @@ def test_only_the_user_renews_a_grant() -> None:
 
 @pytest.mark.parametrize("failure_class", FailureClass)
 def test_a_failure_is_stored_and_told_with_all_that_is_known(failure_class: FailureClass) -> None:
-    told = verdict(failure_class, provider_code="sys_down", pauses_client=False)
+    told = verdict(failure_class, provider_code="sys_down")
     is_dead = failure_class is U
 
     step = fail(told, profile=ProviderProfile(slug=SLUG, probe_interval_s=77.0))
 
-    retry_s = {T: 0.5, O: 77.0, U: None, A: 0.5}[failure_class]
+    retry_s = {T: 0.5, O: 0.5, U: None, A: 0.5}[failure_class]
     retry_at = None if retry_s is None else NOW + timedelta(seconds=retry_s)
     trouble = Trouble(
         failure_class=failure_class,
@@ -288,7 +288,7 @@ def test_the_pause_doubles_to_a_bound_and_is_spread_over_its_upper_half(
         (verdict(counts=False), 2.0),
         (verdict(counts=False, retry_after_s=2.1), 2.1),
         (verdict(U, retry_after_s=5.0), None),
-        (verdict(O, retry_after_s=5.0), None),
+        (verdict(O, retry_after_s=5.0), 4.0),
     ],
 )
 def test_what_the_provider_asked_for_wins_where_it_is_longer_and_there_is_a_next_time(
@@ -297,9 +297,7 @@ def test_what_the_provider_asked_for_wins_where_it_is_longer_and_there_is_a_next
     assert pause_s(told, failures=3) == expected_s
 
 
-@pytest.mark.parametrize(
-    "told", [verdict(O, pauses_client=False), verdict(T, retry_after_s=3e9)], ids=["probe", "wait"]
-)
+@pytest.mark.parametrize("told", [verdict(O), verdict(T, retry_after_s=3e9)], ids=["probe", "wait"])
 def test_a_failure_is_stored_however_long_the_pause_is(told: Verdict) -> None:
     profile = ProviderProfile(slug=SLUG, probe_interval_s=3e9, retry_after_s_max=3e9)
 
@@ -370,7 +368,6 @@ steps_at = st.floats(-1e6, 1e6).map(lambda span_s: NOW + timedelta(seconds=span_
         st.sampled_from(FailureClass),
         outcome_unknown=st.booleans(),
         counts=st.booleans(),
-        pauses_client=st.booleans(),
         retry_after_s=st.none() | st.floats(0, 3600),
     ),
     profiles,

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from domain.exchange import Exchange, Lost, Misconfigured, NotSent, Tokens, Verdict
+from domain.exchange import Exchange, Lost, Misconfigured, NotSent, Reach, Tokens, Verdict
 from domain.profile import AnswerPaths, ErrorRule, FailureClass, ProviderProfile
+from domain.verdict_table import OF_ONE_CONNECTION
 from domain.verdicts import client_changed, escalated, judge, rotation_lost
 from tests.domain.oauth_answers import answered
 from tests.domain.shapes import NOW
@@ -277,11 +278,17 @@ def test_no_exchange_without_an_answer_raises(code: str, kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "pauses"), [("template_value_missing", False), ("client_secret_missing", True)]
+    ("code", "reach"),
+    [
+        *((code, Reach.CONNECTION) for code in OF_ONE_CONNECTION),
+        ("issuer_mismatch", Reach.HOST),
+        ("client_secret_missing", Reach.CLIENT),
+        ("client_key_unusable", Reach.CLIENT),
+    ],
 )
-def test_what_lies_in_one_connections_values_does_not_pause_its_client(code: str, pauses: bool):
+def test_a_reason_not_to_ask_reaches_no_further_than_its_cause_can(code: str, reach: Reach) -> None:
     verdict = judge(ProviderProfile(slug="any"), Misconfigured(code=code), sent_scope=False)
 
     assert isinstance(verdict, Verdict)
     assert verdict.failure_class is FailureClass.OPERATOR
-    assert verdict.pauses_client is pauses
+    assert verdict.reach is reach

@@ -9,6 +9,7 @@ import anyio
 import msgspec
 
 from actors.entry import Entry
+from actors.envelope import Envelope
 from domain.connection import ProviderConnection
 from domain.events import Event
 from runtime.ledger.groups import Owner
@@ -159,7 +160,7 @@ class Nobody:
     def settled(self, entry: Entry) -> None:
         """See ``Maker``."""
 
-    def crashed(self, error: Exception) -> None:
+    def broke(self, asked: Sequence[Envelope], error: Exception) -> None:
         """See ``Maker``."""
         raise error
 

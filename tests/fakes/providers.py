@@ -10,12 +10,23 @@ from actors.client_gate import ClientGates
 from actors.ports import Clock, TokenEndpoint
 from actors.world import Providers
 from domain.credentials import Secret
-from domain.exchange import Answered, Exchange, ExchangeRequest
+from domain.exchange import Answered, Exchange, ExchangeRequest, Place
 from domain.profile import ProviderProfile
 from tests.fakes.world import EPOCH
 
 
-class NoEndpoint:
+class StaticPlace:
+    """Where everybody is asked for at one place."""
+
+    def place(
+        self, profile: ProviderProfile, params: dict[str, str] | None, endpoint_base: str | None
+    ) -> Place:
+        """See ``TokenEndpoint``."""
+        del params, endpoint_base
+        return Place(f"{profile.slug}.test", f"https://{profile.slug}.test/token")
+
+
+class NoEndpoint(StaticPlace):
     """A token endpoint that must not be asked."""
 
     async def exchange(self, request: ExchangeRequest) -> Exchange:
@@ -34,7 +45,7 @@ def providers(endpoint: TokenEndpoint, *profiles: ProviderProfile, owner: str = 
     return Providers(by_slug.get, endpoint, ClientGates(), lambda: 0.5, owner)
 
 
-class RotatingProvider:
+class RotatingProvider(StaticPlace):
     """A strict provider: each refresh token works once, and a spent one ends its whole grant."""
 
     def __init__(self, clock: Clock, *, lifetime_s: int = 3600, takes_s: float = 0.1) -> None:

@@ -98,6 +98,7 @@ class Stage:
         *,
         patience_s: float = math.inf,
         message_id: bytes | None = None,
+        can_wait: bool = True,
     ) -> Sent:
         """Submit a command without waiting for anything."""
         sent = Sent(command)
@@ -108,6 +109,7 @@ class Stage:
                 due_s=due_s(anyio.current_time(), patience_s, self.limits.answer_margin_s),
                 reply=lambda reply: self._answer(sent, reply),
                 message_id=message_id,
+                can_wait=can_wait,
             )
         )
         return sent

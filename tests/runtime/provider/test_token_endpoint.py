@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc import jwk, jwt
 
 from domain.credentials import Secret
-from domain.exchange import Answered, ExchangeRequest, Misconfigured
+from domain.exchange import NOWHERE, Answered, ExchangeRequest, Misconfigured, Place
 from domain.profile import BodyFormat, ClientAuth, Method, ProviderProfile
 from runtime.provider.client_auth import ProviderSecrets
 from runtime.provider.token_endpoint import HttpTokenEndpoint
@@ -164,6 +164,44 @@ async def test_a_refresh_endpoint_comes_before_the_token_endpoint(endpoint: Http
         await endpoint.exchange(asking(profile))
 
     assert server.requests[0].target == "/token/refresh"
+
+
+@pytest.mark.parametrize(
+    ("fields", "params", "expected"),
+    [
+        ({}, None, Place("provider.example:8443", "https://provider.example:8443/token")),
+        (
+            {"refresh_endpoint": "https://r.example/again"},
+            None,
+            Place("r.example", "https://r.example/again"),
+        ),
+        (
+            {"token_endpoint": None, "issuer": "https://issuer.example/a"},
+            None,
+            Place("issuer.example", "https://issuer.example/a"),
+        ),
+        (
+            {"token_endpoint": "https://{shop}.example/token", "allowed_hosts": ("*.example",)},
+            {"shop": "Mine"},
+            Place("mine.example", "https://mine.example/token"),
+        ),
+        (
+            {"token_endpoint": "https://{shop}.example/token", "allowed_hosts": ("*.example",)},
+            {"shop": "my_shop"},
+            NOWHERE,
+        ),
+        ({"token_endpoint": None}, None, NOWHERE),
+    ],
+)
+async def test_where_a_request_would_go_is_told_without_asking(
+    endpoint: HttpTokenEndpoint,
+    fields: dict[str, Any],
+    params: dict[str, str] | None,
+    expected: Place,
+):
+    profile = profile_of("https://provider.example:8443/token")
+
+    assert endpoint.place(msgspec.structs.replace(profile, **fields), params, None) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,7 @@ from runtime.gateway.service import ServiceLimits
 from runtime.gateway.subjects import DEFAULT_PREFIX, is_prefix
 from runtime.ledger.limits import LedgerLimits
 from runtime.nats.link import LinkLimits, Login
+from runtime.nats.reply_subjects import INBOX_PREFIXES
 from runtime.provider.secret_files import ConfigError, secret_of
 
 ENVIRONMENT_PREFIX = "REFRESHD_"
@@ -84,6 +85,10 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The endpoints."""
 
     prefix: str = DEFAULT_PREFIX
+    reply_prefixes: tuple[Annotated[str, Meta(pattern=r"\A[^\s*>$.][^\s*>]*\Z")], ...] = (
+        INBOX_PREFIXES
+    )
+    """How a request's reply subject must begin to be answered."""
     drain_grace_s: Seconds = 20.0
     """How long SIGTERM waits for what is under way."""
     limits: ServiceLimits = ServiceLimits()
@@ -178,10 +183,10 @@ def _apply_variable(settings: dict[str, Any], name: str, value: str) -> None:
             target = target.setdefault(nested, {})
     if key not in section_type.__annotations__:
         raise ConfigError(f"environment variable {name}: no such key")
+    to = section_type.__annotations__[key]
+    given = value.split(",") if get_origin(to) is tuple else value
     try:
-        target[key] = msgspec.convert(
-            value, section_type.__annotations__[key], strict=False, dec_hook=_from_text
-        )
+        target[key] = msgspec.convert(given, to, strict=False, dec_hook=_from_text)
     except msgspec.ValidationError as error:
         raise ConfigError(f"environment variable {name}: {error}") from None
 

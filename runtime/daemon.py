@@ -32,7 +32,7 @@ from runtime.ledger.streams import (
     connections_stored,
     ensure_streams,
 )
-from runtime.ledger.subjects import partition_of
+from runtime.ledger.subjects import event_marker_subject, ledger_subject, partition_of
 from runtime.logs import log
 from runtime.nats.durability import warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats
@@ -161,6 +161,7 @@ class Daemon:
             "answers_dropped": self.responder.dropped,
             "nats_reconnects": self.link.reconnects,
             "bad_messages": self.link.bad_messages,
+            "replies_refused": self.link.replies.refused,
             "troubles": dict(self.journal.counts),
         }
 
@@ -255,8 +256,10 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
                 name=f"refreshd {daemon_id}",
                 limits=config.nats.link,
                 inbox_prefix=config.nats.inbox_prefix or DAEMON_INBOX,
+                reply_prefixes=config.service.reply_prefixes,
             )
         )
+        link.replies.forbid(ledger_subject(0)[:-2], event_marker_subject(0)[:-2])
         streams = await ensure_streams(
             link,
             _stream_settings(config),

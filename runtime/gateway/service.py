@@ -194,10 +194,9 @@ class CommandService:
         Raises:
             LinkError: The server did not take the subscriptions.
         """
-        client = self._link.client
-        client.forbid_replies(self._prefix.encode() + b".")
+        self._link.replies.forbid(f"{self._prefix}.", f"{self._link.inbox}.")
         service = DiscoverableService(
-            client,
+            self._link.client,
             ServiceConfig(
                 name=SERVICE_NAME,
                 version=version,

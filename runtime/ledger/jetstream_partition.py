@@ -113,17 +113,6 @@ class JetStreamPartition:
         )
         return read_pub_ack(answer).seq
 
-    async def publish(self, message: Outgoing) -> None:
-        """See ``PartitionStreams``."""
-        lines = [line.partition(": ") for line in message.header_lines.split("\r\n") if line]
-        answer = await self._link.request(
-            message.subject,
-            message.body,
-            headers={name: value for name, _, value in lines},
-            timeout_s=self._answer_timeout_s,
-        )
-        read_pub_ack(answer)
-
     async def read(self, connection_id: UUID, *, timeout_s: float) -> Read:
         """See ``PartitionStreams``."""
         marker = self._marker_subjects[View.RECORDS]

@@ -87,11 +87,9 @@ class MarkedView:
             LinkError, JetStreamError: Not written, or not known; call again.
             ReplacedError: A later owner writes the view.
         """
-        assert self._owner is not None
         assert through >= self.through
-        marker = msgspec.msgpack.encode(Marker(through=through, claim=self._owner.claim))
         try:
-            seq = await self._streams.write(self.view, messages, marker, expected_seq=self.seq)
+            await self._put(messages, through)
         except JetStreamError as error:
             if not error.is_refused:
                 raise
@@ -104,10 +102,32 @@ class MarkedView:
             # The marker was lost, and with it how far the view was: the stream still knows some of
             # these events, so each goes by itself, and the marker alone.
             for message in messages:
-                await self._streams.publish(message)
+                await self._put_unless_known(message)
             return await self.write((), through)
-        self.seq, self.through = seq, through
         return True
+
+    async def _put(self, messages: Sequence[Outgoing], through: int) -> None:
+        """Write one batch with its marker.
+
+        Raises:
+            LinkError, JetStreamError: Not written, or not known.
+        """
+        assert self._owner is not None
+        marker = msgspec.msgpack.encode(Marker(through=through, claim=self._owner.claim))
+        self.seq = await self._streams.write(self.view, messages, marker, expected_seq=self.seq)
+        self.through = through
+
+    async def _put_unless_known(self, message: Outgoing) -> None:
+        """Write one event, and a marker that says no more than the last one.
+
+        In a batch as always: an event that asked for an acknowledgement by itself would show its
+        subscribers our inbox.
+        """
+        try:
+            await self._put((message,), self.through)
+        except JetStreamError as error:
+            if error.err_code != DUPLICATE_IN_BATCH:
+                raise
 
     async def _reload(self) -> None:
         """Read the marker again after a refusal."""

@@ -82,10 +82,6 @@ class PartitionStreams(Protocol):
         """
         ...
 
-    async def publish(self, message: Outgoing) -> None:
-        """Store one event by itself; one whose message id is known is stored already."""
-        ...
-
     async def read(self, connection_id: UUID, *, timeout_s: float) -> Read:
         """Return a record and the marker, as one replica holds them at one moment."""
         ...

@@ -10,21 +10,22 @@ exception that it does not expect, while ``is_connected`` stays true:
 Before it reconnects, it waits until the old connection has taken all that is unsent, which a
 dead one never does.
 
-And one danger is not nats-py's: the daemon may publish where its callers may not. A reply
-subject that names JetStream's API, a bucket or our own subjects would borrow that right (an
-answer published to ``$KV...`` overwrites a record), so such a request counts as having none.
+And one danger is not nats-py's: a reply subject that aims at something; see ``ReplySubjects``.
 
 The overridden methods are private, so nats-py is pinned, and ``test_nats_traps.py`` shows each
 trap on the plain client and its absence here.
 """
 
 import re
+import secrets
 from asyncio import Future, StreamWriter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from nats.aio.client import Client
 from nats.protocol.command import hpub_cmd, pub_cmd
+
+from runtime.nats.reply_subjects import ReplySubjects
 
 _HEADER_LINES = re.compile(r"(?:[!-9;-~]+: [ -~]*\r\n)*")
 
@@ -41,21 +42,21 @@ class Arrived(NamedTuple):
 class ArmouredClient(Client):
     """A client whose read loop survives any message."""
 
-    def __init__(self, on_bad_message: Callable[[], None]) -> None:
+    def __init__(self, on_bad_message: Callable[[], None], replies: ReplySubjects) -> None:
         """Make an unconnected client.
 
         Args:
             on_bad_message: Called for each message that could not be read. Must not raise.
+            replies: Which reply subjects of requests to us are taken for one.
         """
         super().__init__()
         self._on_bad_message = on_bad_message
+        self._replies = replies
         self._takers: dict[int, Callable[[Arrived], None]] = {}
-        self.forbidden_replies: tuple[bytes, ...] = (b"$",)
-        """How a reply subject in a request to us must not begin; see ``forbid_replies``."""
 
-    def forbid_replies(self, *prefixes: bytes) -> None:
-        """Give no answer to requests whose reply subject begins with one of these, either."""
-        self.forbidden_replies = (*self.forbidden_replies, *prefixes)
+    def new_inbox(self) -> str:
+        """Return a subject that nobody can guess; nats-py's follow from the one before."""
+        return f"{bytes(self._inbox_prefix).decode()}.{secrets.token_hex(16)}"
 
     def hand_over(self, sid: int, take: Callable[[Arrived], None]) -> None:
         """Call ``take`` with each message of a subscription as it is read, past its queue.
@@ -94,8 +95,7 @@ class ArmouredClient(Client):
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
         """Hand a message to its subscription, or drop it when it cannot be read."""
-        if not self._is_usable(reply) and not self._is_inbox(sid):
-            self._on_bad_message()
+        if reply and not self._is_inbox(sid) and not self._may_be_answered(reply):
             reply = b""
         take = self._takers.get(sid)
         try:
@@ -109,13 +109,16 @@ class ArmouredClient(Client):
         except Exception:  # noqa: BLE001 -- whatever the bytes did, the read loop must go on
             self._on_bad_message()
 
-    def _is_usable(self, reply: bytes) -> bool:
+    def _may_be_answered(self, reply: bytes) -> bool:
         """Whether an answer may go to ``reply``.
 
         Mended bytes would lead nowhere, and could be a longer line than the server takes: it
         ends a connection for that.
         """
-        return not reply.startswith(self.forbidden_replies) and _as_utf8(reply) == reply
+        if _as_utf8(reply) != reply:
+            self._on_bad_message()
+            return False
+        return self._replies.allow(reply)
 
     def _is_inbox(self, sid: int) -> bool:
         """Whether a subscription is an inbox: JetStream delivers with ``$JS.ACK`` replies."""

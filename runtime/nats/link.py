@@ -13,9 +13,8 @@ On top of nats-py, as NATS.md section 3 asks:
 
 import asyncio
 import contextlib
-import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -32,29 +31,34 @@ from runtime.nats.errors import (
     TooLargeError,
 )
 from runtime.nats.login import LinkLimits, Login
-from runtime.nats.waiting import cause_of, give_up_waiting, run_to_its_end
+from runtime.nats.reply_subjects import INBOX_PREFIXES, ReplySubjects
+from runtime.nats.waiting import cause_of, give_up_waiting, new_token, run_to_its_end
 
 _SUBJECT = re.compile(r"\S+")
 SERVER_VERSION_MIN = (2, 12, 0)
 PLAIN_INBOX = "_INBOX"
 """Where every NATS client's answers come in unless it is told otherwise."""
-_PROBE_TOKEN = "probe"  # noqa: S105 -- the last token of a subject
 
 
 class NatsLink:
     """A connection to NATS; make one with ``open_link``."""
 
     def __init__(
-        self, login: Login, limits: LinkLimits, name: str, inbox_prefix: str = PLAIN_INBOX
+        self,
+        login: Login,
+        limits: LinkLimits,
+        name: str,
+        inbox_prefix: str = PLAIN_INBOX,
+        reply_prefixes: Sequence[str] = INBOX_PREFIXES,
     ) -> None:
         """Prepare a link; nothing is opened."""
         self._inbox_prefix = inbox_prefix
         self._login = login
         self._limits = limits
         self._name = name
-        self._client = ArmouredClient(self._count_bad_message)
-        self._inbox = ""
-        self._tokens = itertools.count(1)
+        self.replies = ReplySubjects(reply_prefixes)
+        self._client = ArmouredClient(self._count_bad_message, self.replies)
+        self.inbox = ""
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._gathered: dict[str, list[Msg]] = {}
         """What has come so far to requests with many answers."""
@@ -64,8 +68,7 @@ class NatsLink:
         self._refusal = ""
         self.closed = asyncio.Event()
         """Set when the connection has ended for good without ``close`` being called."""
-        self.bad_messages = 0
-        self.reconnects = 0
+        self.bad_messages = self.reconnects = 0
 
     @property
     def client(self) -> ArmouredClient:
@@ -123,12 +126,11 @@ class NatsLink:
                     inbox_prefix=self._inbox_prefix,
                     **self._login.options(),
                 )
-                self._inbox = self._client.new_inbox()
+                self.inbox = self._client.new_inbox()
                 if self._inbox_prefix != PLAIN_INBOX:
-                    # Nobody else has business there: a request that names it would have us
-                    # answer ourselves.
-                    self._client.forbid_replies(self._inbox_prefix.encode() + b".")
-                await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+                    # A request that names it would have us answer ourselves.
+                    self.replies.forbid(f"{self._inbox_prefix}.")
+                await self._client.subscribe(f"{self.inbox}.*", cb=self._on_answer)
                 await self.flush()
         except (OSError, nats.errors.Error, TimeoutError, ValueError, NkeysError) as error:
             self._closing = True
@@ -242,8 +244,9 @@ class NatsLink:
             NoRespondersError: Nobody listens on ``subject``.
             NoAnswerError: Time ran out, or the connection was lost meanwhile.
         """
-        token = str(next(self._tokens))
-        return await self._requested(token, subject, payload, timeout_s=timeout_s, headers=headers)
+        return await self._requested(
+            new_token(), subject, payload, timeout_s=timeout_s, headers=headers
+        )
 
     async def _requested(
         self,
@@ -258,11 +261,10 @@ class NatsLink:
         if len(self._waiting) >= self._limits.requests_waiting_max:
             raise NotSentError("too many requests wait")
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Msg] = loop.create_future()
-        self._waiting[token] = answer
+        answer = self._waiting[token] = loop.create_future()
         timer = loop.call_later(timeout_s, give_up_waiting, answer)
         try:
-            await self.publish(subject, payload, reply=f"{self._inbox}.{token}", headers=headers)
+            await self.publish(subject, payload, reply=f"{self.inbox}.{token}", headers=headers)
             message = await answer
         finally:
             timer.cancel()
@@ -279,7 +281,7 @@ class NatsLink:
             NoRespondersError: Nobody listens on ``subject``.
             NoAnswerError: Time ran out, or the connection was lost meanwhile.
         """
-        token = f"many-{next(self._tokens)}"
+        token = new_token()
         gathered = self._gathered[token] = []
         try:
             last = await self._requested(token, subject, payload, timeout_s=timeout_s)
@@ -350,22 +352,22 @@ class NatsLink:
             except LinkError:
                 missed += 1
             if missed >= self._limits.probes_missed_max:
-                missed = 0
                 log.warning("nats_probe_missed", url=self.url)
+                missed = 0
                 await self._client.force_reconnect()
 
     async def _ask_ourselves(self) -> None:
         """Send a message through the server to our own inbox and wait for it."""
-        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self._waiting[_PROBE_TOKEN] = answer
+        token = new_token()
+        answer = self._waiting[token] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(self._limits.probe_interval_s):
-                await self.publish(f"{self._inbox}.{_PROBE_TOKEN}", b"")
+                await self.publish(f"{self.inbox}.{token}", b"")
                 await answer
         except TimeoutError:
             raise NoAnswerError("no answer in time") from None
         finally:
-            self._waiting.pop(_PROBE_TOKEN, None)
+            self._waiting.pop(token, None)
 
 
 @contextlib.asynccontextmanager
@@ -375,6 +377,7 @@ async def open_link(  # noqa: ANN201
     name: str,
     limits: LinkLimits | None = None,
     inbox_prefix: str = PLAIN_INBOX,
+    reply_prefixes: Sequence[str] = INBOX_PREFIXES,
 ):
     """Yield a connected link, and close it afterwards.
 
@@ -384,11 +387,12 @@ async def open_link(  # noqa: ANN201
         limits: The link's bounds.
         inbox_prefix: Where answers come in. One of its own keeps other users of the server from
             reading them: permissions can be given for it alone.
+        reply_prefixes: What ``ReplySubjects`` allows; our own inbox it never does.
 
     Raises:
         LinkError: No server let us in.
     """
-    link = NatsLink(login, limits or LinkLimits(), name, inbox_prefix)
+    link = NatsLink(login, limits or LinkLimits(), name, inbox_prefix, reply_prefixes)
     try:
         await link.open()
         yield link

@@ -1,6 +1,7 @@
 """Small things about waiting for NATS."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -14,6 +15,11 @@ _T = TypeVar("_T")
 async def run_to_its_end(work: Awaitable[_T]) -> _T:
     """Await ``work`` in a task of its own, so that cancelling us does not cancel it."""
     return await asyncio.shield(asyncio.ensure_future(work))
+
+
+def new_token() -> str:
+    """Return the last token of a reply subject: who has seen one cannot guess the next."""
+    return secrets.token_hex(8)
 
 
 def give_up_waiting(answer: asyncio.Future[Msg]) -> None:

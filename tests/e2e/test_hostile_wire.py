@@ -138,6 +138,9 @@ async def state_of(caller: PlainCaller) -> list[Any]:
         "refreshd.v1.connect",
         "refreshd.v1.event.schwab.{id}.token_refresh.succeeded",
         "refreshd.v1.event.>",
+        "refreshd_ledger.{partition}",
+        "refreshd_mark.{partition}",
+        "_INBOX_refreshd.x.1",
         "*",
         ">",
         "a.*.>",
@@ -164,6 +167,24 @@ async def test_a_reply_subject_that_aims_at_something_hits_nothing(
     assert await state_of(caller) == before
     assert await events_of(caller, survivor.id) == events
     assert await reconnects(caller) == 0
+
+
+async def test_nobody_borrows_the_right_of_the_daemon_to_publish_to_others(
+    caller: PlainCaller, survivor: Subject, wire: RawNats
+):
+    """Another program on the same NATS takes commands there that the caller may not give."""
+    others = await caller.client.subscribe("billing.>")
+    await caller.client.flush()
+    refused = (await caller.ask("status")).body["ok"]["replies_refused"]
+    subject = f"refreshd.v1.connection.{survivor.id}.get".encode()
+
+    await wire.send(hostile_publish(subject, reply=b"billing.refund"))
+    await caller.get(survivor.id)
+    status = (await caller.ask("status")).body["ok"]
+
+    assert status["replies_refused"] == refused + 1
+    assert others.pending_msgs == 0
+    await others.unsubscribe()
 
 
 async def test_a_thousand_hostile_messages_in_a_row_stop_no_answer(

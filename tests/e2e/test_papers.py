@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import nats
 import nats.errors
 import pytest
-from msgspec import to_builtins
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -49,7 +49,7 @@ def test_the_settings_in_the_papers_are_all_settings_and_their_defaults(tmp_path
     file.write_text(text)
 
     shown = tomllib.loads(text)
-    defaults = to_builtins(Config(), enc_hook=str)
+    defaults = json.loads(msgspec.json.encode(Config(), enc_hook=str))
 
     assert load_config(file, environment={}) == Config()
     for section, settings in defaults.items():

@@ -80,10 +80,6 @@ class FaultyStreams:
             return Read(1, None)
         return await self.streams.read(connection_id, timeout_s=timeout_s)
 
-    async def publish(self, message: Outgoing) -> None:
-        """See ``PartitionStreams``."""
-        await self.streams.publish(message)
-
     async def group_at(self, seq: int) -> bytes | None:
         """See ``PartitionStreams``."""
         return await self.streams.group_at(seq)

@@ -93,15 +93,6 @@ class MemoryStreams:
         self._markers[view] = Found(self._view_seq[view], marker)
         return self._view_seq[view]
 
-    async def publish(self, message: Outgoing) -> None:
-        """See ``PartitionStreams``."""
-        await anyio.lowlevel.checkpoint()
-        message_id = message.header_lines.split("\r\n")[0]
-        if message_id not in self.known_ids:
-            self.known_ids.add(message_id)
-            self._view_seq[View.EVENTS] += 1
-            self.events.append(message)
-
     async def read(self, connection_id: UUID, *, timeout_s: float) -> Read:
         """See ``PartitionStreams``."""
         await anyio.lowlevel.checkpoint()

@@ -120,6 +120,23 @@ def test_limits_nest_in_file_and_environment(tmp_path: Path):
     assert config.actors.mailbox_commands_max == 11
 
 
+def test_where_answers_may_go_is_a_list_and_in_the_environment_has_commas(tmp_path: Path):
+    file = toml(tmp_path, '[service]\nreply_prefixes = ["_INBOX_ours."]')
+    environment = {"REFRESHD_SERVICE_REPLY_PREFIXES": "_INBOX.,answers."}
+
+    assert load_config(file, environment={}).service.reply_prefixes == ("_INBOX_ours.",)
+    assert load_config(file, environment=environment).service.reply_prefixes == (
+        "_INBOX.",
+        "answers.",
+    )
+
+
+@pytest.mark.parametrize("prefixes", ["", "$", "$KV.", "_INBOX.,", ">", "a.*", "a b", "."])
+def test_a_prefix_that_would_let_answers_go_anywhere_is_refused(prefixes: str):
+    with pytest.raises(ConfigError, match="REFRESHD_SERVICE_REPLY_PREFIXES"):
+        load_config(None, environment={"REFRESHD_SERVICE_REPLY_PREFIXES": prefixes})
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

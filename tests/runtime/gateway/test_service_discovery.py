@@ -211,7 +211,7 @@ async def test_an_answer_never_goes_where_only_the_daemon_may_publish(
 
     assert eavesdropper.pending_msgs == 0
     assert await stored_messages(daemon) == before
-    assert daemon.link.bad_messages >= 1
+    assert daemon.link.replies.refused >= 1
 
 
 async def _has_event(daemon: Daemon) -> bool:

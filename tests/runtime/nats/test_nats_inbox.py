@@ -67,29 +67,35 @@ async def test_nobody_makes_a_link_answer_itself(nats_login: Login, link: NatsLi
         heard = await overheard_at(link, f"{OWN}.>")
         await echo(own)
 
-        await link.publish("echo", b"forged", reply=f"{own._inbox}.1")
+        await link.publish("echo", b"forged", reply=f"{own.inbox}.1")
         answer = await link.request("echo", b"mine", timeout_s=5.0)
         await own.flush()
         await link.flush()
 
     assert answer.data == b"mine"
-    assert own.bad_messages == 1
+    assert own.replies.refused == 1
     assert b"forged" not in heard
 
 
-async def test_a_prefix_that_is_forbidden_comes_on_top_of_the_others(link: NatsLink):
-    before = link.client.forbidden_replies
+async def test_an_inbox_is_another_each_time_and_cannot_be_guessed_from_the_last(link: NatsLink):
+    inboxes = [link.client.new_inbox().rpartition(".")[2] for _ in range(100)]
 
-    link.client.forbid_replies(b"refreshd.v1.", b"x.")
-
-    assert link.client.forbidden_replies == (*before, b"refreshd.v1.", b"x.")
-    assert b"$" in before
+    assert len({inbox[:10] for inbox in inboxes}) == 100
+    assert {len(inbox) for inbox in inboxes} == {32}
 
 
-async def test_an_inbox_is_another_each_time(nats_login: Login, link: NatsLink):
-    async with open_link(nats_login, name="test") as other:
-        assert other._inbox != link._inbox
-        assert len(other._inbox.rpartition(".")[2]) >= 20
+async def test_who_has_seen_a_request_cannot_guess_where_the_next_answer_comes_in(link: NatsLink):
+    seen: list[str] = []
+
+    async def answer(message: Msg) -> None:
+        seen.append(message.reply.rpartition(".")[2])
+        await message.respond(b"")
+
+    await link.client.subscribe("asked", cb=answer)
+    for _ in range(20):
+        await link.request("asked", b"", timeout_s=5.0)
+
+    assert len({token[:8] for token in seen}) == 20
 
 
 @pytest.mark.parametrize("seed", ["SUSECRETSEED", "SU\u00e9", ""])

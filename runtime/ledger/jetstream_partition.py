@@ -49,6 +49,8 @@ class JetStreamPartition:
             View.EVENTS: event_marker_subject(partition),
         }
         self._answer_timeout_s = answer_timeout_s
+        # Whatever answers are allowed to: nobody has us append his.
+        link.replies.forbid(self._ledger_subject, self._marker_subjects[View.EVENTS])
 
     async def append(self, data: bytes, *, expected_seq: int) -> int:
         """See ``PartitionStreams``."""

@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -22,9 +23,10 @@ from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
 from runtime.gateway.wire import body_bytes_max
+from runtime.ledger.key_rotation import follow_rotation, open_keyring_of
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
-from runtime.ledger.sealing import Keyring, KeyringError, open_keyring
+from runtime.ledger.sealing import Keyring
 from runtime.ledger.streams import (
     Streams,
     StreamsError,
@@ -32,7 +34,7 @@ from runtime.ledger.streams import (
     connections_stored,
     ensure_streams,
 )
-from runtime.ledger.subjects import event_marker_subject, ledger_subject, partition_of
+from runtime.ledger.subjects import partition_of
 from runtime.logs import log
 from runtime.nats.durability import warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats
@@ -259,19 +261,14 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
                 reply_prefixes=config.service.reply_prefixes,
             )
         )
-        link.replies.forbid(ledger_subject(0)[:-2], event_marker_subject(0)[:-2])
+        key_file = config.keys.file or data_dir / KEYRING_FILE
+        opened = partial(open_keyring_of, key_file, create=config.keys.file is None)
         streams = await ensure_streams(
-            link,
-            _stream_settings(config),
-            keyring_id=lambda: _open_keyring(config, data_dir, connections=0).primary,
+            link, _stream_settings(config), keyring_id=lambda: opened(connections=0).primary
         )
         _check_answers(profiles, streams)
-        keyring = _open_keyring(config, data_dir, connections=streams.connections)
-        if streams.keyring_id is not None and streams.keyring_id not in keyring:
-            raise KeyringError(
-                f"{config.keys.file or data_dir / KEYRING_FILE}: key {streams.keyring_id!r} is not "
-                "in it, but what is stored was begun with that: another daemon's keyring?"
-            )
+        keyring = opened(connections=streams.connections)
+        await follow_rotation(link, streams, keyring, key_file)
         ledgers = await _taken_ledgers(link, config, streams, daemon_id)
         endpoint = await stack.enter_async_context(
             HttpTokenEndpoint(profiles.secrets, now=SystemClock().now)
@@ -375,17 +372,6 @@ def _stream_settings(config: Config) -> StreamSettings:
         event_bytes_max=config.events.bytes_max,
         event_duplicate_window_s=config.events.duplicate_window_s,
     )
-
-
-def _open_keyring(config: Config, data_dir: Path, *, connections: int) -> Keyring:
-    """Open the keyring, or make one where nothing is stored that an older one has sealed."""
-    path = config.keys.file or data_dir / KEYRING_FILE
-    if connections and not path.exists():
-        raise KeyringError(
-            f"{path}: no such file, but {connections} connections are stored: restore the keyring "
-            "that sealed them, or name it in keys.file"
-        )
-    return open_keyring(path, create=config.keys.file is None)
 
 
 @contextlib.contextmanager

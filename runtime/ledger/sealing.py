@@ -8,6 +8,7 @@ import base64
 import contextlib
 import os
 import secrets
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from uuid import UUID
 
@@ -57,6 +58,11 @@ class Keyring:
     def __contains__(self, key_id: str) -> bool:
         """Whether a key is in the ring."""
         return key_id in self._ciphers
+
+    @property
+    def ids(self) -> AbstractSet[str]:
+        """The ids of all keys."""
+        return self._ciphers.keys()
 
     @property
     def primary(self) -> str:

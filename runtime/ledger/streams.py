@@ -32,6 +32,7 @@ from runtime.nats.link import SERVER_VERSION_MIN, NatsLink
 
 PARTITIONS_METADATA = "refreshd.partitions"
 KEYRING_METADATA = "refreshd.keyring"
+EARLIER_KEYS_METADATA = "refreshd.keyring.earlier"
 _NANOSECONDS = 1_000_000_000
 
 
@@ -68,7 +69,9 @@ class Streams(msgspec.Struct, frozen=True):
     record_bytes_max: int
     """How large a record every bucket takes."""
     keyring_id: str | None = None
-    """The key that sealed the first record; whoever has it has this state's keyring."""
+    """The key that seals; whoever has it has this state's keyring. None where a stream has none."""
+    earlier_keys: tuple[str, ...] = ()
+    """The others that may have sealed something."""
 
 
 async def ensure_streams(
@@ -81,7 +84,7 @@ async def ensure_streams(
     Args:
         link: A connection that may make streams.
         settings: What the configuration says of them.
-        keyring_id: Called where the first bucket is to be made, which keeps it for ever.
+        keyring_id: Called where the first bucket is to be made, which keeps it.
 
     Raises:
         StreamsError: The server is too old, has no JetStream, or a stream cannot be trusted.
@@ -117,6 +120,7 @@ async def ensure_streams(
         sum(_connections(bucket) for bucket in buckets),
         min(_room_of(bucket, link.max_payload) for bucket in buckets) - _HEADERS_BYTES_MAX,
         _metadata(buckets[0], KEYRING_METADATA),
+        _earlier_keys(buckets[0]),
     )
 
 
@@ -135,6 +139,17 @@ def _metadata(info: StreamInfo, name: str) -> str | None:
     metadata = info.config.get("metadata")
     text = metadata.get(name) if isinstance(metadata, dict) else None
     return text if isinstance(text, str) else None
+
+
+def _earlier_keys(info: StreamInfo) -> tuple[str, ...]:
+    try:
+        return msgspec.json.decode(
+            _metadata(info, EARLIER_KEYS_METADATA) or "[]", type=tuple[str, ...]
+        )
+    except msgspec.MsgspecError:
+        raise StreamsError(
+            f"{bucket_stream(0)}: its {EARLIER_KEYS_METADATA} is not one of refreshd's"
+        ) from None
 
 
 def _partitions(first: StreamInfo | None, settings: StreamSettings) -> int:

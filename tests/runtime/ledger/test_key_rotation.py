@@ -1,0 +1,134 @@
+"""A key is added, takes over as records are written, and is retired, the first one too."""
+
+import contextlib
+import json
+from base64 import b64encode
+from collections.abc import AsyncGenerator, MutableMapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import structlog
+
+from domain.result import Failure, FailureCode, Success
+from runtime.cli.client import CommandClient
+from runtime.config import Config
+from runtime.daemon import KEYRING_FILE, run_daemon
+from runtime.ledger.sealing import KeyringError
+from runtime.ledger.subjects import bucket_stream
+from runtime.nats.embedded import CONTEXT_FILE, read_context
+from runtime.nats.jetstream_api import stream_info
+from runtime.nats.link import open_link
+
+CREDENTIALS = {
+    "credential_type": "oauth2",
+    "expires_at": "2099-01-01T00:00:00Z",
+    "secret": {"access_token": "at", "refresh_token": "rt"},
+}
+
+
+def write_ring(data_dir: Path, primary: str, *others: str) -> None:
+    """Write a keyring; a key is its id, thirty-two times over."""
+    keys = [
+        {"id": one, "key": b64encode(one[-1:].encode() * 32).decode()} for one in (primary, *others)
+    ]
+    file = data_dir / KEYRING_FILE
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    file.write_text(json.dumps({"primary": primary, "keys": keys}))
+    file.chmod(0o600)
+
+
+class Life(CommandClient):
+    """One life of the daemon, and what it logged when it began."""
+
+    missing: list[tuple[str, int]]
+
+    async def connect(self) -> str:
+        ids = {"user_id": str(uuid4()), "provider_id": str(uuid4()), "provider_slug": "schwab"}
+        made = await self.call("connect", ids | {"credentials": CREDENTIALS})
+        assert isinstance(made, Success)
+        return made.value["connection_id"]
+
+    async def renew(self, connection_id: str) -> None:
+        body = {"credentials": CREDENTIALS}
+        assert await self.call(f"connection.{connection_id}.refresh", body) == Success(None)
+
+    async def token(self, connection_id: str) -> str:
+        match await self.call(f"connection.{connection_id}.token", {}):
+            case Success(value):
+                return value["access_token"]
+            case Failure() as failure:
+                return failure.code
+
+
+@contextlib.asynccontextmanager
+async def life(data_dir: Path) -> AsyncGenerator[Life]:
+    with structlog.testing.capture_logs() as logged:
+        async with run_daemon(Config(), data_dir):
+            began: list[MutableMapping[str, Any]] = list(logged)
+            context = read_context(data_dir / CONTEXT_FILE)
+            assert context is not None
+            async with open_link(context.login(), name="test") as link:
+                client = Life(link, prefix="refreshd.v1", timeout_s=5.0)
+                client.missing = [
+                    (line["key"], line["connections"])
+                    for line in began
+                    if line["event"] == "key_missing"
+                ]
+                yield client
+
+
+async def test_the_first_key_is_retired_when_nothing_is_sealed_with_it_any_more(tmp_path: Path):
+    write_ring(tmp_path, "k1")
+    async with life(tmp_path) as daemon:
+        one, two = await daemon.connect(), await daemon.connect()
+
+    write_ring(tmp_path, "k2", "k1")
+    async with life(tmp_path) as daemon:
+        assert (await daemon.token(one), await daemon.token(two)) == ("at", "at")
+        await daemon.renew(one)
+
+    write_ring(tmp_path, "k2")
+    async with life(tmp_path) as daemon:
+        assert daemon.missing == [("k1", 1)]
+        assert await daemon.token(one) == "at"
+        assert await daemon.token(two) == FailureCode.PROVIDER_MISCONFIGURED
+
+    write_ring(tmp_path, "k2", "k1")
+    async with life(tmp_path) as daemon:
+        assert daemon.missing == []
+        assert await daemon.token(two) == "at"
+        await daemon.renew(two)
+
+    write_ring(tmp_path, "k2")
+    async with life(tmp_path) as daemon:
+        assert daemon.missing == []
+        assert (await daemon.token(one), await daemon.token(two)) == ("at", "at")
+        info = await stream_info(daemon._link, bucket_stream(0))
+        assert info is not None
+        noted: Any = info.config["metadata"]
+        assert (noted["refreshd.keyring"], noted["refreshd.keyring.earlier"]) == ("k2", "[]")
+
+
+@pytest.mark.parametrize("ring", [("k1",), ("k3",), ("k3", "k1")], ids=str)
+async def test_a_ring_without_the_key_that_sealed_last_is_refused(
+    tmp_path: Path, ring: tuple[str, ...]
+):
+    """One from before the rotation, another daemon's, and one that changed all keys at once."""
+    write_ring(tmp_path, "k1")
+    async with life(tmp_path) as daemon:
+        one = await daemon.connect()
+    write_ring(tmp_path, "k2", "k1")
+    async with life(tmp_path) as daemon:
+        pass
+    write_ring(tmp_path, *ring)
+
+    with pytest.raises(KeyringError, match="key 'k2' is not in it") as refused:
+        async with life(tmp_path):
+            pass
+
+    assert str(tmp_path / KEYRING_FILE) in str(refused.value)
+    write_ring(tmp_path, "k1", "k2")
+    async with life(tmp_path) as daemon:
+        assert await daemon.token(one) == "at"

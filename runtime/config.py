@@ -18,7 +18,7 @@ from actors.world import Limits, Seconds
 from runtime.gateway.service import ServiceLimits
 from runtime.gateway.subjects import DEFAULT_PREFIX, is_prefix
 from runtime.ledger.limits import LedgerLimits
-from runtime.nats.link import LinkLimits, Login
+from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.reply_subjects import INBOX_PREFIXES
 from runtime.provider.secret_files import ConfigError, secret_of
 
@@ -36,12 +36,16 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Where NATS is."""
 
     url: str | None = None
-    """None starts the embedded server."""
+    """Of one server, or of several with commas between; None starts the embedded one."""
     creds_file: Path | None = None
     nkey_seed_file: Path | None = None
     user: str | None = None
     password_file: Path | None = None
     token_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    """None where ``cert_file`` holds the key, too."""
     monitoring_url: str | None = None
     """The external server's HTTP monitoring address, to check that it syncs each write."""
     inbox_prefix: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")] | None = (
@@ -118,17 +122,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Return how to reach the external server.
 
         Raises:
-            ConfigError: A ``*_file`` cannot be read.
+            ConfigError: A ``*_file`` cannot be read or used, or the URL is none.
         """
         assert self.nats.url is not None
-        return Login(
+        login = Login(
             url=self.nats.url,
             user=self.nats.user,
             password=secret_of(self.nats.password_file, "nats.password_file"),
             token=secret_of(self.nats.token_file, "nats.token_file"),
             creds_file=self.nats.creds_file,
             nkey_seed_file=self.nats.nkey_seed_file,
+            ca_file=self.nats.ca_file,
+            cert_file=self.nats.cert_file,
+            key_file=self.nats.key_file,
         )
+        try:
+            _ = (login.servers, login.options())
+        except LoginError as error:
+            raise ConfigError(str(error)) from None
+        return login
 
 
 def default_data_dir(environment: Mapping[str, str]) -> Path:

@@ -7,6 +7,7 @@ exception that it does not expect, while ``is_connected`` stays true:
   ``_process_headers``: anybody who may publish to us could silence the daemon;
 - a PONG for a ``flush`` that was cancelled or timed out raises InvalidStateError.
 
+It sends the login unencrypted to a server that does not ask for TLS, also to a ``tls://`` one.
 Before it reconnects, it waits until the old connection has taken all that is unsent, which a
 dead one never does.
 
@@ -22,6 +23,7 @@ from asyncio import Future, StreamWriter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import nats.errors
 from nats.aio.client import Client
 from nats.protocol.command import hpub_cmd, pub_cmd
 
@@ -42,16 +44,20 @@ class Arrived(NamedTuple):
 class ArmouredClient(Client):
     """A client whose read loop survives any message."""
 
-    def __init__(self, on_bad_message: Callable[[], None], replies: ReplySubjects) -> None:
+    def __init__(
+        self, on_bad_message: Callable[[], None], replies: ReplySubjects, *, wants_tls: bool = False
+    ) -> None:
         """Make an unconnected client.
 
         Args:
             on_bad_message: Called for each message that could not be read. Must not raise.
             replies: Which reply subjects of requests to us are taken for one.
+            wants_tls: Tell a server that does not speak TLS nothing.
         """
         super().__init__()
         self._on_bad_message = on_bad_message
         self._replies = replies
+        self._wants_tls = wants_tls
         self._takers: dict[int, Callable[[Arrived], None]] = {}
 
     def new_inbox(self) -> str:
@@ -90,6 +96,19 @@ class ArmouredClient(Client):
         if self._flush_queue is not None and self._flush_queue.empty():
             # What nats-py's own publish does, less the waiting that never comes.
             self._flush_queue.put_nowait(Future())
+
+    async def _process_info(
+        self,
+        info: dict[str, Any],
+        initial_connection: bool = False,  # noqa: FBT001, FBT002 -- nats-py's signature
+    ) -> None:
+        """Take what a server says of itself, before it is told who we are."""
+        if self._wants_tls and initial_connection and not info.get("tls_required"):
+            # nats-py goes on without TLS, whatever the URL's scheme, password and all.
+            assert self._current_server is not None
+            if self._current_server.uri.scheme != "wss":
+                raise nats.errors.Error("the server does not speak TLS")
+        await super()._process_info(info, initial_connection)
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes

@@ -30,7 +30,7 @@ from runtime.nats.errors import (
     NotSentError,
     TooLargeError,
 )
-from runtime.nats.login import LinkLimits, Login
+from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.reply_subjects import INBOX_PREFIXES, ReplySubjects
 from runtime.nats.waiting import cause_of, give_up_waiting, new_token, run_to_its_end
 
@@ -56,8 +56,8 @@ class NatsLink:
         self._login = login
         self._limits = limits
         self._name = name
-        self.replies = ReplySubjects(reply_prefixes)
-        self._client = ArmouredClient(self._count_bad_message, self.replies)
+        self.replies = replies = ReplySubjects(reply_prefixes)
+        self._client = ArmouredClient(self._count_bad_message, replies, wants_tls=login.wants_tls)
         self.inbox = ""
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._gathered: dict[str, list[Msg]] = {}
@@ -111,7 +111,7 @@ class NatsLink:
         try:
             async with asyncio.timeout(limits.connect_timeout_s):
                 await self._client.connect(
-                    self._login.url,
+                    self._login.servers,
                     name=self._name,
                     error_cb=self._on_error,
                     disconnected_cb=self._on_disconnected,
@@ -132,7 +132,7 @@ class NatsLink:
                     self.replies.forbid(f"{self._inbox_prefix}.")
                 await self._client.subscribe(f"{self.inbox}.*", cb=self._on_answer)
                 await self.flush()
-        except (OSError, nats.errors.Error, TimeoutError, ValueError, NkeysError) as error:
+        except (OSError, nats.errors.Error, ValueError, NkeysError, LoginError) as error:
             self._closing = True
             with contextlib.suppress(Exception):
                 await self._client.close()
@@ -311,7 +311,7 @@ class NatsLink:
 
     async def _on_error(self, error: Exception) -> None:
         """Note a background error of nats-py. Must not raise: that would end the read loop."""
-        if "authorization" in str(error).lower():
+        if "authorization" in str(error).lower() or not (self._probe or self._refusal):
             self._refusal = cause_of(error)
         with contextlib.suppress(Exception):
             log.warning("nats_error", cause=cause_of(error))

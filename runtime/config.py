@@ -20,7 +20,7 @@ from runtime.gateway.subjects import DEFAULT_PREFIX, is_prefix
 from runtime.ledger.limits import LedgerLimits
 from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.reply_subjects import INBOX_PREFIXES
-from runtime.provider.secret_files import ConfigError, secret_of
+from runtime.provider.secret_files import ConfigError, check_secret, secret_of
 
 ENVIRONMENT_PREFIX = "REFRESHD_"
 _NOT_SETTINGS = re.compile(
@@ -124,17 +124,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Raises:
             ConfigError: A ``*_file`` cannot be read or used, or the URL is none.
         """
-        assert self.nats.url is not None
+        nats = self.nats
+        assert nats.url is not None
+        for key, file in (
+            ("creds_file", nats.creds_file),
+            ("nkey_seed_file", nats.nkey_seed_file),
+            ("key_file", nats.key_file),
+            ("cert_file", None if nats.key_file else nats.cert_file),
+        ):
+            if file is not None:
+                check_secret(file, f"nats.{key}")
         login = Login(
-            url=self.nats.url,
-            user=self.nats.user,
-            password=secret_of(self.nats.password_file, "nats.password_file"),
-            token=secret_of(self.nats.token_file, "nats.token_file"),
-            creds_file=self.nats.creds_file,
-            nkey_seed_file=self.nats.nkey_seed_file,
-            ca_file=self.nats.ca_file,
-            cert_file=self.nats.cert_file,
-            key_file=self.nats.key_file,
+            url=nats.url,
+            user=nats.user,
+            password=secret_of(nats.password_file, "nats.password_file"),
+            token=secret_of(nats.token_file, "nats.token_file"),
+            creds_file=nats.creds_file,
+            nkey_seed_file=nats.nkey_seed_file,
+            ca_file=nats.ca_file,
+            cert_file=nats.cert_file,
+            key_file=nats.key_file,
         )
         try:
             _ = (login.servers, login.options())

@@ -40,6 +40,7 @@ from runtime.nats.durability import warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats
 from runtime.nats.link import Login, NatsLink, open_link
 from runtime.nats.private_files import make_private_folder
+from runtime.private import ExposedError, refuse_if_changeable
 from runtime.provider.profiles import Profiles, load_profiles
 from runtime.provider.token_endpoint import HttpTokenEndpoint
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
@@ -230,13 +231,17 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
     """Yield a daemon that takes commands; drain and stop it afterwards.
 
     Raises:
-        DaemonError: Another daemon uses the data folder.
+        DaemonError: Another daemon uses the data folder, or others than we can change it.
         EmbeddedNatsError, LinkError, StreamsError, KeyringError, ConfigError: As they
             say. StreamsError also where a profile takes larger answers than a record holds.
         PartitionLostError: Another daemon goes on taking what this one takes.
         OSError: The data folder cannot be used.
     """
     make_private_folder(data_dir)
+    try:
+        refuse_if_changeable(data_dir)
+    except ExposedError as error:
+        raise DaemonError(str(error)) from None
     daemon_id = f"d-{os.urandom(4).hex()}"
     profiles = load_profiles(config.providers)
     async with contextlib.AsyncExitStack() as stack:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from actors.ports import CannotUnsealError
 from domain.credentials import Sealed, Secret
 from runtime.nats.private_files import create_private_file
+from runtime.private import ExposedError, refuse_unless_private
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -103,18 +104,18 @@ def open_keyring(path: Path, *, create: bool) -> Keyring:
         create: Make one with a fresh key where there is none.
 
     Raises:
-        KeyringError: Missing, readable by others, malformed, or without its primary key.
+        KeyringError: Missing, open to others, malformed, or without its primary key.
     """
     try:
         if create:
             with contextlib.suppress(FileExistsError):
                 _create(path)
-        mode = path.stat().st_mode & 0o777
+        refuse_unless_private(path)
         text = path.read_bytes()
     except OSError as error:
         raise KeyringError(f"{path}: {error.strerror}") from None
-    if mode & 0o077:
-        raise KeyringError(f"{path}: mode is {mode:04o}, but only its owner may read it (0600)")
+    except ExposedError as error:
+        raise KeyringError(str(error)) from None
     try:
         file = msgspec.json.decode(text, type=_KeyringFile)
     except msgspec.MsgspecError as error:

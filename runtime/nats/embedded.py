@@ -28,6 +28,7 @@ import msgspec
 from runtime.logs import log
 from runtime.nats.link import SERVER_VERSION_MIN, Login
 from runtime.nats.private_files import make_private_folder, replace_private_file
+from runtime.private import ExposedError, refuse_unless_private
 
 CONTEXT_FILE = "context.json"
 _USER = "refreshd"
@@ -139,6 +140,10 @@ class EmbeddedNats:
     async def _spawn(self, program: Path, login: Login, port: int | None) -> str | None:
         """Start the process and return its address, or None when it ended before it listened."""
         make_private_folder(self._folder)
+        try:
+            refuse_unless_private(self._folder)
+        except ExposedError as error:
+            raise EmbeddedNatsError(str(error)) from None
         for stale in self._folder.glob("*.ports"):
             stale.unlink()
         config = self._folder / "nats-server.conf"

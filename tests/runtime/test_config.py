@@ -239,21 +239,35 @@ def test_a_folder_is_no_configuration(tmp_path: Path):
 def test_secrets_come_from_files(tmp_path: Path):
     (tmp_path / "password").write_text("pass word\n")
     (tmp_path / "token").write_text("t0ken")
+    creds, seed = tmp_path / "creds", tmp_path / "seed"
+    creds.touch()
+    seed.touch()
     text = f"""
         [nats]
         url = "nats://host"
         user = "me"
         password_file = "{tmp_path / "password"}"
         token_file = "{tmp_path / "token"}"
-        creds_file = "/c"
-        nkey_seed_file = "/n"
+        creds_file = "{creds}"
+        nkey_seed_file = "{seed}"
     """
 
     login = load_config(toml(tmp_path, text), environment={}).login()
 
     assert (login.url, login.user) == ("nats://host", "me")
     assert (login.password, login.token) == ("pass word", "t0ken")
-    assert (login.creds_file, login.nkey_seed_file) == (Path("/c"), Path("/n"))
+    assert (login.creds_file, login.nkey_seed_file) == (creds, seed)
+
+
+@pytest.mark.parametrize("key", ["creds_file", "nkey_seed_file", "key_file"])
+def test_a_file_that_lets_into_nats_and_is_missing_is_named_with_its_key(tmp_path: Path, key: str):
+    missing = tmp_path / "missing"
+    config = load_config(
+        toml(tmp_path, f'[nats]\nurl = "nats://h"\n{key} = "{missing}"'), environment={}
+    )
+
+    with pytest.raises(ConfigError, match=rf"^nats\.{key}: {missing}: No such file"):
+        config.login()
 
 
 @pytest.mark.parametrize("key", ["password_file", "token_file"])

@@ -1,6 +1,7 @@
 """TLS to NATS: our authority, our certificate, and not a word to a server that speaks none."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from runtime.nats.errors import CannotConnectError
 from runtime.nats.link import LinkLimits, Login, NatsLink, open_link
 from runtime.provider.secret_files import ConfigError
 from tests.fakes.certificates import Authority, Pair
+from tests.fakes.eventually import eventually
 from tests.fakes.nats_process import nats_process
 from tests.fakes.tcp_proxy import ABANDONS_SOCKETS
 
@@ -102,10 +104,16 @@ async def test_a_server_that_speaks_no_tls_is_told_nothing(authority: Authority,
     """nats-py would go on without, and send the password."""
     heard: list[bytes] = []
 
+    open_now: set[asyncio.StreamWriter] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_now.add(writer)
         writer.write(b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576}\r\n')
         heard.append(await reader.read())
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        open_now.remove(writer)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -119,6 +127,7 @@ async def test_a_server_that_speaks_no_tls_is_told_nothing(authority: Authority,
         with pytest.raises(CannotConnectError, match="does not speak TLS"):
             async with open_link(login, name="test", limits=SOON):
                 pass
+        await eventually(lambda: not open_now)
 
     assert heard
     assert b"".join(heard) == b""

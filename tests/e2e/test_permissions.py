@@ -274,6 +274,19 @@ async def test_each_does_its_part(url: str, tmp_path: Path):
     assert refusals == []
 
 
+async def test_the_daemon_starts_again_on_what_it_has_stored(url: str, tmp_path: Path):
+    async with user(url, "app") as app, user(url, "reader") as reader:
+        async with daemon(url, tmp_path):
+            made = await app.ok("connect", connect_body(str(uuid4())))
+        async with daemon(url, tmp_path):
+            listed = await reader.ok("connections.list")
+            await app.ok(
+                f"connection.{made['connection_id']}.refresh", {"credentials": CREDENTIALS}
+            )
+
+    assert [one["id"] for one in listed["connections"]] == [made["connection_id"]]
+
+
 async def made_by_setup(url: str) -> None:
     """Make the durable consumer that the page speaks of."""
     async with user(url, "setup") as setup:

@@ -21,6 +21,11 @@ class ListQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     cursor: Annotated[str, Meta(max_length=64)] | None = None
     limit: Annotated[int, Meta(ge=1, le=LIST_LIMIT_MAX)] = LIST_LIMIT_DEFAULT
 
+    @property
+    def is_filtered(self) -> bool:
+        """Whether only some connections are asked for."""
+        return (self.user_id, self.provider_slug, self.status) != (None, None, None)
+
     def matches(self, connection: ProviderConnection) -> bool:
         """Whether ``connection`` is asked for."""
         return (

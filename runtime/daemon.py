@@ -121,10 +121,10 @@ class Daemon:
             prefix=prefix,
             limits=config.service.limits,
             list_connections=Listing(
-                link,
-                partitions=streams.partitions,
+                ledgers.partitions,
                 view=connection_view,
                 checkpointed=ledgers.checkpointed,
+                records_max=config.service.limits.list_records_max,
             ).page,
             report_status=self.status,
         )

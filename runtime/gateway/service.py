@@ -60,6 +60,8 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     are still answered whom memory can answer."""
     lists_max: Count = 8
     """Listings that run at once; four times as many wait. A ``status`` counts as one."""
+    list_records_max: Count = 5_000
+    """How many records one page of a listing looks at; it may be short for that, even empty."""
     credential_bytes_max: Count = 64 * 1024
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import anyio.lowlevel
 
-from runtime.ledger.partition_streams import Found, Outgoing, Read, View
+from runtime.ledger.partition_streams import Found, Kept, Outgoing, Read, View
 from runtime.ledger.subjects import (
     EVENT_STREAM,
     MARKER_KEY,
@@ -21,6 +21,7 @@ from runtime.nats.jetstream_api import (
     last_message,
     last_messages,
     message_at,
+    next_messages,
     purge_through,
     read_pub_ack,
     stream_info,
@@ -30,6 +31,7 @@ from runtime.nats.stream_reader import read_stream
 
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Sequence"
 EXPECTED_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+_SCAN_BYTES = 4 * 1024 * 1024
 _SLICE = 64
 """How many messages of a batch go out before others have their turn."""
 
@@ -124,6 +126,20 @@ class JetStreamPartition:
         # A marker without a value is what is left where an operator deleted the key by hand.
         data = stored.data or None if stored is not None else None
         return Read(0 if marked is None else marked.seq, data)
+
+    async def scan(self, start_seq: int, *, messages_max: int, timeout_s: float) -> Sequence[Kept]:
+        """See ``PartitionStreams``."""
+        found = await next_messages(
+            self._link,
+            self._bucket,
+            start_seq=start_seq,
+            messages_max=messages_max,
+            bytes_max=_SCAN_BYTES,
+            timeout_s=timeout_s,
+        )
+        return [
+            Kept(message.seq, message.subject.rpartition(".")[2], message.data) for message in found
+        ]
 
 
 def _block(message: Outgoing, batch_id: str, number: int) -> bytes:

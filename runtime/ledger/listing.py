@@ -3,14 +3,19 @@
 The buckets lag behind the ledger, so a page begins with a checkpoint: it shows every command
 that was acknowledged before it.
 
-A page reads at most ``RECORDS_MAX`` records and may be short, even empty, with a cursor: the
-caller goes on until the cursor is null. A connection that is written while a listing is under
-way may be listed twice, on two pages; none that was there all the time is left out.
+A page looks at a bounded number of records, so it may be short, even empty, with a cursor that
+says how far it got: the caller goes on until the cursor is null. A bucket holds one message a
+connection, and one that is written anew moves to the end. So whatever is written meanwhile, a
+connection that was there before the first page is never left out: it lies ahead of the cursor
+until it was looked at. Written behind the cursor it comes again, on a later page or, within one
+page, in the place of what was found before.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -19,17 +24,15 @@ from domain.decision import DATABASE_ERROR
 from domain.list_query import ListQuery
 from domain.record import RecordError, decode_record
 from domain.result import Failure, FailureCode, Success
-from runtime.ledger.subjects import MARKER_KEY, bucket_stream
+from runtime.ledger.partition_streams import Kept
+from runtime.ledger.subjects import MARKER_KEY
 from runtime.logs import log
 from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import JetStreamError
-from runtime.nats.link import NatsLink
-from runtime.nats.stream_reader import read_stream
 
-RECORDS_MAX = 5_000
-"""How many records one page looks at."""
 PAGE_BYTES_MAX = 512 * 1024
 """A page is answered in one message, and a server takes 1 MiB by default."""
+_SCAN_MESSAGES_MAX = 500
 _CURSOR = re.compile(r"\A([0-9]{1,4})\.([0-9]{1,19})\Z")
 
 
@@ -37,40 +40,76 @@ View = Callable[[ProviderConnection], dict[str, object]]
 """What a caller is shown of a connection."""
 
 
-class _PageFullError(Exception):
-    """Ends the reading of a page."""
+class Bucket(Protocol):
+    """One partition's records."""
+
+    async def scan(self, start_seq: int, *, messages_max: int) -> Sequence[Kept]:
+        """Return what it holds from ``start_seq`` on, in the order of the last writes.
+
+        Nothing: all that was checkpointed lies before it.
+
+        Raises:
+            LinkError: No answer.
+        """
+        ...
 
 
 class _Page:
     """What a page has found so far, and where the next one begins."""
 
-    def __init__(self, query: ListQuery, view: View, partition: int, start_seq: int) -> None:
+    def __init__(
+        self, query: ListQuery, view: View, *, partition: int, start_seq: int, records_max: int
+    ) -> None:
         self._view = view
-        self.query = query
+        self._query = query
         self.partition = partition
         self.next_seq = start_seq
-        self.found: list[dict[str, object]] = []
-        self.records = 0
-        self.size_bytes = 0
+        self._records_left = records_max
+        self._size_bytes = 0
+        self._found: dict[UUID, dict[str, object]] = {}
 
-    def look_at(self, sequence: int, data: bytes) -> None:
-        """Take a record into the page if it is asked for, or leave it to the next page."""
-        if self.records >= RECORDS_MAX or len(self.found) >= self.query.limit:
-            raise _PageFullError
+    @property
+    def messages_wanted(self) -> int:
+        """How many messages may be of use, the marker included."""
+        wanted = self._records_left
+        if not self._query.is_filtered:
+            wanted = min(wanted, self._query.limit - len(self._found))
+        return min(wanted + 1, _SCAN_MESSAGES_MAX)
+
+    def take(self, kept: Kept) -> bool:
+        """Take a record into the page if it is asked for; False: it is for the next page."""
+        if kept.key != MARKER_KEY and not self._take_record(kept.data):
+            return False
+        self.next_seq = kept.seq + 1
+        return True
+
+    def _take_record(self, data: bytes) -> bool:
+        if not self._records_left or len(self._found) >= self._query.limit:
+            return False
         connection = _connection(data)
-        if connection is not None and self.query.matches(connection):
+        if connection is None:
+            pass
+        elif self._query.matches(connection):
             view = self._view(connection)
-            self.size_bytes += len(msgspec.json.encode(view))
-            if self.size_bytes > PAGE_BYTES_MAX and self.found:
-                raise _PageFullError
-            self.found.append(view)
-        self.records += 1
-        self.next_seq = sequence + 1
+            size_bytes = len(msgspec.json.encode(view))
+            if self._found and self._size_bytes + size_bytes > PAGE_BYTES_MAX:
+                return False
+            self._size_bytes += size_bytes
+            self._found[connection.id] = view
+        else:
+            self._found.pop(connection.id, None)
+        self._records_left -= 1
+        return True
+
+    def turn(self) -> None:
+        """Go on with the next bucket."""
+        self.partition += 1
+        self.next_seq = 1
 
     def value(self, *, ended: bool) -> Success[object]:
         """Return the reply value."""
         cursor = None if ended else f"{self.partition}.{self.next_seq}"
-        return Success({"connections": self.found, "cursor": cursor})
+        return Success({"connections": list(self._found.values()), "cursor": cursor})
 
 
 class Listing:
@@ -78,24 +117,24 @@ class Listing:
 
     def __init__(
         self,
-        link: NatsLink,
+        buckets: Sequence[Bucket],
         *,
-        partitions: int,
         view: View,
         checkpointed: Callable[[], Awaitable[None]],
+        records_max: int,
     ) -> None:
-        """Read through ``link``.
+        """Read from ``buckets``.
 
         Args:
-            link: To the buckets.
-            partitions: How many there are.
+            buckets: One a partition, in their order.
             view: How a connection is shown.
             checkpointed: Returns when the buckets hold all that was stored before.
+            records_max: How many records one page looks at.
         """
         self._view = view
         self._checkpointed = checkpointed
-        self._link = link
-        self._partitions = partitions
+        self._buckets = buckets
+        self._records_max = records_max
 
     async def page(self, query: ListQuery, timeout_s: float) -> Success[object] | Failure:
         """Return one page, or the failure to answer, within ``timeout_s``."""
@@ -105,37 +144,42 @@ class Listing:
                 code=FailureCode.INVALID_COMMAND,
                 message="the cursor is not one that a listing returned - at `$.cursor`",
             )
-        page = _Page(query, self._view, *start)
+        partition, start_seq = start
+        page = _Page(
+            query,
+            self._view,
+            partition=partition,
+            start_seq=start_seq,
+            records_max=self._records_max,
+        )
         try:
             async with asyncio.timeout(max(min(timeout_s - 0.5, timeout_s * 0.75), 0.01)):
-                return await self._fill(page)
-        except _PageFullError:
-            return page.value(ended=False)
+                return page.value(ended=await self._fill(page))
         except TimeoutError:
-            if page.records:
+            if (page.partition, page.next_seq) != start:
                 return page.value(ended=False)
             return _database_error("no answer in time")
         except (LinkError, JetStreamError) as error:
             return _database_error(str(error))
 
-    async def _fill(self, page: _Page) -> Success[object]:
-        """Read bucket after bucket, of which each holds all that was acknowledged before."""
+    async def _fill(self, page: _Page) -> bool:
+        """Read bucket after bucket until the page is full; True: until nothing is left."""
         await self._checkpointed()
-        while page.partition < self._partitions:
-            stream = bucket_stream(page.partition)
-            async for message in read_stream(self._link, stream, start_seq=page.next_seq):
-                if not message.subject.endswith(f".{MARKER_KEY}"):
-                    page.look_at(message.sequence, message.data)
-            page.partition += 1
-            page.next_seq = 1
-        return page.value(ended=True)
+        while page.partition < len(self._buckets):
+            bucket = self._buckets[page.partition]
+            messages = await bucket.scan(page.next_seq, messages_max=page.messages_wanted)
+            if not messages:
+                page.turn()
+            elif not all(page.take(kept) for kept in messages):
+                return False
+        return True
 
     def _start(self, cursor: str | None) -> tuple[int, int] | None:
         """Return the partition and sequence to begin at, or None for no cursor of ours."""
         if cursor is None:
             return 0, 1
         match = _CURSOR.match(cursor)
-        if match is None or int(match[1]) >= self._partitions:
+        if match is None or int(match[1]) >= len(self._buckets):
             return None
         return int(match[1]), min(max(int(match[2]), 1), 2**63 - 1)
 

@@ -14,7 +14,7 @@ from domain.record import Record, RecordError, decode_record, encode_record
 from runtime.ledger.events_view import EventsView
 from runtime.ledger.groups import Group, Owner, encode_entry, encode_group
 from runtime.ledger.log_writer import LogWriter
-from runtime.ledger.partition_streams import PartitionStreams
+from runtime.ledger.partition_streams import Kept, PartitionStreams
 from runtime.ledger.records_view import Changed, RecordsView
 from runtime.ledger.room import Room
 from runtime.logs import log
@@ -163,6 +163,23 @@ class PartitionLedger:
                 cause = "the answer is not fresh"
             if left_s <= _READ_PAUSE_S:
                 raise StoreUnavailableError(cause)
+            await anyio.sleep(_READ_PAUSE_S)
+
+    async def scan(self, start_seq: int, *, messages_max: int) -> Sequence[Kept]:
+        """Return what the bucket holds from ``start_seq`` on, in the order of the last writes.
+
+        Nothing is proof that every checkpoint lies before ``start_seq``: a replica that has not
+        yet got the last one that was acknowledged is asked again.
+
+        Raises:
+            LinkError: No answer.
+        """
+        while True:
+            found = await self._streams.scan(
+                start_seq, messages_max=messages_max, timeout_s=self._read_timeout_s
+            )
+            if found or start_seq > self.records.mark.seq:
+                return found
             await anyio.sleep(_READ_PAUSE_S)
 
     async def trim(self) -> None:

@@ -34,6 +34,14 @@ class Found(NamedTuple):
     data: bytes
 
 
+class Kept(NamedTuple):
+    """A message of the bucket."""
+
+    seq: int
+    key: str
+    data: bytes
+
+
 class Read(NamedTuple):
     """What one multi-get answered, from one replica at one moment."""
 
@@ -84,4 +92,11 @@ class PartitionStreams(Protocol):
 
     async def read(self, connection_id: UUID, *, timeout_s: float) -> Read:
         """Return a record and the marker, as one replica holds them at one moment."""
+        ...
+
+    async def scan(self, start_seq: int, *, messages_max: int, timeout_s: float) -> Sequence[Kept]:
+        """Return what the bucket holds from ``start_seq`` on, at one moment of one replica.
+
+        In the order of the last writes, at most so many, at least one if there is any.
+        """
         ...

@@ -194,6 +194,45 @@ async def last_messages(
     return found
 
 
+async def next_messages(
+    link: NatsLink,
+    stream: str,
+    *,
+    start_seq: int,
+    messages_max: int,
+    bytes_max: int,
+    timeout_s: float,
+) -> list[StoredMessage]:
+    """Return a stream's messages from a sequence on, as one replica holds them at one moment.
+
+    Returns:
+        In the order of the stream, at least one if there is any, of at most ``bytes_max`` or one
+        message more. Nothing: at that moment there was none from ``start_seq`` on.
+
+    Raises:
+        LinkError: No answer, or not all of it.
+    """
+    request = {"seq": start_seq, "batch": messages_max, "max_bytes": bytes_max}
+    answers = await link.request_many(
+        f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), timeout_s=timeout_s
+    )
+    end = answers.pop().headers or {}
+    if end.get("Status") == "404" and not answers:
+        return []
+    last_seq = "0"
+    found: list[StoredMessage] = []
+    for answer in answers:
+        headers = answer.headers or {}
+        subject, seq = headers.get("Nats-Subject", ""), headers.get("Nats-Sequence", "")
+        if not subject or not seq.isdigit() or headers.get("Nats-Last-Sequence") != last_seq:
+            raise NoAnswerError("a part of the answer is missing")
+        found.append(StoredMessage(subject=subject, seq=int(seq), data=answer.data))
+        last_seq = seq
+    if end.get("Status") != "204" or not found or end.get("Nats-Last-Sequence") != last_seq:
+        raise NoAnswerError("the answer is not whole")
+    return found
+
+
 async def purge_through(
     link: NatsLink, stream: str, seq: int, *, timeout_s: float = API_TIMEOUT_S
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from actors.ports import StoreUnavailableError
 from runtime.ledger.partition_streams import View
+from runtime.ledger.subjects import MARKER_KEY
 from runtime.world import Uuid7Ids
 from tests.fakes.connections import active, pending
 from tests.fakes.faulty_streams import Fate
@@ -53,6 +54,44 @@ async def test_a_stale_replica_is_asked_again_and_never_believed(world: LedgerWo
     streams.stale_reads = 1_000
     with pytest.raises(StoreUnavailableError, match="not fresh"):
         await ledger.read(one)
+
+
+async def test_a_scan_goes_through_the_bucket_in_the_order_of_the_last_writes(
+    world: LedgerWorld,
+) -> None:
+    ledger, some = await taken(world.streams()), [next(ids) for _ in range(5)]
+    for one in some:
+        await store(ledger, entry_of(active(one)))
+        await ledger.records.advance()
+    await store(ledger, entry_of(active(some[1], generation=2)))
+    await ledger.records.advance()
+    found: list[str] = []
+    start_seq = 1
+
+    while kept := await ledger.scan(start_seq, messages_max=2):
+        assert len(kept) <= 2
+        assert [one.seq for one in kept] == sorted(one.seq for one in kept)
+        start_seq = kept[-1].seq + 1
+        found += [one.key for one in kept]
+
+    order = [some[0], *some[2:], some[1]]
+    assert found == [*map(str, order), MARKER_KEY]
+    assert start_seq > ledger.records.mark.seq
+
+
+async def test_a_scan_does_not_end_where_a_replica_lacks_the_last_checkpoint(
+    world: LedgerWorld,
+) -> None:
+    streams, one = world.streams(), next(ids)
+    ledger = await taken(streams)
+    await store(ledger, entry_of(active(one)))
+    await ledger.records.advance()
+    streams.stale_reads = 2
+
+    kept = await ledger.scan(1, messages_max=10)
+
+    assert str(one) in [each.key for each in kept]
+    assert streams.stale_reads == 0
 
 
 async def test_a_checkpoint_that_was_applied_unheard_is_read_all_the_same(

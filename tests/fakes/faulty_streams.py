@@ -8,7 +8,7 @@ from uuid import UUID
 
 import anyio
 
-from runtime.ledger.partition_streams import Found, Outgoing, PartitionStreams, Read, View
+from runtime.ledger.partition_streams import Found, Kept, Outgoing, PartitionStreams, Read, View
 from runtime.nats.errors import NoAnswerError, NoRespondersError, NotSentError
 from tests.fakes.memory_streams import refusal
 
@@ -79,6 +79,13 @@ class FaultyStreams:
             self.stale_reads -= 1
             return Read(1, None)
         return await self.streams.read(connection_id, timeout_s=timeout_s)
+
+    async def scan(self, start_seq: int, *, messages_max: int, timeout_s: float) -> Sequence[Kept]:
+        """See ``PartitionStreams``."""
+        if self.stale_reads:
+            self.stale_reads -= 1
+            return ()
+        return await self.streams.scan(start_seq, messages_max=messages_max, timeout_s=timeout_s)
 
     async def group_at(self, seq: int) -> bytes | None:
         """See ``PartitionStreams``."""

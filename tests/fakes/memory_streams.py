@@ -5,8 +5,8 @@ from uuid import UUID
 
 import anyio.lowlevel
 
-from runtime.ledger.partition_streams import Found, Outgoing, Read, View
-from runtime.ledger.subjects import record_key_subject
+from runtime.ledger.partition_streams import Found, Kept, Outgoing, Read, View
+from runtime.ledger.subjects import MARKER_KEY, record_key_subject
 from runtime.nats.jetstream_api import ApiErrorBody, JetStreamError
 
 WRONG_SEQUENCE = 10071
@@ -99,6 +99,18 @@ class MemoryStreams:
         marker = self._markers.get(View.RECORDS)
         record = self.records.get(record_key_subject(self._partition, str(connection_id)))
         return Read(0 if marker is None else marker.seq, record and record.data)
+
+    async def scan(self, start_seq: int, *, messages_max: int, timeout_s: float) -> Sequence[Kept]:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        kept = [
+            Kept(found.seq, subject.rpartition(".")[2], found.data)
+            for subject, found in self.records.items()
+        ]
+        marker = self._markers.get(View.RECORDS)
+        if marker is not None:
+            kept.append(Kept(marker.seq, MARKER_KEY, marker.data))
+        return sorted(one for one in kept if one.seq >= start_seq)[:messages_max]
 
     def forget_marker(self, view: View) -> None:
         """Let a marker age out of its stream."""

@@ -1,11 +1,8 @@
 """A listing covers every connection once, page by page, and no page is too large to send."""
 
 import random
-from collections.abc import AsyncIterator
-from typing import Any
 from uuid import UUID
 
-import anyio.lowlevel
 import msgspec
 import pytest
 from structlog.testing import capture_logs
@@ -14,15 +11,15 @@ from domain.connection import ConnectionStatus, ProviderConnection
 from domain.list_query import ListQuery
 from domain.record import Record, encode_record
 from domain.result import Failure, FailureCode, Success
-from runtime.gateway.replies import connection_view, value_body
+from runtime.gateway.replies import value_body
+from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.listing import Listing
 from runtime.ledger.streams import StreamSettings, ensure_streams
-from runtime.ledger.subjects import MARKER_KEY, bucket_stream, partition_of, record_key_subject
+from runtime.ledger.subjects import MARKER_KEY, bucket_stream, record_key_subject
 from runtime.nats.link import NatsLink
-from runtime.nats.stream_reader import StreamMessage, read_stream
+from tests.fakes.buckets import listing_of
 from tests.fakes.commands import connection_number
 from tests.fakes.connections import active, record_subject
-from tests.fakes.eventually import eventually
 
 PARTITIONS = 3
 STRANGER = UUID(int=99)
@@ -40,8 +37,8 @@ async def listing(link: NatsLink) -> Listing:
         event_duplicate_window_s=120,
     )
     await ensure_streams(link, settings)
-    return Listing(
-        link, partitions=PARTITIONS, view=connection_view, checkpointed=anyio.lowlevel.checkpoint
+    return listing_of(
+        [JetStreamPartition(link, number, answer_timeout_s=5) for number in range(PARTITIONS)]
     )
 
 
@@ -249,10 +246,8 @@ async def test_no_page_is_too_large_for_one_message(link: NatsLink, listing: Lis
     assert len(found) == 40
 
 
-async def test_a_page_looks_at_so_many_records_and_no_more(
-    link: NatsLink, listing: Listing, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("runtime.ledger.listing.RECORDS_MAX", 10)
+async def test_a_page_looks_at_so_many_records_and_no_more(link: NatsLink, listing: Listing):
+    listing._records_max = 10
     ids = await put_many(link, 35)
     wanted = msgspec.structs.replace(active(ids[17]), user_id=STRANGER)
     await put(link, wanted)
@@ -298,52 +293,3 @@ async def test_a_stream_that_is_gone_is_a_database_error(link: NatsLink, listing
 
     assert isinstance(result, Failure)
     assert result.code is FailureCode.DATABASE_ERROR
-
-
-async def test_a_page_leaves_neither_subscriptions_nor_consumers_behind(
-    link: NatsLink, listing: Listing
-):
-    await put_many(link, 30)
-    before = len(link.client._subs)
-
-    for _ in range(5):
-        await page(listing, ListQuery(limit=5))
-        await page(listing, ListQuery(limit=1000))
-
-    async def consumers() -> int:
-        total = 0
-        for partition in range(PARTITIONS):
-            answer = await link.request(
-                f"$JS.API.STREAM.INFO.{bucket_stream(partition)}", b"", timeout_s=5.0
-            )
-            total += msgspec.json.decode(answer.data)["state"]["consumer_count"]
-        return total
-
-    async def is_clean() -> bool:
-        return await consumers() == 0
-
-    await eventually(lambda: len(link.client._subs) == before)
-    await eventually(is_clean, within_s=2)
-
-
-async def test_a_connection_is_not_left_out_for_one_that_is_written_while_a_page_is_read(
-    link: NatsLink, listing: Listing, monkeypatch: pytest.MonkeyPatch
-):
-    """Between two pulls: one that was seen, and one that was not, are written anew."""
-    ids = await put_many(link, 2400)
-    here = [one for one in ids if partition_of(one, PARTITIONS) == 0]
-    assert len(here) > 600
-    seen = 0
-
-    async def slow_stream(*arguments: Any, **options: Any) -> AsyncIterator[StreamMessage]:
-        nonlocal seen
-        async for message in read_stream(*arguments, **options):
-            seen += 1
-            if seen == 500:
-                await put(link, active(here[1], generation=2))
-                await put(link, active(here[-2], generation=2))
-            yield message
-
-    monkeypatch.setattr("runtime.ledger.listing.read_stream", slow_stream)
-
-    assert set(await all_of(listing, ListQuery(limit=1000))) == set(ids)

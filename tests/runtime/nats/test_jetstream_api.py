@@ -8,6 +8,7 @@ from runtime.nats.jetstream_api import (
     create_reading_consumer,
     create_stream,
     last_message,
+    next_messages,
     read_pub_ack,
     stream_info,
 )
@@ -46,3 +47,56 @@ async def test_an_odd_answer_is_never_taken_for_nothing_stored(data: bytes):
         await create_stream(_Answering(data), {"name": "KV_x"})
     with pytest.raises(NoAnswerError):
         await create_reading_consumer(_Answering(data), "KV_x", start_seq=1)
+
+
+class _Sending(NatsLink):
+    """A link whose requests are answered with these headers, one message each."""
+
+    def __init__(self, *answers: dict[str, str]) -> None:
+        self.answers = answers
+
+    async def request_many(self, *_arguments: object, **_options: object) -> list[Msg]:
+        return [Msg(None, data=b"", headers=one) for one in self.answers]  # type: ignore[arg-type]
+
+
+def _sent(seq: int, last_seq: int) -> dict[str, str]:
+    return {
+        "Nats-Subject": "x",
+        "Nats-Sequence": str(seq),
+        "Nats-Last-Sequence": str(last_seq),
+    }
+
+
+END = {"Status": "204", "Nats-Last-Sequence": "7"}
+
+
+async def _next(*answers: dict[str, str]) -> list[int]:
+    link = _Sending(*answers)
+    found = await next_messages(link, "KV_x", start_seq=1, messages_max=9, bytes_max=9, timeout_s=1)
+    return [message.seq for message in found]
+
+
+async def test_the_next_messages_are_all_that_were_sent():
+    assert await _next(_sent(3, 0), _sent(7, 3), END) == [3, 7]
+    assert await _next({"Status": "404"}) == []
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (_sent(7, 3), END),
+        (_sent(3, 0), END),
+        (_sent(3, 0), _sent(7, 5), END),
+        (_sent(3, 0), _sent(7, 3), {"Status": "204"}),
+        (_sent(3, 0), _sent(7, 3), {"Status": "404"}),
+        (_sent(3, 0), {}, END),
+        ({"Status": "204", "Nats-Last-Sequence": "0"},),
+        ({"Status": "408"},),
+        ({},),
+    ],
+)
+async def test_next_messages_of_which_one_is_missing_are_no_answer(
+    answers: tuple[dict[str, str], ...],
+):
+    with pytest.raises(NoAnswerError):
+        await _next(*answers)

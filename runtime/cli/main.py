@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import uvloop
 from cyclopts import App, CycloptsError, Parameter, validators
 
-from domain.result import Failure, Success
+from domain.result import Success
 from runtime import VERSION
 from runtime.cli.asking import (
     EXIT_ERROR,
@@ -37,8 +37,9 @@ from runtime.cli.asking import (
 from runtime.cli.client import CommandClient
 from runtime.cli.demo import run_demo
 from runtime.cli.fake_provider import fake_provider_command
+from runtime.cli.listing import show_listing
 from runtime.cli.provider_commands import provider
-from runtime.cli.tables import show_connections, show_event, show_fields
+from runtime.cli.tables import show_event, show_fields
 from runtime.daemon import serve
 from runtime.logs import configure_logs
 
@@ -240,21 +241,13 @@ def list_command(
     if limit is not None and limit < 1:
         raise CommandError("--limit: at least 1", EXIT_USAGE)
     query: dict[str, Any] = {"user_id": user_id, "provider_slug": provider_slug, "status": status}
-
-    async def pages(client: CommandClient) -> Success[Any] | Failure:
-        found: dict[str, Any] = {}
-        cursor: str | None = None
-        while True:
-            left = 1000 if limit is None else min(1000, limit - len(found))
-            page = await client.call("connections.list", {**query, "cursor": cursor, "limit": left})
-            if isinstance(page, Failure):
-                return page
-            found.update((connection["id"], connection) for connection in page.value["connections"])
-            cursor = page.value["cursor"]
-            if cursor is None or (limit is not None and len(found) >= limit):
-                return Success(list(found.values()))
-
-    run_and_show(asking, pages, show_connections)
+    is_json = asking.output == "json"
+    run_and_show(
+        asking,
+        lambda client: show_listing(client, query, limit=limit, as_json=is_json),
+        show_done,
+        prints=False,
+    )
 
 
 @app.command

@@ -1,17 +1,8 @@
 """Text for people: connections, fields and events."""
 
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-_WIDTH = 300
-"""No column is ever squeezed: an alias has at most 100 characters."""
 
 
 def show_fields(value: Mapping[str, Any]) -> str:
@@ -22,27 +13,37 @@ def show_fields(value: Mapping[str, Any]) -> str:
 
 def show_connections(connections: list[dict[str, Any]]) -> str:
     """Return a table of connections."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("ID", "PROVIDER", "STATUS", "GENERATION", "EXPIRES", "ALIAS"):
-        table.add_column(column, no_wrap=True)
-    for connection in connections:
-        credentials = connection["credentials"] or {}
-        table.add_row(
-            *(
-                Text(_cell(value))
-                for value in (
-                    connection["id"],
-                    connection["provider_slug"],
-                    connection["status"],
-                    str(connection["generation"]),
-                    credentials.get("expires_at"),
-                    connection["alias"],
-                )
+    return "\n".join([connection_head(), *map(show_connection, connections)])
+
+
+def connection_head() -> str:
+    """Return the head of a table of connections."""
+    return _row("ID", "PROVIDER", "STATUS", "GENERATION", "EXPIRES", "ALIAS")
+
+
+def show_connection(connection: Mapping[str, Any]) -> str:
+    """Return the row of one connection."""
+    credentials = connection["credentials"] or {}
+    return _row(
+        *(
+            _cell(value)
+            for value in (
+                connection["id"],
+                connection["provider_slug"],
+                connection["status"],
+                connection["generation"],
+                credentials.get("expires_at"),
+                connection["alias"],
             )
         )
-    text = io.StringIO()
-    Console(file=text, width=_WIDTH).print(table)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
+    )
+
+
+def _row(*cells: str) -> str:
+    """Return cells under each other's heads."""
+    widths = (36, 12, 12, 10, 24, 0)
+    padded = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+    return "  ".join(padded).rstrip()
 
 
 def show_event(sequence: int, event: Mapping[str, Any]) -> str:

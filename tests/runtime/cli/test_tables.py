@@ -30,7 +30,7 @@ def test_no_control_character_reaches_the_terminal(alias: str):
     shown = show_connections([_connection(alias)]) + show_fields({"alias": alias})
 
     assert all(character.isprintable() or character == "\n" for character in shown)
-    assert len(show_connections([_connection(alias)]).splitlines()) == 3
+    assert len(show_connections([_connection(alias)]).splitlines()) == 2
 
 
 @pytest.mark.parametrize("field", ["time", "subject", "type", "provider_slug", "reason"])

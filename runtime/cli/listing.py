@@ -1,0 +1,75 @@
+"""``refreshd list``: connections, shown page by page as they come."""
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from domain.list_query import LIST_LIMIT_MAX
+from domain.result import Failure, Success
+from runtime.cli.client import CommandClient
+from runtime.cli.tables import connection_head, show_connection
+
+
+async def show_listing(
+    client: CommandClient, query: Mapping[str, Any], *, limit: int | None, as_json: bool
+) -> Success[None] | Failure:
+    """Print each connection once, in one table or one JSON array, each page as it comes.
+
+    Nothing is printed before the first page; a failure later leaves what was printed as it is.
+
+    Raises:
+        LinkError: No daemon listens, or no answer came.
+    """
+    output = _JsonArray() if as_json else _Table()
+    seen: set[str] = set()
+    cursor: str | None = None
+    while True:
+        wanted = LIST_LIMIT_MAX if limit is None else min(LIST_LIMIT_MAX, limit - len(seen))
+        body = {**query, "cursor": cursor, "limit": wanted}
+        page = await client.call("connections.list", body)
+        if isinstance(page, Failure):
+            return page
+        # One that was written meanwhile may come again.
+        fresh = [one for one in page.value["connections"] if one["id"] not in seen]
+        seen.update(one["id"] for one in fresh)
+        output.add(fresh)
+        cursor = page.value["cursor"]
+        if cursor is None or len(seen) == limit:
+            output.end()
+            return Success(None)
+
+
+class _Table:
+    """Prints connections for people."""
+
+    def __init__(self) -> None:
+        self._head = [connection_head()]
+
+    def add(self, connections: Sequence[Mapping[str, Any]]) -> None:
+        """Print some more."""
+        lines = [*self._head, *map(show_connection, connections)]
+        self._head = []
+        if lines:
+            print("\n".join(lines), flush=True)
+
+    def end(self) -> None:
+        """Print nothing."""
+
+
+class _JsonArray:
+    """Prints connections for programs."""
+
+    def __init__(self) -> None:
+        self._before = "[\n"
+
+    def add(self, connections: Sequence[Mapping[str, Any]]) -> None:
+        """Print some more."""
+        for connection in connections:
+            text = textwrap.indent(json.dumps(connection, indent=2), "  ")
+            print(self._before + text, end="", flush=connection is connections[-1])
+            self._before = ",\n"
+
+    def end(self) -> None:
+        """Close it."""
+        print("[]" if self._before.startswith("[") else "\n]")

@@ -16,8 +16,9 @@ from msgspec import Meta
 
 from actors.world import Limits, Seconds
 from runtime.gateway.service import ServiceLimits
-from runtime.gateway.subjects import DEFAULT_PREFIX, is_prefix
+from runtime.gateway.subjects import is_prefix
 from runtime.ledger.limits import LedgerLimits
+from runtime.ledger.subjects import DEFAULT_PREFIX
 from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.reply_subjects import INBOX_PREFIXES
 from runtime.provider.secret_files import ConfigError, check_secret, secret_of
@@ -186,7 +187,9 @@ def load_config(
         settings["nats"] = {**settings.get("nats", {}), "url": nats_url}
     config: Config = _convert(settings, Config, where="configuration")
     if not is_prefix(config.service.prefix):
-        raise ConfigError("service.prefix: plain tokens of letters, digits, - and _ are needed")
+        raise ConfigError(
+            "service.prefix: plain tokens of letters, digits, - and _, at most 100 characters"
+        )
     return config
 
 

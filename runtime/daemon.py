@@ -88,7 +88,7 @@ class Daemon:
         self._lost_partition: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.is_lost = False
         """Whether the daemon ends because NATS is gone for good."""
-        self._partitions = streams.partitions
+        self._streams = streams
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
         self._gates = ClientGates()
@@ -152,8 +152,8 @@ class Daemon:
             "nats": self.link.url,
             "nats_mode": "embedded" if self.embedded else "external",
             "sync_always": self._is_durable,
-            "partitions": self._partitions,
-            "connections": await connections_stored(self.link, self._partitions),
+            "partitions": self._streams.partitions,
+            "connections": await connections_stored(self.link, self._streams),
             "resident_actors": self.directory.resident_actors,
             "busy_actors": self.directory.busy_actors,
             "commands_in_flight": self.service.commands_in_flight,
@@ -173,7 +173,7 @@ class Daemon:
         metadata = {
             "daemon": self.daemon_id,
             "prefix": self.config.service.prefix,
-            "partitions": str(self._partitions),
+            "partitions": str(self._streams.partitions),
         }
         await self.service.start(version=VERSION, metadata=metadata)
 
@@ -283,7 +283,7 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             link=link,
             streams=streams,
             ledgers=ledgers,
-            connections=await connections_stored(link, streams.partitions),
+            connections=await connections_stored(link, streams),
             keyring=keyring,
             daemon_id=daemon_id,
             embedded=embedded,
@@ -352,6 +352,7 @@ async def _taken_ledgers(
         link,
         daemon=daemon_id,
         prefix=config.service.prefix,
+        tag=streams.tag,
         limits=config.state.limits,
         record_bytes_max=streams.record_bytes_max,
     )

@@ -7,7 +7,8 @@ import msgspec
 
 from domain.result import Failure, Success
 from runtime.gateway.wire import TIMEOUT_HEADER
-from runtime.ledger.subjects import EVENT_STREAM, events_filter
+from runtime.ledger.streams import state_tag
+from runtime.ledger.subjects import event_stream, events_filter
 from runtime.nats.errors import NoAnswerError
 from runtime.nats.link import NatsLink
 from runtime.nats.stream_reader import read_stream
@@ -73,8 +74,9 @@ class CommandClient:
         subject = events_filter(
             self._prefix, provider_slug=provider_slug, connection_id=connection_id
         )
+        stream = event_stream(await state_tag(self._link, self._prefix))
         async for message in read_stream(
-            self._link, EVENT_STREAM, start_seq=start_seq, filter_subject=subject, follow=follow
+            self._link, stream, start_seq=start_seq, filter_subject=subject, follow=follow
         ):
             try:
                 event = _event.decode(message.data)

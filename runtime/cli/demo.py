@@ -32,10 +32,9 @@ from runtime.cli.client import CommandClient
 from runtime.daemon import KEYRING_FILE, DaemonError
 from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.server import running_fake_provider
-from runtime.gateway.subjects import DEFAULT_PREFIX
 from runtime.ledger.sealing import Keyring, UnsealError, open_keyring
 from runtime.ledger.streams import PARTITIONS_DEFAULT
-from runtime.ledger.subjects import MARKER_KEY, bucket_stream
+from runtime.ledger.subjects import DEFAULT_PREFIX, MARKER_KEY, bucket_stream
 from runtime.nats.embedded import CONTEXT_FILE, read_context
 from runtime.nats.errors import LinkError
 from runtime.nats.link import NatsLink, open_link

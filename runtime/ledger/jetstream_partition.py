@@ -8,10 +8,10 @@ import anyio.lowlevel
 
 from runtime.ledger.partition_streams import Found, Kept, Outgoing, Read, View
 from runtime.ledger.subjects import (
-    EVENT_STREAM,
     MARKER_KEY,
     bucket_stream,
     event_marker_subject,
+    event_stream,
     ledger_stream,
     ledger_subject,
     record_key_subject,
@@ -39,16 +39,20 @@ _SLICE = 64
 class JetStreamPartition:
     """Implements ``runtime.ledger.partition_streams.PartitionStreams``."""
 
-    def __init__(self, link: NatsLink, partition: int, *, answer_timeout_s: float) -> None:
+    def __init__(
+        self, link: NatsLink, partition: int, *, answer_timeout_s: float, tag: str = ""
+    ) -> None:
         """Use streams that ``runtime.ledger.streams`` has made and checked."""
         self._link = link
-        self._ledger = ledger_stream(partition)
-        self._ledger_subject = ledger_subject(partition)
+        self._ledger = ledger_stream(partition, tag)
+        self._ledger_subject = ledger_subject(partition, tag)
         self._partition = partition
-        self._bucket = bucket_stream(partition)
+        self._tag = tag
+        self._bucket = bucket_stream(partition, tag)
+        self._events = event_stream(tag)
         self._marker_subjects = {
-            View.RECORDS: record_key_subject(partition, MARKER_KEY),
-            View.EVENTS: event_marker_subject(partition),
+            View.RECORDS: record_key_subject(partition, MARKER_KEY, tag),
+            View.EVENTS: event_marker_subject(partition, tag),
         }
         self._answer_timeout_s = answer_timeout_s
         # Whatever answers are allowed to: nobody has us append his.
@@ -87,7 +91,7 @@ class JetStreamPartition:
 
     async def marker(self, view: View) -> Found | None:
         """See ``PartitionStreams``."""
-        stream = self._bucket if view is View.RECORDS else EVENT_STREAM
+        stream = self._bucket if view is View.RECORDS else self._events
         message = await last_message(
             self._link, stream, self._marker_subjects[view], timeout_s=self._answer_timeout_s
         )
@@ -120,7 +124,7 @@ class JetStreamPartition:
     async def read(self, connection_id: UUID, *, timeout_s: float) -> Read:
         """See ``PartitionStreams``."""
         marker = self._marker_subjects[View.RECORDS]
-        record = record_key_subject(self._partition, str(connection_id))
+        record = record_key_subject(self._partition, str(connection_id), self._tag)
         found = await last_messages(self._link, self._bucket, (record, marker), timeout_s=timeout_s)
         marked, stored = found.get(marker), found.get(record)
         # A marker without a value is what is left where an operator deleted the key by hand.

@@ -16,7 +16,7 @@ from runtime.ledger.marked_view import ReplacedError
 from runtime.ledger.partition_ledger import PartitionLedger
 from runtime.ledger.room import Room
 from runtime.ledger.streams import StreamsError
-from runtime.ledger.subjects import EVENT_STREAM, event_marker_subject, ledger_subject
+from runtime.ledger.subjects import bucket_name, event_marker_subject, event_stream, ledger_subject
 from runtime.ledger.take_over import take_over
 from runtime.logs import log
 from runtime.nats.errors import LinkError
@@ -39,6 +39,7 @@ class Ledgers:
         *,
         daemon: str,
         prefix: str,
+        tag: str = "",
         limits: LedgerLimits,
         record_bytes_max: int,
     ) -> None:
@@ -47,6 +48,7 @@ class Ledgers:
         self._link = link
         self._daemon = daemon
         self._prefix = prefix
+        self._tag = tag
         self._limits = limits
         self.room = Room(limits.unsettled_bytes_max)
         self.partitions: list[PartitionLedger] = []
@@ -71,11 +73,15 @@ class Ledgers:
             async with asyncio.timeout(_TAKE_OVER_S):
                 ledger = await take_over(
                     JetStreamPartition(
-                        self._link, partition, answer_timeout_s=limits.answer_timeout_s
+                        self._link,
+                        partition,
+                        answer_timeout_s=limits.answer_timeout_s,
+                        tag=self._tag,
                     ),
                     partition=partition,
                     owner=Owner(os.urandom(16), self._daemon),
                     prefix=self._prefix,
+                    tag=self._tag,
                     limits=limits,
                     record_bytes_max=self._record_bytes_max,
                     room=self.room,
@@ -87,9 +93,11 @@ class Ledgers:
         except (LinkError, JetStreamError) as error:
             raise StreamsError(f"partition {partition} cannot be taken: {error}") from None
         except TimeoutError:
+            named = ledger_subject(partition, self._tag)
             raise StreamsError(
                 f"partition {partition} cannot be taken: no answer in time; may this user publish "
-                f"to {ledger_subject(partition)}, $KV.> and {event_marker_subject(partition)}?"
+                f"to {named}, $KV.{bucket_name(partition, self._tag)}.> and "
+                f"{event_marker_subject(partition, self._tag)}?"
             ) from None
 
     async def run(self) -> None:
@@ -165,7 +173,7 @@ class Ledgers:
     async def _renew(self) -> None:
         """Renew each marker before it is among the oldest half of what the stream may hold."""
         try:
-            info = await stream_info(self._link, EVENT_STREAM)
+            info = await stream_info(self._link, event_stream(self._tag))
             if info is None:
                 return
             age_s = int(str(info.config.get("max_age", 0))) / _NANOSECONDS

@@ -30,10 +30,17 @@ class RecordsView(ViewRunner):
     """What the bucket lacks, and its way there. ``run`` must be running."""
 
     def __init__(
-        self, mark: MarkedView, *, partition: int, interval_s: float, batch_messages_max: int
+        self,
+        mark: MarkedView,
+        *,
+        partition: int,
+        tag: str,
+        interval_s: float,
+        batch_messages_max: int,
     ) -> None:
         """Follow from where ``mark`` is."""
         super().__init__(mark, partition=partition)
+        self._tag = tag
         self._interval_s = interval_s
         self._batch_messages_max = batch_messages_max
         self._lacking: dict[int, Changed] = {}
@@ -97,7 +104,7 @@ class RecordsView(ViewRunner):
             if not batches or is_full:
                 batches.append([])
                 size_bytes = 0
-            subject = record_key_subject(self.partition, uuid_text(connection_id))
+            subject = record_key_subject(self.partition, uuid_text(connection_id), self._tag)
             batches[-1].append(Outgoing(subject, record))
             size_bytes += len(record)
         return batches

@@ -1,27 +1,32 @@
 """The streams that refreshd keeps, made on first use and checked on every start.
 
 A ledger and a bucket per partition (four, or as many as the first start chose) and one event
-stream. Streams of version 0.1 get the settings that the ledger needs; one whose settings would
-lose acknowledged data is refused, with the setting named.
+stream, under names that hold the subject prefix (see ``subjects``), so that several daemons can
+share an account. Streams of version 0.1 get the settings that the ledger needs; one whose
+settings would lose acknowledged data is refused, with the setting named.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from runtime.ledger.stream_laws import ABSENT, BUCKET_LAWS, event_laws, ledger_laws
 from runtime.ledger.subjects import (
-    EVENT_MARKERS,
     EVENT_STREAM,
     bucket_name,
     bucket_stream,
+    event_markers,
+    event_stream,
     events_filter,
     ledger_stream,
     ledger_subject,
+    tag_of,
 )
 from runtime.logs import log
 from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import (
+    SUBJECTS_OVERLAP,
     JetStreamError,
     StreamInfo,
     create_stream,
@@ -72,6 +77,8 @@ class Streams(msgspec.Struct, frozen=True):
     """The key that seals; whoever has it has this state's keyring. None where a stream has none."""
     earlier_keys: tuple[str, ...] = ()
     """The others that may have sealed something."""
+    tag: str = ""
+    """What stands for the prefix in the streams' names."""
 
 
 async def ensure_streams(
@@ -95,22 +102,23 @@ async def ensure_streams(
         raise StreamsError(f"nats-server {wanted} or newer is needed, this one is {found}")
     _check_payload(link.max_payload, settings)
     try:
-        first = await stream_info(link, bucket_stream(0))
-        partitions = _partitions(first, settings)
+        tag = await state_tag(link, settings.prefix)
+        first = await stream_info(link, bucket_stream(0, tag))
+        partitions = _partitions(first, settings, tag)
         key_id = keyring_id() if first is None and keyring_id is not None else None
         buckets = await asyncio.gather(
             *(
-                _ensure(link, _bucket_config(settings, partitions, partition, key_id), _BUCKET_LAWS)
-                for partition in range(partitions)
+                _ensure(link, config, BUCKET_LAWS)
+                for config in _bucket_configs(settings, partitions, tag, key_id)
             )
         )
         await asyncio.gather(
             *(
-                _ensure(link, _ledger_config(settings, partition), _ledger_laws(partition))
-                for partition in range(partitions)
+                _ensure(link, _ledger_config(settings, number, tag), ledger_laws(number, tag))
+                for number in range(partitions)
             )
         )
-        await _ensure(link, _event_config(settings), _event_laws(settings))
+        await _ensure(link, _event_config(settings, tag), event_laws(settings.prefix, tag))
     except LinkError as error:
         raise StreamsError(f"JetStream does not answer: {error}") from None
     except JetStreamError as error:
@@ -120,7 +128,8 @@ async def ensure_streams(
         sum(_connections(bucket) for bucket in buckets),
         min(_room_of(bucket, link.max_payload) for bucket in buckets) - _HEADERS_BYTES_MAX,
         _metadata(buckets[0], KEYRING_METADATA),
-        _earlier_keys(buckets[0]),
+        _earlier_keys(buckets[0], tag),
+        tag,
     )
 
 
@@ -141,24 +150,43 @@ def _metadata(info: StreamInfo, name: str) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _earlier_keys(info: StreamInfo) -> tuple[str, ...]:
+def _earlier_keys(info: StreamInfo, tag: str) -> tuple[str, ...]:
     try:
         return msgspec.json.decode(
             _metadata(info, EARLIER_KEYS_METADATA) or "[]", type=tuple[str, ...]
         )
     except msgspec.MsgspecError:
         raise StreamsError(
-            f"{bucket_stream(0)}: its {EARLIER_KEYS_METADATA} is not one of refreshd's"
+            f"{bucket_stream(0, tag)}: its {EARLIER_KEYS_METADATA} is not one of refreshd's"
         ) from None
 
 
-def _partitions(first: StreamInfo | None, settings: StreamSettings) -> int:
+async def state_tag(link: NatsLink, prefix: str) -> str:
+    """Return what stands for ``prefix`` in the names of its streams.
+
+    Version 0.1 had the default prefix's names for every prefix. Such streams stay in use, by the
+    prefix that has made them.
+
+    Raises:
+        LinkError, JetStreamError: It cannot be told now.
+    """
+    tag = tag_of(prefix)
+    if not tag or await stream_info(link, event_stream(tag)) is not None:
+        return tag
+    former = await stream_info(link, EVENT_STREAM)
+    subjects = None if former is None else former.config.get("subjects")
+    is_ours = isinstance(subjects, list) and events_filter(prefix) in subjects
+    return "" if is_ours else tag
+
+
+def _partitions(first: StreamInfo | None, settings: StreamSettings, tag: str) -> int:
     """Return the partition count, which the first start writes into the first bucket for ever."""
     if first is None:
         return settings.partitions or PARTITIONS_DEFAULT
     text = _metadata(first, PARTITIONS_METADATA)
     if text is None or not text.isdigit():
-        raise StreamsError(f"{bucket_stream(0)} was not made by refreshd: no {PARTITIONS_METADATA}")
+        name = bucket_stream(0, tag)
+        raise StreamsError(f"{name} was not made by refreshd: no {PARTITIONS_METADATA}")
     stored = int(text)
     if settings.partitions not in (None, stored):
         raise StreamsError(
@@ -168,7 +196,7 @@ def _partitions(first: StreamInfo | None, settings: StreamSettings) -> int:
     return stored
 
 
-async def connections_stored(link: NatsLink, partitions: int) -> int:
+async def connections_stored(link: NatsLink, streams: Streams) -> int:
     """Return how many connections the buckets hold, disconnected ones included.
 
     Every bucket of a partition that is owned has a marker, which is a message, too.
@@ -177,7 +205,7 @@ async def connections_stored(link: NatsLink, partitions: int) -> int:
         LinkError, JetStreamError: It cannot be told now.
     """
     infos = await asyncio.gather(
-        *(stream_info(link, bucket_stream(partition)) for partition in range(partitions))
+        *(stream_info(link, bucket_stream(n, streams.tag)) for n in range(streams.partitions))
     )
     return sum(max(info.state.messages - 1, 0) for info in infos if info is not None)
 
@@ -187,11 +215,11 @@ async def _ensure(
 ) -> StreamInfo:
     """Make one stream, or check the one that is there against ``laws``; return it as found."""
     name = str(config["name"])
-    info = await stream_info(link, name) or await create_stream(link, config)
+    info = await stream_info(link, name) or await _created(link, config)
     lacking = {
         setting: config[setting]
         for setting in _ADDED_SINCE_0_1
-        if setting in config and info.config.get(setting, _ABSENT.get(setting)) != config[setting]
+        if setting in config and info.config.get(setting, ABSENT.get(setting)) != config[setting]
     }
     is_ours = _is_ours(info, config)
     _obey(info, {law: wanted for law, wanted in laws.items() if not is_ours or law not in lacking})
@@ -209,6 +237,23 @@ async def _ensure(
     return info
 
 
+async def _created(link: NatsLink, config: dict[str, object]) -> StreamInfo:
+    """Make a stream.
+
+    Raises:
+        StreamsError: Another one captures what it is for.
+    """
+    try:
+        return await create_stream(link, config)
+    except JetStreamError as error:
+        if error.err_code != SUBJECTS_OVERLAP:
+            raise
+        raise StreamsError(
+            f"stream {config['name']} cannot be made: another one captures a part of its subjects "
+            f"{config['subjects']}; choose another service.prefix, or remove that stream"
+        ) from None
+
+
 def _obey(info: StreamInfo, laws: Mapping[str, tuple[object, str]]) -> None:
     """Refuse a stream that cannot be trusted.
 
@@ -216,7 +261,7 @@ def _obey(info: StreamInfo, laws: Mapping[str, tuple[object, str]]) -> None:
         StreamsError: The text names the stream, the setting and why.
     """
     for setting, (wanted, why) in laws.items():
-        found = info.config.get(setting, _ABSENT.get(setting))
+        found = info.config.get(setting, ABSENT.get(setting))
         if found != wanted:
             name = info.config.get("name")
             raise StreamsError(f"stream {name} has {setting}={found!r}, not {wanted!r}: {why}")
@@ -251,56 +296,24 @@ def _number(config: Mapping[str, object], setting: str) -> int:
     return number if isinstance(number, int) else 0
 
 
-_ABSENT: dict[str, object] = {
-    "allow_direct": False,
-    "mirror_direct": False,
-    "persist_mode": "default",
-    "allow_atomic": False,
-    "allow_rollup_hdrs": False,
-    "no_ack": False,
-    "max_age": 0,
-    "deny_purge": False,
-}
-"""What a setting is when the server leaves it out."""
-
-_BUCKET_LAWS: Mapping[str, tuple[object, str]] = {
-    "storage": ("file", "connections would not survive a restart"),
-    "retention": ("limits", "records would vanish"),
-    "max_msgs_per_subject": (1, "a record is one message"),
-    "max_age": (0, "records would vanish"),
-    "discard": ("new", "old records would vanish when the bucket is full"),
-    "allow_direct": (True, "a record and the marker are read together"),
-    "allow_atomic": (True, "checkpoints are written in batches"),
-    "persist_mode": ("default", "acknowledged writes could be lost"),
-    "no_ack": (False, "writes would not be acknowledged"),
-}
-
-
-def _event_laws(settings: StreamSettings) -> Mapping[str, tuple[object, str]]:
-    return {
-        "subjects": (
-            [events_filter(settings.prefix), EVENT_MARKERS],
-            "it must capture our events and no others",
-        ),
-        "storage": ("file", "events would not survive a restart"),
-        "persist_mode": ("default", "acknowledged events could be lost"),
-        "allow_atomic": (True, "events are stored in batches"),
-        "allow_rollup_hdrs": (True, "a marker takes the place of the one before it"),
-        "no_ack": (False, "events would not be acknowledged"),
-    }
-
-
-def _bucket_config(
-    settings: StreamSettings, partitions: int, partition: int, key_id: str | None
-) -> dict[str, object]:
-    """Return a bucket's stream configuration, readable by any KV client."""
+def _bucket_configs(
+    settings: StreamSettings, partitions: int, tag: str, key_id: str | None
+) -> Iterator[dict[str, object]]:
+    """Yield each bucket's stream configuration, readable by any KV client."""
     metadata = {PARTITIONS_METADATA: str(partitions)}
     if key_id is not None:
         metadata[KEYRING_METADATA] = key_id
+    for partition in range(partitions):
+        yield _bucket_config(settings, bucket_name(partition, tag), metadata)
+
+
+def _bucket_config(
+    settings: StreamSettings, name: str, metadata: dict[str, str]
+) -> dict[str, object]:
     return {
-        "name": bucket_stream(partition),
+        "name": f"KV_{name}",
         "description": "refreshd: connections",
-        "subjects": [f"$KV.{bucket_name(partition)}.>"],
+        "subjects": [f"$KV.{name}.>"],
         "storage": "file",
         "retention": "limits",
         "discard": "new",
@@ -318,12 +331,12 @@ def _bucket_config(
     }
 
 
-def _event_config(settings: StreamSettings) -> dict[str, object]:
+def _event_config(settings: StreamSettings, tag: str) -> dict[str, object]:
     """Return the event stream's configuration."""
     return {
-        "name": EVENT_STREAM,
+        "name": event_stream(tag),
         "description": "refreshd: what happened to each connection",
-        "subjects": [events_filter(settings.prefix), EVENT_MARKERS],
+        "subjects": [events_filter(settings.prefix), event_markers(tag)],
         "storage": "file",
         "retention": "limits",
         "discard": "old",
@@ -337,12 +350,12 @@ def _event_config(settings: StreamSettings) -> dict[str, object]:
     }
 
 
-def _ledger_config(settings: StreamSettings, partition: int) -> dict[str, object]:
+def _ledger_config(settings: StreamSettings, partition: int, tag: str) -> dict[str, object]:
     """Return a ledger's stream configuration: nothing leaves it but by our own trim."""
     return {
-        "name": ledger_stream(partition),
+        "name": ledger_stream(partition, tag),
         "description": "refreshd: what was decided, until every view holds it",
-        "subjects": [ledger_subject(partition)],
+        "subjects": [ledger_subject(partition, tag)],
         "storage": "file",
         "retention": "limits",
         "discard": "new",
@@ -351,17 +364,4 @@ def _ledger_config(settings: StreamSettings, partition: int) -> dict[str, object
         "max_age": 0,
         "num_replicas": settings.replicas,
         "deny_delete": True,
-    }
-
-
-def _ledger_laws(partition: int) -> Mapping[str, tuple[object, str]]:
-    return {
-        "subjects": ([ledger_subject(partition)], "it must capture our groups and no others"),
-        "storage": ("file", "what was acknowledged would not survive a restart"),
-        "retention": ("limits", "what was acknowledged would vanish"),
-        "discard": ("new", "what was acknowledged would vanish when the ledger is full"),
-        "max_age": (0, "what was acknowledged would vanish"),
-        "persist_mode": ("default", "what was acknowledged could be lost"),
-        "no_ack": (False, "appends would not be acknowledged"),
-        "deny_purge": (False, "replaced credentials could not be removed"),
     }

@@ -1,4 +1,8 @@
-"""The names of streams, buckets, records, markers and events, built in one place."""
+"""The names of streams, buckets, records, markers and events, built in one place.
+
+Several daemons can share one NATS account, each under a subject prefix of its own. What belongs to
+one has its prefix's *tag* in its name; the default prefix has none.
+"""
 
 import zlib
 from functools import cache
@@ -10,10 +14,20 @@ from domain.events import Event
 
 _encoder = msgspec.json.Encoder()
 
+DEFAULT_PREFIX = "refreshd.v1"
 EVENT_STREAM = "REFRESHD_EVENTS"
-EVENT_MARKERS = "refreshd_mark.*"
+"""The default prefix's."""
 MARKER_KEY = "_ledger"
 """The key of the records view's marker in each bucket."""
+
+
+def tag_of(prefix: str) -> str:
+    """Return what stands for a prefix in the names of its streams: no two prefixes have the same.
+
+    A stream's name has no dot, so ``.`` becomes ``--``, and ``-`` becomes ``-_``: ``acme.tokens``
+    is ``acme--tokens``. Read from the left each pair says what it was.
+    """
+    return "" if prefix == DEFAULT_PREFIX else prefix.replace("-", "-_").replace(".", "--")
 
 
 def partition_of(connection_id: UUID, partitions: int) -> int:
@@ -24,34 +38,48 @@ def partition_of(connection_id: UUID, partitions: int) -> int:
     return zlib.crc32(str(connection_id).encode("ascii")) % partitions
 
 
-def bucket_name(partition: int) -> str:
+def bucket_name(partition: int, tag: str = "") -> str:
     """Return the KV bucket of a partition (DESIGN.md section 5)."""
-    return f"refreshd_connections_{partition:02d}"
+    return f"{_tagged('refreshd_connections', '_', tag)}_{partition:02d}"
 
 
-def bucket_stream(partition: int) -> str:
+def bucket_stream(partition: int, tag: str = "") -> str:
     """Return the stream behind a partition's bucket."""
-    return f"KV_{bucket_name(partition)}"
+    return f"KV_{bucket_name(partition, tag)}"
 
 
-def record_key_subject(partition: int, key: str) -> str:
+def record_key_subject(partition: int, key: str, tag: str = "") -> str:
     """Return the subject of a key of a partition's bucket: a connection's id, or the marker."""
-    return f"$KV.{bucket_name(partition)}.{key}"
+    return f"$KV.{bucket_name(partition, tag)}.{key}"
 
 
-def ledger_stream(partition: int) -> str:
+def ledger_stream(partition: int, tag: str = "") -> str:
     """Return the stream that is a partition's ledger."""
-    return f"REFRESHD_LEDGER_{partition:02d}"
+    return f"{_tagged('REFRESHD_LEDGER', '_', tag)}_{partition:02d}"
 
 
-def ledger_subject(partition: int) -> str:
+def ledger_subject(partition: int, tag: str = "") -> str:
     """Return the subject of a partition's ledger: no right to commands reaches it."""
-    return f"refreshd_ledger.{partition:02d}"
+    return f"{_tagged('refreshd_ledger', '.', tag)}.{partition:02d}"
 
 
-def event_marker_subject(partition: int) -> str:
+def event_stream(tag: str) -> str:
+    """Return the stream that captures the events."""
+    return _tagged(EVENT_STREAM, "_", tag)
+
+
+def event_marker_subject(partition: int, tag: str = "") -> str:
     """Return the subject of a partition's marker in the event stream."""
-    return f"refreshd_mark.{partition:02d}"
+    return f"{_tagged('refreshd_mark', '.', tag)}.{partition:02d}"
+
+
+def event_markers(tag: str) -> str:
+    """Return the subject filter of all markers in the event stream."""
+    return f"{_tagged('refreshd_mark', '.', tag)}.*"
+
+
+def _tagged(name: str, separator: str, tag: str) -> str:
+    return f"{name}{separator}{tag}" if tag else name
 
 
 def uuid_text(one: UUID) -> str:

@@ -52,6 +52,7 @@ async def take_over(
     partition: int,
     owner: Owner,
     prefix: str,
+    tag: str = "",
     limits: LedgerLimits,
     record_bytes_max: int,
     room: Room,
@@ -81,6 +82,7 @@ async def take_over(
         records=RecordsView(
             records_mark,
             partition=partition,
+            tag=tag,
             interval_s=limits.checkpoint_s,
             batch_messages_max=limits.batch_messages_max,
         ),

@@ -162,8 +162,9 @@ class Answer(NamedTuple):
 class PlainCaller:
     """A caller with nats-py and DESIGN.md, and nothing of ours."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, prefix: str = "refreshd.v1") -> None:
         self.client = client
+        self._prefix = prefix
 
     async def ask(
         self,
@@ -178,7 +179,7 @@ class PlainCaller:
             body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         )
         message: Msg = await self.client.request(
-            f"refreshd.v1.{subject}", data, timeout=timeout_s, headers=headers
+            f"{self._prefix}.{subject}", data, timeout=timeout_s, headers=headers
         )
         return Answer(dict(message.headers or {}), json.loads(message.data))
 

@@ -198,14 +198,29 @@ def test_a_fault_in_the_environment_is_told_with_the_variable(
 
 @pytest.mark.parametrize(
     "prefix",
-    ["", ".", "a.", ".a", "a..b", "a b", "a.*", "a.>", "$SRV", "$KV.x", "ä", "a\n", "a.\tb"],
+    [
+        "",
+        ".",
+        "a.",
+        ".a",
+        "a..b",
+        "a b",
+        "a.*",
+        "a.>",
+        "$SRV",
+        "$KV.x",
+        "ä",
+        "a\n",
+        "a.\tb",
+        "a" * 101,
+    ],
 )
 def test_a_prefix_that_is_no_plain_subject_is_refused(prefix: str):
     with pytest.raises(ConfigError, match=r"service\.prefix"):
         load_config(None, environment={"REFRESHD_SERVICE_PREFIX": prefix})
 
 
-@pytest.mark.parametrize("prefix", ["refreshd.v1", "a", "A-b_3.c"])
+@pytest.mark.parametrize("prefix", ["refreshd.v1", "a", "A-b_3.c", "a" * 100])
 def test_a_plain_prefix_is_taken(prefix: str):
     config = load_config(None, environment={"REFRESHD_SERVICE_PREFIX": prefix})
 

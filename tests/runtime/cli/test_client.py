@@ -5,7 +5,7 @@ from nats.aio.msg import Msg
 
 from domain.result import Failure, FailureCode, Success
 from runtime.cli.client import CommandClient
-from runtime.ledger.subjects import EVENT_STREAM
+from runtime.ledger.subjects import event_stream, tag_of
 from runtime.nats.errors import NoAnswerError
 from runtime.nats.jetstream_api import create_stream
 from runtime.nats.link import NatsLink
@@ -53,7 +53,9 @@ async def test_a_value_and_a_failure_are_told_apart(
 
 @pytest.mark.parametrize("data", ODD)
 async def test_what_is_no_event_is_told_with_its_place(link: NatsLink, data: bytes):
-    await create_stream(link, {"name": EVENT_STREAM, "subjects": ["p.event.>"], "storage": "file"})
+    await create_stream(
+        link, {"name": event_stream(tag_of("p")), "subjects": ["p.event.>"], "storage": "file"}
+    )
     for body in (b'{"id":"1"}', data):
         await link.request("p.event.schwab.1.connection.x", body, timeout_s=5.0)
     events = CommandClient(link, prefix="p").events()

@@ -175,9 +175,9 @@ async def test_the_event_stream_keeps_what_is_configured(link: NatsLink):
     )
     await ensure_streams(link, settings)
 
-    config = await config_of(link, EVENT_STREAM)
+    config = await config_of(link, "REFRESHD_EVENTS_my--prefix")
 
-    assert config["subjects"] == ["my.prefix.event.*.*.>", "refreshd_mark.*"]
+    assert config["subjects"] == ["my.prefix.event.*.*.>", "refreshd_mark.my--prefix.*"]
     assert config["storage"] == "file"
     assert config["max_bytes"] == 10_000_000
     assert config["max_age"] == 7200 * 10**9
@@ -275,12 +275,48 @@ async def test_an_event_stream_that_cannot_be_trusted_is_refused_with_the_settin
         await ensure_streams(link, SETTINGS)
 
 
-async def test_an_event_stream_of_another_prefix_is_refused(link: NatsLink):
-    await ensure_streams(link, SETTINGS)
-    other = msgspec.structs.replace(SETTINGS, prefix="other.v1")
+OTHER = msgspec.structs.replace(SETTINGS, prefix="other.v1", partitions=2)
 
-    with pytest.raises(StreamsError, match=r"REFRESHD_EVENTS has subjects=\['refreshd\.v1\.event"):
-        await ensure_streams(link, other)
+
+async def test_another_prefix_has_streams_of_its_own(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+    before = await names(link)
+
+    streams = await ensure_streams(link, OTHER)
+
+    assert (streams.tag, streams.partitions) == ("other--v1", 2)
+    assert set(await names(link)) - set(before) == {
+        "REFRESHD_EVENTS_other--v1",
+        "REFRESHD_LEDGER_other--v1_00",
+        "REFRESHD_LEDGER_other--v1_01",
+        "KV_refreshd_connections_other--v1_00",
+        "KV_refreshd_connections_other--v1_01",
+    }
+    assert await ensure_streams(link, OTHER) == streams
+    assert (await ensure_streams(link, SETTINGS)).partitions == 4
+
+
+async def test_what_version_0_1_stored_under_another_prefix_stays_in_use(link: NatsLink):
+    """It had the same names whatever the prefix was."""
+    await ensure_streams(link, with_partitions(2))
+    former = {"subjects": ["other.v1.event.*.*.>"], "allow_rollup_hdrs": False}
+    await tamper(link, EVENT_STREAM, **former)
+    before = await names(link)
+
+    streams = await ensure_streams(link, msgspec.structs.replace(OTHER, partitions=None))
+
+    assert (streams.tag, streams.partitions) == ("", 2)
+    assert await names(link) == before
+    with pytest.raises(StreamsError, match=r"REFRESHD_EVENTS has subjects=\['other\.v1\.event"):
+        await ensure_streams(link, SETTINGS)
+
+
+async def test_a_prefix_whose_events_are_within_another_ones_is_refused(link: NatsLink):
+    await ensure_streams(link, SETTINGS)
+    within = msgspec.structs.replace(SETTINGS, prefix="refreshd.v1.event")
+
+    with pytest.raises(StreamsError, match=r"REFRESHD_EVENTS_.*service\.prefix"):
+        await ensure_streams(link, within)
 
 
 async def test_an_operator_may_keep_events_for_longer(link: NatsLink):

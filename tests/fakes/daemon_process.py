@@ -164,7 +164,7 @@ class PlainCaller:
 
     def __init__(self, client: Client, *, prefix: str = "refreshd.v1") -> None:
         self.client = client
-        self._prefix = prefix
+        self.prefix = prefix
 
     async def ask(
         self,
@@ -179,7 +179,7 @@ class PlainCaller:
             body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         )
         message: Msg = await self.client.request(
-            f"{self._prefix}.{subject}", data, timeout=timeout_s, headers=headers
+            f"{self.prefix}.{subject}", data, timeout=timeout_s, headers=headers
         )
         return Answer(dict(message.headers or {}), json.loads(message.data))
 

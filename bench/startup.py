@@ -17,7 +17,7 @@ from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials, CredentialType, Sealed
 from domain.record import Record, encode_record
 from runtime.ledger.streams import PARTITIONS_DEFAULT
-from runtime.ledger.subjects import partition_of, record_key_subject
+from runtime.ledger.subjects import NO_TAG, partition_of, record_key_subject
 from runtime.nats.embedded import EmbeddedNats
 from runtime.nats.link import Login, NatsLink, open_link
 from runtime.world import Uuid7Ids
@@ -50,7 +50,7 @@ async def fill(link: NatsLink, connections: int) -> None:
             )
             record = encode_record(Record(connection=connection))
             partition = partition_of(connection.id, PARTITIONS_DEFAULT)
-            subject = record_key_subject(partition, str(connection.id))
+            subject = record_key_subject(partition, str(connection.id), NO_TAG)
             await link.request(subject, record, timeout_s=30)
 
     await asyncio.gather(*(writer() for _ in range(256)))

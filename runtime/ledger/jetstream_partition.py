@@ -40,7 +40,7 @@ class JetStreamPartition:
     """Implements ``runtime.ledger.partition_streams.PartitionStreams``."""
 
     def __init__(
-        self, link: NatsLink, partition: int, *, answer_timeout_s: float, tag: str = ""
+        self, link: NatsLink, partition: int, *, tag: str, answer_timeout_s: float
     ) -> None:
         """Use streams that ``runtime.ledger.streams`` has made and checked."""
         self._link = link

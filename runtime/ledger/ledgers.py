@@ -39,7 +39,7 @@ class Ledgers:
         *,
         daemon: str,
         prefix: str,
-        tag: str = "",
+        tag: str,
         limits: LedgerLimits,
         record_bytes_max: int,
     ) -> None:

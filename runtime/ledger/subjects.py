@@ -15,6 +15,8 @@ from domain.events import Event
 _encoder = msgspec.json.Encoder()
 
 DEFAULT_PREFIX = "refreshd.v1"
+NO_TAG = ""
+"""What stands for the default prefix; see ``tag_of``."""
 EVENT_STREAM = "REFRESHD_EVENTS"
 """The default prefix's."""
 MARKER_KEY = "_ledger"
@@ -27,7 +29,7 @@ def tag_of(prefix: str) -> str:
     A stream's name has no dot, so ``.`` becomes ``--``, and ``-`` becomes ``-_``: ``acme.tokens``
     is ``acme--tokens``. Read from the left each pair says what it was.
     """
-    return "" if prefix == DEFAULT_PREFIX else prefix.replace("-", "-_").replace(".", "--")
+    return NO_TAG if prefix == DEFAULT_PREFIX else prefix.replace("-", "-_").replace(".", "--")
 
 
 def partition_of(connection_id: UUID, partitions: int) -> int:
@@ -38,27 +40,27 @@ def partition_of(connection_id: UUID, partitions: int) -> int:
     return zlib.crc32(str(connection_id).encode("ascii")) % partitions
 
 
-def bucket_name(partition: int, tag: str = "") -> str:
+def bucket_name(partition: int, tag: str) -> str:
     """Return the KV bucket of a partition (DESIGN.md section 5)."""
     return f"{_tagged('refreshd_connections', '_', tag)}_{partition:02d}"
 
 
-def bucket_stream(partition: int, tag: str = "") -> str:
+def bucket_stream(partition: int, tag: str) -> str:
     """Return the stream behind a partition's bucket."""
     return f"KV_{bucket_name(partition, tag)}"
 
 
-def record_key_subject(partition: int, key: str, tag: str = "") -> str:
+def record_key_subject(partition: int, key: str, tag: str) -> str:
     """Return the subject of a key of a partition's bucket: a connection's id, or the marker."""
     return f"$KV.{bucket_name(partition, tag)}.{key}"
 
 
-def ledger_stream(partition: int, tag: str = "") -> str:
+def ledger_stream(partition: int, tag: str) -> str:
     """Return the stream that is a partition's ledger."""
     return f"{_tagged('REFRESHD_LEDGER', '_', tag)}_{partition:02d}"
 
 
-def ledger_subject(partition: int, tag: str = "") -> str:
+def ledger_subject(partition: int, tag: str) -> str:
     """Return the subject of a partition's ledger: no right to commands reaches it."""
     return f"{_tagged('refreshd_ledger', '.', tag)}.{partition:02d}"
 
@@ -68,7 +70,7 @@ def event_stream(tag: str) -> str:
     return _tagged(EVENT_STREAM, "_", tag)
 
 
-def event_marker_subject(partition: int, tag: str = "") -> str:
+def event_marker_subject(partition: int, tag: str) -> str:
     """Return the subject of a partition's marker in the event stream."""
     return f"{_tagged('refreshd_mark', '.', tag)}.{partition:02d}"
 

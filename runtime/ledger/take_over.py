@@ -52,7 +52,7 @@ async def take_over(
     partition: int,
     owner: Owner,
     prefix: str,
-    tag: str = "",
+    tag: str,
     limits: LedgerLimits,
     record_bytes_max: int,
     room: Room,

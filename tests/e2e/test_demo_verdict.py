@@ -13,7 +13,7 @@ from runtime.cli.demo import Run, verdict
 from runtime.config import Config
 from runtime.daemon import KEYRING_FILE, run_daemon
 from runtime.ledger.sealing import Keyring, open_keyring
-from runtime.ledger.subjects import bucket_stream, partition_of
+from runtime.ledger.subjects import NO_TAG, bucket_stream, partition_of
 from runtime.nats.embedded import CONTEXT_FILE, read_context
 from runtime.nats.jetstream_api import last_message
 from runtime.nats.link import NatsLink, open_link
@@ -92,7 +92,7 @@ async def test_a_secret_that_nobody_was_told_is_stored_shows(scene: Scene):
 async def test_a_record_that_is_another_generation_than_its_events_tell_shows(scene: Scene):
     connection_id = UUID(scene.connection_id)
     subject = record_subject(connection_id, 4)
-    stream = bucket_stream(partition_of(connection_id, 4))
+    stream = bucket_stream(partition_of(connection_id, 4), NO_TAG)
     await scene.client.call("connections.list", {})
     message = await last_message(scene.link, stream, subject)
     assert message is not None

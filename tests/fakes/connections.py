@@ -7,7 +7,7 @@ import msgspec
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials, CredentialType, Opaque
 from domain.events import Event, ProviderTokenRefreshAttempted, ProviderTokenRefreshSucceeded
-from runtime.ledger.subjects import partition_of, record_key_subject
+from runtime.ledger.subjects import NO_TAG, partition_of, record_key_subject
 from runtime.world import Uuid7Ids
 from tests.fakes.commands import PROVIDER, SLUG, USER
 from tests.fakes.world import EPOCH
@@ -73,4 +73,4 @@ def refresh_events(connection_id: UUID, refreshes: int) -> list[Event]:
 
 def record_subject(connection_id: UUID, partitions: int) -> str:
     """Return the subject that a connection's record is stored under."""
-    return record_key_subject(partition_of(connection_id, partitions), str(connection_id))
+    return record_key_subject(partition_of(connection_id, partitions), str(connection_id), NO_TAG)

@@ -20,6 +20,7 @@ from runtime.ledger.partition_streams import View
 from runtime.ledger.room import Room
 from runtime.ledger.subjects import (
     EVENT_STREAM,
+    NO_TAG,
     bucket_stream,
     event_marker_subject,
     events_filter,
@@ -95,7 +96,9 @@ class RealWorld:
     def streams(self) -> FaultyStreams:
         """See ``LedgerWorld``."""
         return FaultyStreams(
-            JetStreamPartition(self.link, self.partition, answer_timeout_s=LIMITS.answer_timeout_s),
+            JetStreamPartition(
+                self.link, self.partition, answer_timeout_s=LIMITS.answer_timeout_s, tag=NO_TAG
+            ),
             partition=self.partition,
         )
 
@@ -109,13 +112,16 @@ class RealWorld:
         """See ``LedgerWorld``."""
         return [
             message.data
-            for stream in (ledger_stream(self.partition), bucket_stream(self.partition))
+            for stream in (
+                ledger_stream(self.partition, NO_TAG),
+                bucket_stream(self.partition, NO_TAG),
+            )
             async for message in read_stream(self.link, stream)
         ]
 
     async def forget_marker(self) -> None:
         """See ``LedgerWorld``."""
-        body = msgspec.json.encode({"filter": event_marker_subject(self.partition)})
+        body = msgspec.json.encode({"filter": event_marker_subject(self.partition, NO_TAG)})
         await self.link.request(f"$JS.API.STREAM.PURGE.{EVENT_STREAM}", body, timeout_s=5)
 
 
@@ -135,6 +141,7 @@ async def taken(
         limits=limits,
         record_bytes_max=400_000,
         room=room or Room(limits.unsettled_bytes_max),
+        tag=NO_TAG,
     )
 
 

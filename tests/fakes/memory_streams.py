@@ -6,7 +6,7 @@ from uuid import UUID
 import anyio.lowlevel
 
 from runtime.ledger.partition_streams import Found, Kept, Outgoing, Read, View
-from runtime.ledger.subjects import MARKER_KEY, record_key_subject
+from runtime.ledger.subjects import MARKER_KEY, NO_TAG, record_key_subject
 from runtime.nats.jetstream_api import ApiErrorBody, JetStreamError
 
 WRONG_SEQUENCE = 10071
@@ -97,7 +97,7 @@ class MemoryStreams:
         """See ``PartitionStreams``."""
         await anyio.lowlevel.checkpoint()
         marker = self._markers.get(View.RECORDS)
-        record = self.records.get(record_key_subject(self._partition, str(connection_id)))
+        record = self.records.get(record_key_subject(self._partition, str(connection_id), NO_TAG))
         return Read(0 if marker is None else marker.seq, record and record.data)
 
     async def scan(self, start_seq: int, *, messages_max: int, timeout_s: float) -> Sequence[Kept]:

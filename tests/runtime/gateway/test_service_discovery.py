@@ -11,7 +11,7 @@ import pytest
 
 from runtime.config import Config, KeysConfig, NatsConfig
 from runtime.daemon import KEYRING_FILE, Daemon, run_daemon
-from runtime.ledger.subjects import bucket_stream
+from runtime.ledger.subjects import NO_TAG, bucket_stream
 from runtime.nats.errors import NoRespondersError
 from runtime.nats.link import NatsLink, open_link
 from tests.fakes.eventually import eventually
@@ -168,7 +168,7 @@ async def stored_messages(daemon: Daemon) -> list[int]:
     assert await daemon._ledgers.caught_up()
     answers = [
         await daemon.link.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout_s=5.0)
-        for stream in [*(bucket_stream(p) for p in range(4)), "REFRESHD_EVENTS"]
+        for stream in [*(bucket_stream(p, NO_TAG) for p in range(4)), "REFRESHD_EVENTS"]
     ]
     return [json.loads(answer.data)["state"]["messages"] for answer in answers]
 

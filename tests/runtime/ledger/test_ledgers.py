@@ -10,7 +10,13 @@ import pytest
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.partition_ledger import PartitionLedger
 from runtime.ledger.streams import StreamsError, StreamSettings, ensure_streams
-from runtime.ledger.subjects import EVENT_STREAM, bucket_stream, event_marker_subject, ledger_stream
+from runtime.ledger.subjects import (
+    EVENT_STREAM,
+    NO_TAG,
+    bucket_stream,
+    event_marker_subject,
+    ledger_stream,
+)
 from runtime.nats.jetstream_api import last_message, stream_info
 from runtime.nats.link import NatsLink
 from runtime.world import Uuid7Ids
@@ -31,7 +37,9 @@ ids = Uuid7Ids()
 
 async def opened(link: NatsLink, settings: StreamSettings = SETTINGS) -> Ledgers:
     await ensure_streams(link, settings)
-    ledgers = Ledgers(link, daemon="d-1", prefix=PREFIX, limits=LIMITS, record_bytes_max=60_000)
+    ledgers = Ledgers(
+        link, daemon="d-1", prefix=PREFIX, limits=LIMITS, record_bytes_max=60_000, tag=NO_TAG
+    )
     await ledgers.open(PARTITIONS)
     return ledgers
 
@@ -45,7 +53,7 @@ async def running(ledgers: Ledgers) -> AsyncGenerator[None]:
 
 
 async def marker_seq(link: NatsLink, partition: int) -> int:
-    message = await last_message(link, EVENT_STREAM, event_marker_subject(partition))
+    message = await last_message(link, EVENT_STREAM, event_marker_subject(partition, NO_TAG))
     assert message is not None, "the marker has aged out"
     return message.seq
 
@@ -56,7 +64,7 @@ async def test_every_partition_is_taken_and_each_view_has_a_marker(link: NatsLin
     assert [ledger.writer.last_seq for ledger in ledgers.partitions] == [1] * PARTITIONS
     for partition in range(PARTITIONS):
         assert await marker_seq(link, partition)
-        info = await stream_info(link, bucket_stream(partition))
+        info = await stream_info(link, bucket_stream(partition, NO_TAG))
         assert info is not None
         assert info.state.messages == 1
 
@@ -70,7 +78,7 @@ async def test_when_all_is_quiet_the_ledgers_are_empty(link: NatsLink):
         assert await ledgers.caught_up()
 
     for partition in range(PARTITIONS):
-        info = await stream_info(link, ledger_stream(partition))
+        info = await stream_info(link, ledger_stream(partition, NO_TAG))
         assert info is not None
         assert (info.state.messages, info.state.last_seq) == (0, 4)
     status = msgspec.to_builtins(ledgers.status())
@@ -113,8 +121,10 @@ async def caught_up_by_hand(ledger: PartitionLedger) -> None:
 
 async def test_a_partition_that_cannot_be_taken_is_told_with_the_cause(link: NatsLink):
     await ensure_streams(link, SETTINGS)
-    await link.request(f"$JS.API.STREAM.DELETE.{ledger_stream(1)}", b"", timeout_s=5)
-    ledgers = Ledgers(link, daemon="d-1", prefix=PREFIX, limits=LIMITS, record_bytes_max=60_000)
+    await link.request(f"$JS.API.STREAM.DELETE.{ledger_stream(1, NO_TAG)}", b"", timeout_s=5)
+    ledgers = Ledgers(
+        link, daemon="d-1", prefix=PREFIX, limits=LIMITS, record_bytes_max=60_000, tag=NO_TAG
+    )
 
     with pytest.raises(StreamsError, match=r"partition 1 cannot be taken: .*gone"):
         await ledgers.open(PARTITIONS)

@@ -15,7 +15,7 @@ from runtime.gateway.replies import value_body
 from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.listing import Listing
 from runtime.ledger.streams import StreamSettings, ensure_streams
-from runtime.ledger.subjects import MARKER_KEY, bucket_stream, record_key_subject
+from runtime.ledger.subjects import MARKER_KEY, NO_TAG, bucket_stream, record_key_subject
 from runtime.nats.link import NatsLink
 from tests.fakes.buckets import listing_of
 from tests.fakes.commands import connection_number
@@ -38,7 +38,10 @@ async def listing(link: NatsLink) -> Listing:
     )
     await ensure_streams(link, settings)
     return listing_of(
-        [JetStreamPartition(link, number, answer_timeout_s=5) for number in range(PARTITIONS)]
+        [
+            JetStreamPartition(link, number, answer_timeout_s=5, tag=NO_TAG)
+            for number in range(PARTITIONS)
+        ]
     )
 
 
@@ -218,7 +221,9 @@ async def test_a_listing_shows_everything_that_was_acknowledged_before_it(
 async def test_a_marker_is_no_connection(link: NatsLink, listing: Listing):
     ids = await put_many(link, 3)
     for partition in range(PARTITIONS):
-        await link.request(record_key_subject(partition, MARKER_KEY), b"marker", timeout_s=5.0)
+        await link.request(
+            record_key_subject(partition, MARKER_KEY, NO_TAG), b"marker", timeout_s=5.0
+        )
 
     with capture_logs() as logs:
         assert sorted(await all_of(listing, ListQuery(limit=1))) == ids
@@ -287,7 +292,7 @@ async def test_a_connection_that_was_there_all_the_time_is_not_left_out_by_write
 
 
 async def test_a_stream_that_is_gone_is_a_database_error(link: NatsLink, listing: Listing):
-    await link.request(f"$JS.API.STREAM.DELETE.{bucket_stream(1)}", b"", timeout_s=5.0)
+    await link.request(f"$JS.API.STREAM.DELETE.{bucket_stream(1, NO_TAG)}", b"", timeout_s=5.0)
 
     result = await listing.page(ListQuery(), 5.0)
 

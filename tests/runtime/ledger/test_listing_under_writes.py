@@ -22,6 +22,7 @@ from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.listing import Listing
 from runtime.ledger.partition_streams import Kept, Outgoing, View
 from runtime.ledger.streams import StreamSettings, ensure_streams
+from runtime.ledger.subjects import NO_TAG
 from runtime.nats.link import Login, NatsLink, open_link
 from tests.fakes.buckets import listing_of
 from tests.fakes.commands import connection_number
@@ -60,7 +61,7 @@ async def test_nothing_is_left_out_while_others_create_and_rewrite(
     )
     await ensure_streams(link, settings)
     ids = [connection_number(number) for number in range(600)]
-    listing = listing_of([JetStreamPartition(link, 0, answer_timeout_s=5)])
+    listing = listing_of([JetStreamPartition(link, 0, answer_timeout_s=5, tag=NO_TAG)])
     is_over = False
 
     async with open_link(nats_login, name="writers") as other:

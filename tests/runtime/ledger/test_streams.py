@@ -12,6 +12,7 @@ from runtime.ledger.streams import Streams, StreamsError, StreamSettings, ensure
 from runtime.ledger.subjects import (
     EVENT_STREAM,
     MARKER_KEY,
+    NO_TAG,
     bucket_stream,
     ledger_stream,
     record_key_subject,
@@ -61,13 +62,15 @@ async def tamper(link: NatsLink, stream: str, **settings: object) -> None:
 
 async def tamper_with_all_buckets(link: NatsLink, **settings: object) -> None:
     for partition in range(4):
-        await tamper(link, bucket_stream(partition), **settings)
+        await tamper(link, bucket_stream(partition, NO_TAG), **settings)
 
 
 async def mark(link: NatsLink, partitions: int) -> None:
     """Put a marker into each bucket, as an owner does."""
     for partition in range(partitions):
-        await link.request(record_key_subject(partition, MARKER_KEY), b"marker", timeout_s=5)
+        await link.request(
+            record_key_subject(partition, MARKER_KEY, NO_TAG), b"marker", timeout_s=5
+        )
 
 
 async def names(link: NatsLink) -> list[str]:
@@ -87,7 +90,7 @@ async def test_the_first_start_makes_four_ledgers_four_buckets_and_the_event_str
 async def test_a_bucket_holds_each_record_once_for_ever_on_disk(link: NatsLink):
     await ensure_streams(link, SETTINGS)
 
-    config = await config_of(link, bucket_stream(3))
+    config = await config_of(link, bucket_stream(3, NO_TAG))
 
     assert config["subjects"] == ["$KV.refreshd_connections_03.>"]
     assert config["storage"] == "file"
@@ -106,7 +109,7 @@ async def test_a_bucket_holds_each_record_once_for_ever_on_disk(link: NatsLink):
 async def test_a_ledger_loses_nothing_by_itself(link: NatsLink):
     await ensure_streams(link, SETTINGS)
 
-    config = await config_of(link, ledger_stream(3))
+    config = await config_of(link, ledger_stream(3, NO_TAG))
 
     assert config["subjects"] == ["refreshd_ledger.03"]
     assert config["storage"] == "file"
@@ -133,30 +136,30 @@ async def test_a_ledger_that_cannot_be_trusted_is_refused_with_the_setting(
 ):
     await ensure_streams(link, with_partitions(2))
     needed = {"deny_delete": False} if setting == "persist_mode" else {}
-    await tamper(link, ledger_stream(1), **({setting: value} | needed))
+    await tamper(link, ledger_stream(1, NO_TAG), **({setting: value} | needed))
 
     with pytest.raises(StreamsError) as error:
         await ensure_streams(link, SETTINGS)
 
-    assert f"stream {ledger_stream(1)} has {setting}={value!r}, not " in str(error.value)
+    assert f"stream {ledger_stream(1, NO_TAG)} has {setting}={value!r}, not " in str(error.value)
 
 
 async def test_the_streams_of_version_0_1_get_what_the_ledger_needs(link: NatsLink):
     await ensure_streams(link, with_partitions(2))
     for partition in range(2):
-        await api(link, "DELETE", ledger_stream(partition))
-        await tamper(link, bucket_stream(partition), allow_direct=False, allow_atomic=False)
+        await api(link, "DELETE", ledger_stream(partition, NO_TAG))
+        await tamper(link, bucket_stream(partition, NO_TAG), allow_direct=False, allow_atomic=False)
     former = {"allow_rollup_hdrs": False, "subjects": ["refreshd.v1.event.*.*.>"]}
     await tamper(link, EVENT_STREAM, **former)
 
     await ensure_streams(link, SETTINGS)
 
-    assert (await config_of(link, bucket_stream(1)))["allow_direct"] is True
+    assert (await config_of(link, bucket_stream(1, NO_TAG)))["allow_direct"] is True
     assert (await config_of(link, EVENT_STREAM))["subjects"] == [
         "refreshd.v1.event.*.*.>",
         "refreshd_mark.*",
     ]
-    assert ledger_stream(1) in await names(link)
+    assert ledger_stream(1, NO_TAG) in await names(link)
 
 
 async def test_a_server_that_could_not_take_what_is_accepted_is_refused(tmp_path: Path):
@@ -216,7 +219,7 @@ async def test_another_partition_count_is_refused(link: NatsLink):
 
 async def test_a_first_start_that_was_cut_short_is_completed_with_its_own_count(link: NatsLink):
     await ensure_streams(link, with_partitions(5))
-    for stream in (bucket_stream(4), bucket_stream(2), EVENT_STREAM):
+    for stream in (bucket_stream(4, NO_TAG), bucket_stream(2, NO_TAG), EVENT_STREAM):
         await api(link, "DELETE", stream)
 
     assert (await ensure_streams(link, SETTINGS)).partitions == 5
@@ -226,7 +229,7 @@ async def test_a_first_start_that_was_cut_short_is_completed_with_its_own_count(
 
 async def test_a_bucket_of_somebody_else_is_refused(link: NatsLink):
     await create_stream(
-        link, {"name": bucket_stream(0), "subjects": ["$KV.refreshd_connections_00.>"]}
+        link, {"name": bucket_stream(0, NO_TAG), "subjects": ["$KV.refreshd_connections_00.>"]}
     )
 
     with pytest.raises(StreamsError, match="was not made by refreshd"):
@@ -251,12 +254,12 @@ async def test_a_bucket_that_cannot_be_trusted_is_refused_with_the_setting(
     await ensure_streams(link, with_partitions(2))
     needed = {"deny_delete": False, "allow_rollup_hdrs": False, "allow_atomic": False}
     needed = needed if setting == "persist_mode" else {}
-    await tamper(link, bucket_stream(1), **({setting: value} | needed))
+    await tamper(link, bucket_stream(1, NO_TAG), **({setting: value} | needed))
 
     with pytest.raises(StreamsError) as error:
         await ensure_streams(link, SETTINGS)
 
-    assert f"stream {bucket_stream(1)} has {setting}={value!r}, not " in str(error.value)
+    assert f"stream {bucket_stream(1, NO_TAG)} has {setting}={value!r}, not " in str(error.value)
 
 
 @pytest.mark.parametrize(

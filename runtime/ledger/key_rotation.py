@@ -54,20 +54,20 @@ async def follow_rotation(link: NatsLink, streams: Streams, keyring: Keyring, pa
             "or is it another daemon's keyring?"
         )
     retired = [key_id for key_id in streams.earlier_keys if key_id not in keyring]
-    still_seals = await _sealed_with(link, streams.partitions, retired) if retired else Counter()
+    still_seals = await _sealed_with(link, streams, retired) if retired else Counter()
     for key_id, connections in still_seals.items():
         log.error("key_missing", key=key_id, connections=connections, remedy=REMEDY)
     noted = {last, *streams.earlier_keys, *keyring.ids}
     earlier = {key for key in noted if key in keyring or still_seals[key]} - {keyring.primary}
     if (keyring.primary, earlier) != (streams.keyring_id, set(streams.earlier_keys)):
-        await _note(link, keyring.primary, sorted(earlier))
+        await _note(link, streams.tag, keyring.primary, sorted(earlier))
 
 
-async def _sealed_with(link: NatsLink, partitions: int, keys: Sequence[str]) -> Counter[str]:
+async def _sealed_with(link: NatsLink, streams: Streams, keys: Sequence[str]) -> Counter[str]:
     """Return how many records each of the keys still seals; it reads them all."""
     sealed: Counter[str] = Counter()
-    for partition in range(partitions):
-        async for message in read_stream(link, bucket_stream(partition)):
+    for partition in range(streams.partitions):
+        async for message in read_stream(link, bucket_stream(partition, streams.tag)):
             if message.data and not message.subject.endswith(f".{MARKER_KEY}"):
                 sealed.update(_keys_of(message.data))
     return Counter({key_id: sealed[key_id] for key_id in keys if sealed[key_id]})
@@ -84,9 +84,9 @@ def _keys_of(record: bytes) -> tuple[str, ...]:
     return (credentials.payload.key_id,)
 
 
-async def _note(link: NatsLink, primary: str, earlier: Sequence[str]) -> None:
+async def _note(link: NatsLink, tag: str, primary: str, earlier: Sequence[str]) -> None:
     """Write the keys beside what else is known of the first bucket."""
-    info = await stream_info(link, bucket_stream(0))
+    info = await stream_info(link, bucket_stream(0, tag))
     assert info is not None
     found = info.config.get("metadata")
     metadata = {

@@ -16,7 +16,7 @@ from runtime.cli.client import CommandClient
 from runtime.config import Config
 from runtime.daemon import KEYRING_FILE, run_daemon
 from runtime.ledger.sealing import KeyringError
-from runtime.ledger.subjects import bucket_stream
+from runtime.ledger.subjects import NO_TAG, bucket_stream
 from runtime.nats.embedded import CONTEXT_FILE, read_context
 from runtime.nats.jetstream_api import stream_info
 from runtime.nats.link import open_link
@@ -105,7 +105,7 @@ async def test_the_first_key_is_retired_when_nothing_is_sealed_with_it_any_more(
     async with life(tmp_path) as daemon:
         assert daemon.missing == []
         assert (await daemon.token(one), await daemon.token(two)) == ("at", "at")
-        info = await stream_info(daemon._link, bucket_stream(0))
+        info = await stream_info(daemon._link, bucket_stream(0, NO_TAG))
         assert info is not None
         noted: Any = info.config["metadata"]
         assert (noted["refreshd.keyring"], noted["refreshd.keyring.earlier"]) == ("k2", "[]")

@@ -319,7 +319,7 @@ class Flight:
                 client_id=profile.client_id,
                 notes=tokens.notes,
             )
-            return succeeded(connection, tokens, credentials, now=now, ids=world.ids)
+            return succeeded(connection, tokens, credentials, profile, now=now, ids=world.ids)
 
         return step
 

@@ -8,7 +8,7 @@ noted, and survived (quirk 4). Fields are taken from the profile's paths and now
 
 import re
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -56,27 +56,53 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
         return "Refusal(***)"
 
 
-def read_answer(profile: ProviderProfile, answered: Answered) -> Tokens | Refusal:
+class _Body(NamedTuple):
+    """A body, read as far as it goes."""
+
+    tree: Tree
+    is_malformed: bool = False
+    is_page: bool = False
+    """Whether it is no more than a page."""
+    is_whole: bool = True
+    """Whether its end came."""
+
+
+def read_answer(
+    profile: ProviderProfile, answered: Answered, *, is_cut: bool = False
+) -> Tokens | Refusal:
     """Return the tokens that an answer holds, or what it says instead.
 
     It is a success if the status is 2xx, there is no error, and there is an access token
     (quirk 13); or if there is an access token and a refresh token whatever else it says, for
     the provider may have ended the old ones (quirk 37; note ``tokens_in_error``).
 
+    A value is taken only if it is whole: a JSON text that its quotes close, a form's field with
+    another behind it. Where a new refresh token may have been meant and cannot be read, the
+    old one is in doubt (note ``refresh_token_unread``).
+
+    Args:
+        profile: The provider's.
+        answered: The answer.
+        is_cut: Whether its body broke off; a JSON object that is closed is whole all the same.
+
     Source:
         RFC 6749 sections 5.1, 5.2 and 6; PROVIDERS.md section 2.
     """
-    tree, is_malformed, is_page = _parsed(answered.body.reveal())
-    refusal = _refusal(profile, tree, is_page=is_page)
-    access_token = _credential(at(tree, profile.answer.access_token))
+    body = _parsed(answered.body.reveal(), is_cut=is_cut)
+    refusal = _refusal(profile, body.tree, is_page=body.is_page)
+    access_token = _credential(at(body.tree, profile.answer.access_token))
     if access_token is None:
         return refusal
     is_success = 200 <= answered.status < 300 and not refusal.has_error  # noqa: PLR2004 -- 2xx
-    refresh_token = _credential(at(tree, profile.answer.refresh_token))
+    told = at(body.tree, profile.answer.refresh_token)
+    refresh_token = _credential(told)
     if not is_success and refresh_token is None:
         return refusal
-    notes = ["tokens_in_error"] * (not is_success) + ["answer_malformed"] * is_malformed
-    return _tokens(profile, answered, tree, access_token, notes)
+    notes = ["tokens_in_error"] * (not is_success) + ["answer_malformed"] * body.is_malformed
+    is_unread = refresh_token is None and (not body.is_whole or not _is_nothing(told))
+    notes += ["refresh_token_unread"] * is_unread
+    tokens = _tokens(profile, answered, body.tree, access_token, notes)
+    return msgspec.structs.replace(tokens, replaces_unread=is_unread)
 
 
 def at(tree: object, path: str) -> object:
@@ -171,7 +197,12 @@ def _code(error: object) -> str | None:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) and value not in ("", _UNREADABLE_CHAR) else None
+
+
+def _is_nothing(value: object) -> bool:
+    """Whether a field says that there is no value (quirk 1); one that cannot be read does not."""
+    return not (value.strip() if isinstance(value, str) else value)
 
 
 def _credential(value: object) -> str | None:
@@ -195,17 +226,18 @@ def _is_narrower(scope: str | None, wanted: str | None) -> bool:
     return not set(wanted.split()) <= set(scope.replace(",", " ").split())
 
 
-def _parsed(body: bytes) -> tuple[Tree, bool, bool]:
-    """Return a body's fields, whether it was malformed, and whether it is no more than a page."""
+def _parsed(body: bytes, *, is_cut: bool) -> _Body:
+    """Return what a body says, in whatever form."""
     text = body.removeprefix(_UTF8_MARK).strip()
     if not text or text.startswith(b"<"):
-        return {}, False, True
+        return _Body({}, is_page=True)
     if not text.startswith((b"{", b"[")):
-        return _form(text), False, False
+        return _Body(_form(text.rpartition(b"&")[0] if is_cut else text), is_whole=not is_cut)
     try:
-        return msgspec.json.decode(text), False, False
+        return _Body(msgspec.json.decode(text))
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return _as_far_as_it_goes(text.decode(errors="replace")), True, False
+        tree, is_whole = _as_far_as_it_goes(text.decode(errors="replace"))
+        return _Body(tree, is_malformed=True, is_whole=is_whole)
 
 
 def _form(text: bytes) -> Tree:
@@ -213,18 +245,21 @@ def _form(text: bytes) -> Tree:
     return dict(parse_qsl(text.decode(errors="replace"), errors="replace"))
 
 
-def _as_far_as_it_goes(text: str) -> Tree:
+def _as_far_as_it_goes(text: str) -> tuple[Tree, bool]:
     """Return what a JSON text that is not well-formed says up to where it breaks.
 
-    A value that cannot be read is None, so that one bad field, or a broken end, does not
-    lose the tokens before it (quirk 4). A text that is cut off is not read.
+    A value that cannot be read is none, so that one bad field, or a broken end, does not
+    lose the tokens before it (quirk 4). A text or a number that may be cut off is not read.
+
+    Returns:
+        The fields, and whether the text's own end was reached.
     """
     root: Tree = [] if text.startswith("[") else {}
     open_trees, key, position = [root], None, 1
     while open_trees and (found := _TOKEN.match(text, position)) is not None:
         position, top = found.end(), open_trees[-1]
         string, mark, bare = found.groups()
-        if mark in (":", ","):
+        if mark in (":", ",") or (bare and position == len(text)):
             continue
         if mark in ("}", "]"):
             if isinstance(top, dict) != (mark == "}"):
@@ -233,7 +268,7 @@ def _as_far_as_it_goes(text: str) -> Tree:
         elif isinstance(top, dict) and key is None:
             if string is None:
                 break
-            key = _string(string) or ""
+            key = _string(string)
         else:
             value = _opened(mark) if mark else _string(string) if string else _bare(bare)
             if isinstance(top, dict):
@@ -245,18 +280,19 @@ def _as_far_as_it_goes(text: str) -> Tree:
                 break
             if mark:
                 open_trees.append(cast("Tree", value))
-    return root
+    return root, not open_trees
 
 
 def _opened(mark: str) -> Tree:
     return {} if mark == "{" else []
 
 
-def _string(text: str) -> str | None:
+def _string(text: str) -> str:
+    """Return a JSON text; what cannot be read is something all the same, and no text of ours."""
     try:
         return msgspec.json.decode(text, type=str)
     except (msgspec.MsgspecError, ValueError):
-        return None
+        return _UNREADABLE_CHAR
 
 
 def _bare(text: str) -> object:

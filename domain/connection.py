@@ -114,7 +114,7 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
     intent: RefreshIntent | None = None
     """A refresh at the provider that has no outcome yet."""
     doubted_at: datetime | None = None
-    """When this generation's refresh token was first presented without its fate being known."""
+    """When the refresh token was first presented without its fate being known."""
     trouble: Trouble | None = None
     granted_at: datetime | None = None
     """When the user last consented: when credentials came from outside."""

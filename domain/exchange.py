@@ -70,15 +70,8 @@ class Misconfigured(msgspec.Struct, frozen=True, kw_only=True):
     """``template_value_missing``, ``host_not_allowed``, ``client_key_unusable``, ..."""
 
 
-class Lost(msgspec.Struct, frozen=True, kw_only=True):
-    """The request was sent, at least in part, and no whole answer came."""
-
-    code: str
-    """``timeout``, ``connection_lost``, ``answer_too_large``."""
-
-
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole answer came. Its body may hold tokens, so it never shows."""
+    """An answer. Its body may hold tokens, so it never shows."""
 
     status: int
     body: Secret
@@ -93,6 +86,15 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """The provider's own clock, from the ``Date`` header."""
 
 
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """The request was sent, at least in part, and no whole answer came."""
+
+    code: str
+    """``timeout``, ``connection_lost``, ``answer_too_large``, ``answer_unreadable``."""
+    cut: Answered | None = None
+    """The answer as far as it came; good for the values in it that are whole, and no further."""
+
+
 Exchange = NotSent | Misconfigured | Lost | Answered
 
 
@@ -102,6 +104,9 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     access_token: str
     refresh_token: str | None = None
     """None keeps the old one (RFC 6749 section 6)."""
+    replaces_unread: bool = False
+    """Whether there may have been a new refresh token that could not be read: the old one, which
+    is kept, may be spent."""
     token_type: str | None = None
     scope: str | None = None
     expires_at: datetime

@@ -137,6 +137,9 @@ class ErrorRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The code to publish; None keeps the usual one of the class."""
     cools: bool = False
     """Whether it is a rate limit, which cools the whole client."""
+    spends: bool | None = None
+    """Whether the refresh token may be spent where this is answered: False only where the provider
+    answers so before any rotation. None: of what is transient and no rate limit, it may."""
 
 
 class AnswerPaths(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -81,19 +81,23 @@ def succeeded(
     connection: ProviderConnection,
     tokens: Tokens,
     credentials: Credentials,
+    profile: ProviderProfile,
     *,
     now: datetime,
     ids: Iterator[UUID],
 ) -> Step:
     """Return the connection with what the provider gave, one generation on, and Succeeded.
 
-    ``granted_at`` stays: refreshing does not renew the user's consent.
+    ``granted_at`` stays: refreshing does not renew the user's consent. A refresh token that is
+    kept because its successor could not be read is in doubt from this presentation on.
     """
     intent = connection.intent
     assert intent is not None
+    in_doubt = tokens.replaces_unread and profile.presents != "access_token"
     after = msgspec.structs.replace(
         connection.refreshed(credentials, now=now),
         granted_at=connection.granted_at,
+        doubted_at=_doubted_at(connection, profile) if in_doubt else None,
         grant_expires_at=tokens.grant_expires_at or connection.grant_expires_at,
         endpoint_base=tokens.endpoint_base or connection.endpoint_base,
     )
@@ -144,12 +148,13 @@ def failed(
         ),
     )
     intent = connection.intent
-    in_doubt = verdict.outcome_unknown and not profile.reuse_policy.is_free and intent is not None
     after = msgspec.structs.replace(
         connection,
         status=ConnectionStatus.EXPIRED if is_dead else connection.status,
         intent=None,
-        doubted_at=connection.doubted_at or (intent.started_at if intent and in_doubt else None),
+        doubted_at=_doubted_at(connection, profile)
+        if verdict.outcome_unknown
+        else connection.doubted_at,
         trouble=trouble,
         updated_at=connection.touched_at(now),
     )
@@ -179,6 +184,13 @@ def failed(
             )
         )
     return Step(after, tuple(events))
+
+
+def _doubted_at(connection: ProviderConnection, profile: ProviderProfile) -> datetime | None:
+    """Return since when the refresh token is in doubt, now that this presentation is."""
+    intent = connection.intent
+    is_new = intent is not None and not profile.reuse_policy.is_free
+    return connection.doubted_at or (intent.started_at if intent and is_new else None)
 
 
 def left_open(

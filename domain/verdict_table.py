@@ -36,7 +36,10 @@ MISCONFIGURED = Verdict(
 
 # Statuses that decide alone.
 SERVER_ERROR = Verdict(
-    failure_class=_T, code="server_error", reason="The provider's token endpoint failed"
+    failure_class=_T,
+    code="server_error",
+    reason="The provider's token endpoint failed",
+    outcome_unknown=True,
 )
 UNAVAILABLE = Verdict(
     failure_class=_T,
@@ -48,6 +51,7 @@ _TRY_LATER = Verdict(
     failure_class=_T,
     code="temporarily_unavailable",
     reason="The provider is overloaded or under maintenance",
+    outcome_unknown=True,
 )
 RATE_LIMITED = Verdict(
     failure_class=_T,

@@ -3,9 +3,9 @@
 The tables are in ``domain.verdict_table``. They are looked at in this order, and the first
 that knows the case decides:
 
-1. how the exchange ended: not sent, misconfigured, lost;
+1. how the exchange ended: not sent, misconfigured, lost (but for tokens in what came of it);
 2. a status of 500 or more: transient whatever the body says, for a grant never dies of a
-   broken server;
+   broken server, and whatever failed there may have failed after the rotation;
 3. the profile's ``error_map``;
 4. 408, 425, 429: a rate limit, whatever the body says (quirk 35);
 5. the error code, exactly; where it is unknown or means the user, the finer code beside it;
@@ -76,7 +76,10 @@ def judge(profile: ProviderProfile, exchange: Exchange, *, sent_scope: bool) -> 
     match exchange:
         case NotSent(code=code):
             return replace(NOT_SENT, code=_word(code) or NOT_SENT.code)
-        case Lost(code=code):
+        case Lost(code=code, cut=cut):
+            rescued = cut and read_answer(profile, cut, is_cut=True)
+            if isinstance(rescued, Tokens):
+                return rescued
             return replace(LOST, code=_word(code) or LOST.code)
         case Misconfigured(code=code):
             return replace(
@@ -111,7 +114,8 @@ def _refused(
     verdict = replace(
         verdict,
         provider_code=verdict.provider_code or _word(refusal.code),
-        drops_scope=verdict.drops_scope and sent_scope,
+        tries_next_secret=verdict.tries_next_secret and not verdict.outcome_unknown,
+        drops_scope=verdict.drops_scope and sent_scope and not verdict.outcome_unknown,
     )
     if verdict.failure_class is FailureClass.TRANSIENT and wait_s is not None:
         verdict = replace(verdict, retry_after_s=wait_s, cools_client=True)
@@ -122,14 +126,11 @@ def _found(
     profile: ProviderProfile, status: int, refusal: Refusal, *, sent_scope: bool, limited: bool
 ) -> Verdict:
     """Return what the tables say, in the order that the module names."""
-    ruled = _by_rule(profile, status, refusal)
+    rule = _rule(profile, status, refusal)
     if status >= 500:  # noqa: PLR2004 -- 5xx, and what is beyond HTTP
-        gate = UNAVAILABLE if status in GATEWAY_STATUSES else SERVER_ERROR
-        if ruled is None or ruled.failure_class is not FailureClass.TRANSIENT:
-            return gate
-        return replace(ruled, outcome_unknown=gate.outcome_unknown)
-    if ruled is not None or status in WAIT_STATUSES:
-        return ruled or RATE_LIMITED
+        return _server_failed(status, rule)
+    if rule is not None or status in WAIT_STATUSES:
+        return _ruled(rule) if rule else RATE_LIMITED
     coded = _by_code(refusal, sent_scope=sent_scope)
     if coded is not None and coded.failure_class is not FailureClass.AMBIGUOUS:
         return coded
@@ -138,12 +139,22 @@ def _found(
     return coded or _by_status(status, refusal)
 
 
-def _by_rule(profile: ProviderProfile, status: int, refusal: Refusal) -> Verdict | None:
-    """Return what the profile's first line that applies says, or None."""
-    for rule in profile.error_map:
-        if _applies(rule, status, refusal):
-            return _ruled(rule)
-    return None
+def _rule(profile: ProviderProfile, status: int, refusal: Refusal) -> ErrorRule | None:
+    """Return the profile's first line that applies, or None."""
+    return next((rule for rule in profile.error_map if _applies(rule, status, refusal)), None)
+
+
+def _server_failed(status: int, rule: ErrorRule | None) -> Verdict:
+    """Return what a 5xx means: whatever a line says, it is transient, and in doubt.
+
+    Only a line that says so in as many words takes the doubt away.
+    """
+    verdict = UNAVAILABLE if status in GATEWAY_STATUSES else SERVER_ERROR
+    if rule is None:
+        return verdict
+    if rule.verdict is FailureClass.TRANSIENT:
+        verdict = _ruled(rule)
+    return replace(verdict, outcome_unknown=rule.spends is not False)
 
 
 def _ruled(rule: ErrorRule) -> Verdict:
@@ -158,6 +169,7 @@ def _ruled(rule: ErrorRule) -> Verdict:
         code=rule.canonical or verdict.code,
         counts=not rule.cools,
         cools_client=rule.cools,
+        outcome_unknown=verdict.outcome_unknown if rule.spends is None else rule.spends,
     )
 
 

@@ -132,6 +132,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Processes the request, then closes without an answer (quirk 22)."""
     half_answer: bool = False
     """Announces a longer body than it sends, then closes (quirk 22)."""
+    cut_after: str | None = None
+    """The field behind which a half answer breaks off, in place of its half."""
     close_with: Literal["fin", "reset"] = "fin"
     fault_chance: Annotated[float, Meta(ge=0, le=1)] = 1.0
     """How likely those three are, drawn from ``seed``."""

@@ -68,7 +68,7 @@ async def _play(
         return Cut(reset=resets)
     if strikes and quirks.half_answer:
         stats.half_answers += 1
-        return HalfAnswer(answer, reset=resets)
+        return HalfAnswer(answer, reset=resets, cut_after=quirks.cut_after)
     return PlainAnswer(answer)
 
 

@@ -1,7 +1,8 @@
 """Answers that break the rules of HTTP, for which the server's own socket is needed."""
 
 import asyncio
-import http
+import http.client
+import re
 import socket
 import struct
 from typing import Any
@@ -48,21 +49,26 @@ class Cut(Response):
 class HalfAnswer(Response):
     """An answer whose body ends before the announced length."""
 
-    def __init__(self, answer: Answer, *, reset: bool) -> None:
-        """Send the first half of the body, then close."""
+    def __init__(self, answer: Answer, *, reset: bool, cut_after: str | None = None) -> None:
+        """Send the body as far as the field ``cut_after``, or its first half; then close."""
         super().__init__()
         self._answer = answer
         self._reset = reset
+        self._sent_bytes = len(answer.body) // 2
+        if cut_after is not None:
+            field = rf'{re.escape(cut_after)}("\s*:\s*("[^"]*"|[^,}}]*)|=[^&]*)[,&]?'
+            found = re.search(field.encode(), answer.body)
+            self._sent_bytes = found.end() if found else self._sent_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Write past the server, which would not do such a thing."""
         answer = self._answer
         transport: asyncio.Transport = scope["state"][TRANSPORT]
         headers = answer.headers | {"content-length": str(max(len(answer.body), 2))}
-        lines = [f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}"]
+        lines = [f"HTTP/1.1 {answer.status} {http.client.responses.get(answer.status, '')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        transport.write(head + answer.body[: len(answer.body) // 2])
+        transport.write(head + answer.body[: self._sent_bytes])
         await _close(transport, receive, reset=self._reset)
 
 

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import httpx2
 import msgspec
+from msgspec import structs
 
 from domain.credentials import Secret
 from domain.exchange import Answered, Lost, NotSent
@@ -142,7 +143,7 @@ class HttpSender:
             await progress.close_unused()
         if progress.not_sent_code is not None:
             return NotSent(code=progress.not_sent_code)
-        return _rescued(progress, bounds, sent_at) or Lost(code=lost_code)
+        return _rescued(progress, bounds, sent_at, lost_code)
 
     def _transport(self, bounds: Bounds) -> httpx2.AsyncHTTPTransport:
         key = (bounds.pool, bounds.connections_max)
@@ -175,14 +176,12 @@ def _answered(
     response: httpx2.Response, raw: bytes, bounds: Bounds, sent_at: datetime
 ) -> Answered | Lost:
     """Return the answer as the domain reads it; provider texts are cut to what is needed."""
-    body = _unpacked(response, raw, bounds.answer_bytes_max)
-    if isinstance(body, Lost):
-        return body
+    body, fault = _unpacked(response, raw, bounds.answer_bytes_max)
     headers = response.headers
     remaining = {headers.get(name, "").strip() for name in _REMAINING}
     retry_after = headers.get("retry-after", "").strip()
     content_type = headers.get("content-type", "").strip()
-    return Answered(
+    answer = Answered(
         status=response.status_code,
         body=Secret(body),
         content_type=content_type if _CONTENT_TYPE.fullmatch(content_type) else "",
@@ -191,40 +190,46 @@ def _answered(
         sent_at=sent_at,
         date=_date(headers.get("date", "")),
     )
+    return answer if fault is None else Lost(code=fault, cut=answer if body else None)
 
 
-def _rescued(progress: _Progress, bounds: Bounds, sent_at: datetime) -> Answered | None:
-    """Return the answer of an exchange that broke off after it, if it is certainly all there.
+def _rescued(
+    progress: _Progress, bounds: Bounds, sent_at: datetime, lost_code: str
+) -> Answered | Lost:
+    """Return what came of an answer before the exchange broke off.
 
     A server that names a wrong length, or resets instead of closing, may have sent the only copy
-    of a new refresh token. A JSON object tells its own end, so one that parses is whole.
+    of a new refresh token. A JSON object tells its own end, so one that parses is whole; of
+    anything else the domain takes the values that are.
     """
     if progress.response is None or len(progress.body) > bounds.answer_bytes_max:
-        return None
+        return Lost(code=lost_code)
     answer = _answered(progress.response, bytes(progress.body), bounds, sent_at)
     if isinstance(answer, Lost):
-        return None
+        return structs.replace(answer, code=lost_code)
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         msgspec.json.decode(answer.body.reveal(), type=dict[str, Any])
         return answer
-    return None
+    return Lost(code=lost_code, cut=answer if progress.body else None)
 
 
-def _unpacked(response: httpx2.Response, raw: bytes, bytes_max: int) -> bytes | Lost:
-    """Return the plain body, unpacked no further than its bound."""
+def _unpacked(
+    response: httpx2.Response, raw: bytes, bytes_max: int
+) -> tuple[bytes, Literal["answer_unreadable", "answer_too_large"] | None]:
+    """Return the plain body, unpacked no further than its bound, and why it is not all of it."""
     coding = response.headers.get("content-encoding", "").strip().lower()
     if coding in ("", "identity") or not raw:
-        return raw
+        return raw, None
     if coding not in ("gzip", "x-gzip", "deflate"):
-        return Lost(code="answer_unreadable")
+        return b"", "answer_unreadable"
     unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
         body = unpacker.decompress(raw, bytes_max + 1)
     except zlib.error:
-        return Lost(code="answer_unreadable")
+        return b"", "answer_unreadable"
     if len(body) > bytes_max:
-        return Lost(code="answer_too_large")
-    return body if unpacker.eof else Lost(code="answer_unreadable")
+        return b"", "answer_too_large"
+    return body, None if unpacker.eof else "answer_unreadable"
 
 
 def _date(text: str) -> datetime | None:

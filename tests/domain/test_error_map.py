@@ -183,13 +183,69 @@ def test_no_line_makes_more_of_a_5xx_than_a_transient_failure(
     assert refused({"error": "invalid_grant"}, status, profile).failure_class is T
 
 
+@pytest.mark.parametrize("status", [500, 503, 507, 520, 524])
+@pytest.mark.parametrize("spends", [None, True, False])
+@pytest.mark.parametrize("verdict", FailureClass)
+def test_a_5xx_leaves_the_token_in_doubt_unless_a_line_says_that_it_spends_nothing(
+    status: int, spends: bool | None, verdict: FailureClass
+) -> None:
+    rule = ErrorRule(code="x", verdict=verdict, spends=spends)
+
+    told, unnamed = (refused({"error": code}, status, mapped(rule)) for code in ("x", "y"))
+
+    assert (told.failure_class, told.outcome_unknown) == (T, spends is not False)
+    assert unnamed.outcome_unknown
+
+
 def test_a_line_may_make_a_5xx_a_rate_limit_and_its_outcome_stays_unknown() -> None:
     profile = mapped(ErrorRule(verdict=T, cools=True))
 
-    plain, gateway = (refused(b"", status, profile) for status in (500, 503))
+    verdict = refused(b"", 500, profile)
 
-    assert (plain.code, plain.cools_client, plain.counts) == ("rate_limited", True, False)
-    assert (plain.outcome_unknown, gateway.outcome_unknown) == (False, True)
+    assert (verdict.code, verdict.cools_client, verdict.counts) == ("rate_limited", True, False)
+    assert verdict.outcome_unknown
+
+
+SPENDS = {
+    "what-may-work-later-may-have-spent-it": (ErrorRule(code="x", verdict=T), True),
+    "but-a-rate-limit-has-not": (ErrorRule(code="x", verdict=T, cools=True), False),
+    "nor-has-a-refusal": (ErrorRule(code="x", verdict=O), False),
+    "nor-what-is-not-known": (ErrorRule(code="x", verdict=A), False),
+    "a-canonical-code-is-its-row": (
+        ErrorRule(code="x", verdict=T, canonical="server_error"),
+        True,
+    ),
+    "the-line-says-no": (ErrorRule(code="x", verdict=T, spends=False), False),
+    "the-line-says-no-of-a-known-code": (
+        ErrorRule(code="x", verdict=T, canonical="server_error", spends=False),
+        False,
+    ),
+    "the-line-says-yes": (ErrorRule(code="x", verdict=A, spends=True), True),
+    "the-line-says-yes-of-a-limit": (
+        ErrorRule(code="x", verdict=T, cools=True, spends=True),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("rule", "expected"), SPENDS.values(), ids=SPENDS)
+def test_a_line_says_whether_the_token_may_be_spent(rule: ErrorRule, expected: bool) -> None:
+    assert refused({"error": "x"}, 400, mapped(rule)).outcome_unknown == expected
+
+
+@pytest.mark.parametrize("canonical", ["invalid_client", "invalid_scope"])
+def test_a_token_that_may_be_spent_is_not_tried_once_more(canonical: str) -> None:
+    rules = [
+        ErrorRule(code=code, verdict=O, canonical=canonical, spends=code == "spent")
+        for code in ("spent", "kept")
+    ]
+
+    spent, kept = (
+        refused({"error": code}, 400, mapped(*rules), sent_scope=True) for code in ("spent", "kept")
+    )
+
+    assert (spent.tries_next_secret, spent.drops_scope) == (False, False)
+    assert kept.tries_next_secret or kept.drops_scope
 
 
 def test_a_line_for_a_wrong_secret_tries_the_next_one() -> None:

@@ -26,12 +26,8 @@ from domain.events import (
 )
 from domain.exchange import Tokens, Verdict
 from domain.profile import (
-    NO_REUSE,
-    NON_ROTATING,
-    UNKNOWN_REUSE,
     FailureClass,
     ProviderProfile,
-    ReusePolicy,
 )
 from domain.refreshing import (
     BACKOFF_S_MAX,
@@ -92,6 +88,13 @@ def fail(
 ) -> Step:
     """Return the step of a failure."""
     return failed(connection, told, profile, draw=draw, now=now, ids=CountingIds())
+
+
+def succeed(
+    tokens: Tokens, connection: ProviderConnection = FLYING, profile: ProviderProfile = PLAIN
+) -> Step:
+    """Return the step of a success."""
+    return succeeded(connection, tokens, sealed("new"), profile, now=NOW, ids=CountingIds())
 
 
 def told_of(
@@ -172,7 +175,7 @@ def test_success_leaves_the_new_credentials_and_nothing_of_the_attempt() -> None
     trouble = Trouble(failure_class=T, code="c", reason="r", at=BEGUN_AT, failures=3)
     before = replace(FLYING, trouble=trouble, doubted_at=BEGUN_AT)
 
-    step = succeeded(before, TOKENS, sealed("new"), now=NOW, ids=CountingIds())
+    step = succeed(TOKENS, before)
 
     after = replace(IDLE, credentials=sealed("new"), generation=2, updated_at=NOW)
     event = ProviderTokenRefreshSucceeded(
@@ -186,7 +189,7 @@ def test_success_takes_what_the_answer_told_of_the_grant_and_the_place() -> None
     ends_at, base = NOW + timedelta(days=1), "https://us.example.com"
     tokens = replace(TOKENS, grant_expires_at=ends_at, endpoint_base=base)
 
-    after = succeeded(FLYING, tokens, sealed(), now=NOW, ids=CountingIds()).connection
+    after = succeed(tokens).connection
 
     assert (after.grant_expires_at, after.endpoint_base) == (ends_at, base)
 
@@ -196,7 +199,7 @@ def test_only_the_user_renews_a_grant() -> None:
     connect = Connect(credentials=sealed("new"), **ABOUT)
     refresh = Refresh(connection_id=CONNECTION_ID, credentials=sealed("new"))
 
-    by_provider = succeeded(FLYING, TOKENS, sealed("new"), now=NOW, ids=CountingIds()).connection
+    by_provider = succeed(TOKENS).connection
     by_user = [
         decide(expired, connect, now=NOW, ids=CountingIds()).connection,
         decide(IDLE, refresh, now=NOW, ids=CountingIds()).connection,
@@ -232,36 +235,6 @@ def test_a_failure_is_stored_and_told_with_all_that_is_known(failure_class: Fail
     events = told_of(told, retry_at=retry_at, attempt_id=ATTEMPT_ID)
     assert step == Step(after, tuple(events))
     assert broken_invariant(step.connection) is None
-
-
-@pytest.mark.parametrize(
-    ("connection", "policy", "outcome_unknown", "expected"),
-    [
-        (FLYING, NO_REUSE, True, BEGUN_AT),
-        (FLYING, UNKNOWN_REUSE, True, BEGUN_AT),
-        (FLYING, ReusePolicy("grace", 30), True, BEGUN_AT),
-        (FLYING, NON_ROTATING, True, None),
-        (FLYING, NO_REUSE, False, None),
-        (FLYING, UNKNOWN_REUSE, False, None),
-        (IDLE, NO_REUSE, True, None),
-        (replace(FLYING, doubted_at=GRANTED_AT), NO_REUSE, True, GRANTED_AT),
-        (replace(FLYING, doubted_at=GRANTED_AT), NO_REUSE, False, GRANTED_AT),
-    ],
-)
-def test_a_refresh_token_is_in_doubt_from_the_first_presentation_of_unknown_end(
-    connection: ProviderConnection,
-    policy: ReusePolicy,
-    outcome_unknown: bool,
-    expected: datetime | None,
-) -> None:
-    profile = ProviderProfile(slug=SLUG, reuse_policy=policy)
-
-    step = fail(verdict(A, outcome_unknown=outcome_unknown), connection, profile)
-
-    assert step.connection.doubted_at == expected
-    if outcome_unknown and connection.intent is not None:
-        cut_off = left_open(connection, profile, now=NOW, ids=CountingIds())
-        assert cut_off.connection.doubted_at == expected
 
 
 @pytest.mark.parametrize(

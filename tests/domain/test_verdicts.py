@@ -26,6 +26,7 @@ USUAL = {
     "drops_scope": False,
     "escalates_to": None,
 }
+IN_DOUBT = {"outcome_unknown": True}
 TO_OPERATOR = {"escalates_to": "operator"}
 WAITS = {"counts": False, "cools_client": True}
 
@@ -77,24 +78,27 @@ def test_an_exchange_without_an_answer_is_judged_by_how_it_ended(
 
 ROWS: dict[str, tuple[int, object, str, dict[str, Any]]] = {
     # 5xx: the status alone decides.
-    "row-500": (500, b"", "transient server_error", {}),
-    "row-501": (501, HTML, "transient server_error", {}),
-    "row-599": (599, b"", "transient server_error", {}),
-    "row-502": (502, HTML, "transient temporarily_unavailable", {"outcome_unknown": True}),
-    "row-503": (503, b"", "transient temporarily_unavailable", {"outcome_unknown": True}),
-    "row-504": (504, b"", "transient temporarily_unavailable", {"outcome_unknown": True}),
+    "row-500": (500, b"", "transient server_error", IN_DOUBT),
+    "row-501": (501, HTML, "transient server_error", IN_DOUBT),
+    "row-599": (599, b"", "transient server_error", IN_DOUBT),
+    "row-507": (507, b"", "transient server_error", IN_DOUBT),
+    "row-520-of-a-cdn": (520, HTML, "transient server_error", IN_DOUBT),
+    "row-524-of-a-cdn": (524, HTML, "transient server_error", IN_DOUBT),
+    "row-502": (502, HTML, "transient temporarily_unavailable", IN_DOUBT),
+    "row-503": (503, b"", "transient temporarily_unavailable", IN_DOUBT),
+    "row-504": (504, b"", "transient temporarily_unavailable", IN_DOUBT),
     # The provider asks to wait.
     "row-408": (408, b"", "transient rate_limited", WAITS),
     "row-425": (425, b"", "transient rate_limited", WAITS),
     "row-429": (429, b"", "transient rate_limited", WAITS),
     "quirk-35-429-with-a-page": (429, HTML, "transient rate_limited", WAITS),
     "quirk-35-429-with-json": (429, {"error": "slow"}, "transient rate_limited", WAITS),
-    "row-server_error": (400, {"error": "server_error"}, "transient server_error", {}),
+    "row-server_error": (400, {"error": "server_error"}, "transient server_error", IN_DOUBT),
     "row-temporarily_unavailable": (
         400,
         {"error": "temporarily_unavailable"},
         "transient temporarily_unavailable",
-        {},
+        IN_DOUBT,
     ),
     # The grant is dead.
     "row-invalid_grant-400": (400, {"error": "invalid_grant"}, "user invalid_grant", {}),
@@ -288,7 +292,7 @@ ROWS: dict[str, tuple[int, object, str, dict[str, Any]]] = {
         TO_OPERATOR,
     ),
     "a-status-that-is-none": (199, b"", "ambiguous unknown_error", TO_OPERATOR),
-    "a-status-beyond-http": (700, {"error": "invalid_grant"}, "transient server_error", {}),
+    "a-status-beyond-http": (700, {"error": "invalid_grant"}, "transient server_error", IN_DOUBT),
 }
 
 

@@ -12,6 +12,8 @@ from domain.credentials import Secret
 from domain.exchange import Answered, Exchange, ExchangeRequest, Lost, NotSent
 from tests.fakes.providers import RotatingProvider
 
+_FAILURES = (500, 502, 503, 504, 507, 520, 524)
+
 
 class KilledError(BaseException):
     """What ends a process at once: nothing after it runs."""
@@ -24,9 +26,11 @@ class ProviderRates(msgspec.Struct, frozen=True, kw_only=True):
     request_is_lost: float = 0.0
     answer_is_lost: float = 0.0
     unavailable: float = 0.0
-    """503 before the request is looked at."""
+    """A 5xx before the request is looked at."""
     unavailable_after: float = 0.0
-    """503 although the token was rotated."""
+    """A 5xx although the token was rotated."""
+    answer_is_cut: float = 0.0
+    """The token was rotated, and the answer breaks off behind the access token."""
     rate_limited: float = 0.0
     html: float = 0.0
     killed: float = 0.0
@@ -39,6 +43,7 @@ class Presented(NamedTuple):
     token: str
     at_s: float
     ended: str
+    """``answered``, ``lost``, ``cut``; ``open`` where the daemon was killed."""
 
 
 class TroubledProvider(RotatingProvider):
@@ -81,35 +86,47 @@ class TroubledProvider(RotatingProvider):
         at_s = anyio.current_time()
         self.history.append(Presented(token, at_s, "open"))
         await anyio.sleep(self._random.random() * self.takes_s)
-        answer, heard = self._played(token)
+        answer, ended = self._played(token)
         await anyio.sleep(self._random.random() * self.takes_s)
         if self.strikes(self.rates.killed):
             self.may_be_spent_unheard = True
             raise KilledError
-        self.history[-1] = Presented(token, at_s, "answered" if heard else "lost")
+        self.history[-1] = Presented(token, at_s, ended)
         return answer
 
-    def _played(self, token: str) -> tuple[Exchange, bool]:  # noqa: PLR0911 -- one a fault
-        """Return an answer, and whether the daemon knows from it what became of the token."""
+    def _played(self, token: str) -> tuple[Exchange, str]:  # noqa: PLR0911 -- one a fault
+        """Return an answer, and whether it tells the daemon what became of the token."""
         rates = self.rates
         if self.strikes(rates.request_is_lost):
-            return Lost(code="timeout"), False
+            return Lost(code="timeout"), "lost"
         if self.strikes(rates.unavailable):
-            return self.answered(503, {}), False
+            return self._failed(), "lost"
         if self.strikes(rates.rate_limited):
-            return self.answered(429, {}, retry_after="2"), True
+            return self.answered(429, {}, retry_after="2"), "answered"
         if self.strikes(rates.html):
-            return self._html(), True
+            return self._html(), "answered"
         answer = self._answer(token)
         if self.live is not None:
             self.issued_at_s.setdefault(self.live, anyio.current_time())
         if self.strikes(rates.answer_is_lost):
             self.may_be_spent_unheard = True
-            return Lost(code="connection_lost"), False
+            return Lost(code="connection_lost"), "lost"
         if self.strikes(rates.unavailable_after):
             self.may_be_spent_unheard = True
-            return self.answered(503, {}), False
-        return answer, True
+            return self._failed(), "lost"
+        if (
+            isinstance(answer, Answered)
+            and answer.status == 200
+            and self.strikes(rates.answer_is_cut)
+        ):
+            self.may_be_spent_unheard = True
+            body, behind = answer.body.reveal(), b'"refresh_token":"'
+            cut = Secret(body[: body.index(behind) + len(behind)])
+            return Lost(code="timeout", cut=msgspec.structs.replace(answer, body=cut)), "cut"
+        return answer, "answered"
+
+    def _failed(self) -> Answered:
+        return self.answered(self._random.choice(_FAILURES), {})
 
     def _html(self) -> Answered:
         return msgspec.structs.replace(

@@ -253,8 +253,21 @@ async def test_a_lost_answer_was_processed(scene: Scene):
     assert (await scene.show("/stats"))["lost_answers"] == 1
 
 
-async def test_half_an_answer_ends_before_its_length(scene: Scene):
-    grant = scene.grant(half_answer=True)
+@pytest.mark.parametrize(
+    ("quirks", "begins", "ends"),
+    [
+        ({}, b'{"access_token":"at-', b""),
+        ({"cut_after": "access_token"}, b'{"access_token":"at-', b'",'),
+        ({"cut_after": "expires_in"}, b'{"access_token":"at-', b'"expires_in":3600,'),
+        ({"cut_after": "token_type", "answer_format": "form"}, b"access_token=at-", b"=Bearer&"),
+        ({"cut_after": "nothing"}, b'{"access_token":"at-', b""),
+        ({"status": 524, "override_processes": True, "body": "abcd"}, b"ab", b"ab"),
+    ],
+)
+async def test_half_an_answer_ends_before_its_length(
+    scene: Scene, quirks: dict[str, Any], begins: bytes, ends: bytes
+):
+    grant = scene.grant(half_answer=True, **quirks)
     body = {"grant_type": "refresh_token", "refresh_token": grant.refresh_token}
     part = b""
 
@@ -265,8 +278,9 @@ async def test_half_an_answer_ends_before_its_length(scene: Scene):
             async for chunk in answer.aiter_raw():
                 part += chunk
 
-    assert answer.status_code == 200
-    assert part.startswith(b'{"access_token":"at-')
+    assert answer.status_code == quirks.get("status", 200)
+    assert part.startswith(begins)
+    assert part.endswith(ends)
     assert 0 < len(part) < int(answer.headers["content-length"])
     assert (await scene.show("/stats"))["half_answers"] == 1
 

@@ -42,10 +42,10 @@ from domain.commands import Command, Get, GetToken
 from domain.connection import ProviderConnection
 from domain.decision import Reply, decide
 from domain.events import Event
-from domain.refreshing import Step, died
+from domain.refreshing import Step
 from domain.remembered import Answers, recalled, remembering
 from domain.result import Failure
-from domain.token_read import Ask, Dead, Serve, failure_of
+from domain.token_read import Ask, Serve
 
 _READS = (Get, GetToken)
 
@@ -224,13 +224,6 @@ class ConnectionActor:
                 assert asked.secret is not None
                 was_rejected = ask.if_generation == connection.generation
                 self._take_off(Wish(asked.secret, connection.generation, was_rejected=was_rejected))
-            case Dead() if (refusal := self.partition.refusal()) is not None:
-                envelope.answer(refusal)
-            case Dead(verdict):
-                assert connection is not None
-                profile, now = world.providers.of(connection), world.clock.now()
-                step = died(connection, verdict, profile, now=now, ids=world.ids)
-                self.commit(step).owe(envelope, failure_of(step.connection, now))
 
     def _decide(self, envelope: Envelope, command: Command) -> None:
         """Decide a command that may change state."""

@@ -6,15 +6,18 @@ noted, and survived (quirk 4). Fields are taken from the profile's paths and now
 (quirk 16). What is read here may hold secrets and the provider's free text, so it never shows.
 """
 
+import math
 import re
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from domain.exchange import Answered, Tokens
 from domain.expiry import (
+    SKEW_S_MIN,
     clock_offset_s,
     grant_lifetime_s,
     jwt_lifetime_s,
@@ -126,8 +129,9 @@ def _tokens(
     notes: list[str],
 ) -> Tokens:
     paths, sent_at = profile.answer, answered.sent_at
-    offset_s = clock_offset_s(sent_at, answered.date)
-    if offset_s:
+    received_at = answered.received_at or sent_at
+    offset_s = clock_offset_s(answered.date, sent_at=sent_at, received_at=received_at)
+    if abs(offset_s) > SKEW_S_MIN:
         notes.append("clock_skew")
     provider_now_s = sent_at.timestamp() + offset_s
     ends_s, note = lifetime_s(at(tree, paths.expiry), profile, provider_now_s=provider_now_s)
@@ -153,13 +157,14 @@ def _tokens(
 
 def _grant_expires_at(
     profile: ProviderProfile, tree: Tree, sent_at: datetime, notes: list[str]
-) -> datetime | None:
+) -> datetime | UnsetType | None:
     path = profile.answer.refresh_token_expiry
     value = at(tree, path) if path else None
-    if value is not None and number(value) is None:
-        notes.append("grant_expiry_unreadable")
     after_s = grant_lifetime_s(value)
-    return None if after_s is None else moment(sent_at, after_s)
+    if after_s is None:
+        notes += ["grant_expiry_unreadable"] * (value is not None and number(value) is None)
+        return UNSET
+    return None if math.isinf(after_s) else moment(sent_at, after_s)
 
 
 def _refusal(profile: ProviderProfile, tree: Tree, *, is_page: bool) -> Refusal:

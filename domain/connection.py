@@ -119,7 +119,7 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
     granted_at: datetime | None = None
     """When the user last consented: when credentials came from outside."""
     grant_expires_at: datetime | None = None
-    """When refreshing ends, as far as an answer told."""
+    """When refreshing ends, as far as an answer told; None: never, or nobody told."""
     endpoint_base: str | None = None
     """Where the provider wants later requests, as an answer told."""
 

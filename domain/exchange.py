@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from domain.credentials import Secret
 from domain.profile import FailureClass, ProviderProfile
@@ -81,7 +82,10 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     is_rate_limited: bool = False
     """Whether the headers say that the rate limit is used up."""
     sent_at: datetime
-    """When the request began, aware UTC: what a relative expiry counts from."""
+    """When the request began, aware UTC: what a relative expiry counts from. By the clock as it was
+    when the answer had come, so that a clock that is set meanwhile ends nothing (quirk 8)."""
+    received_at: datetime | None = None
+    """When the answer had come, by the same clock; None: at once."""
     date: datetime | None = None
     """The provider's own clock, from the ``Date`` header."""
 
@@ -110,8 +114,8 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     token_type: str | None = None
     scope: str | None = None
     expires_at: datetime
-    grant_expires_at: datetime | None = None
-    """When the refresh token ends, where the answer tells."""
+    grant_expires_at: datetime | UnsetType | None = UNSET
+    """When the refresh token ends; None: never; UNSET: the answer does not tell."""
     endpoint_base: str | None = None
     notes: tuple[str, ...] = ()
     """What was odd and was survived: ``expiry_unreadable``, ``clock_skew``, ..."""

@@ -18,7 +18,7 @@ import msgspec
 from domain.profile import ExpiryShape, ProviderProfile
 
 SKEW_S_MIN = 30.0
-"""Two clocks that differ by no more than this are taken as one."""
+"""Of two clocks that differ by no more than this nobody need be told."""
 CENTURY_S = 100 * 365 * 86_400.0
 """Nothing is reckoned further ahead, so that no sum leaves the calendar."""
 
@@ -30,21 +30,25 @@ _DURATION = re.compile(r"(\d{1,9}):(\d{1,2}):(\d{1,2})", re.ASCII)
 _json_object = msgspec.json.Decoder(dict[str, Any])
 
 
-def clock_offset_s(sent_at: datetime, date: datetime | None) -> float:
-    """Return how far the provider's clock is ahead of ours; 0 where that may be mere delay.
+def clock_offset_s(date: datetime | None, *, sent_at: datetime, received_at: datetime) -> float:
+    """Return the least offset of the provider's clock from ours that explains its ``Date``.
+
+    Positive where it is ahead; 0 where no difference shows, or nothing was told.
 
     Args:
+        date: The answer's ``Date``: written at some time between the two others, with the
+            fraction of its second cut off.
         sent_at: When the request began, by our clock.
-        date: The answer's ``Date``; it was set after ``sent_at``, so a slow answer makes the
-            offset too large, and an absolute expiry too early by as much.
+        received_at: When the answer had come.
 
     Source:
         PROVIDERS.md quirk 9.
     """
     if date is None:
         return 0.0
-    offset_s = (aware(date) - sent_at).total_seconds()
-    return offset_s if abs(offset_s) > SKEW_S_MIN else 0.0
+    least_s = (aware(date) - received_at).total_seconds()
+    most_s = (aware(date) - sent_at).total_seconds() + 1
+    return least_s if least_s > 0 else min(most_s, 0.0)
 
 
 def lifetime_s(
@@ -98,13 +102,15 @@ def jwt_lifetime_s(token: str, *, provider_now_s: float) -> float | None:
 
 
 def grant_lifetime_s(value: object) -> float | None:
-    """Return how long a refresh token lives; None where that is not told, or is for ever.
+    """Return how long a refresh token lives; infinite where it does not end; None: not told.
 
     Source:
-        PROVIDERS.md quirk 27: 0 means that it does not end. Less is read as 0: it was just used.
+        PROVIDERS.md quirk 27: 0 means that it does not end. Less tells nothing: it was just used.
     """
     read_s = number(value)
-    return read_s if read_s is not None and 0 < read_s < CENTURY_S else None
+    if read_s is None or read_s < 0:
+        return None
+    return read_s if 0 < read_s < CENTURY_S else math.inf
 
 
 def moment(sent_at: datetime, after_s: float) -> datetime:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
 from domain.credentials import Credentials
@@ -98,7 +99,9 @@ def succeeded(
         connection.refreshed(credentials, now=now),
         granted_at=connection.granted_at,
         doubted_at=_doubted_at(connection, profile) if in_doubt else None,
-        grant_expires_at=tokens.grant_expires_at or connection.grant_expires_at,
+        grant_expires_at=connection.grant_expires_at
+        if tokens.grant_expires_at is UNSET
+        else tokens.grant_expires_at,
         endpoint_base=tokens.endpoint_base or connection.endpoint_base,
     )
     event = ProviderTokenRefreshSucceeded(
@@ -213,20 +216,6 @@ def left_open(
     trouble = msgspec.structs.replace(step.connection.trouble, retry_at=None)
     after = msgspec.structs.replace(step.connection, trouble=trouble)
     return Step(after, _without_retry(step.events))
-
-
-def died(
-    connection: ProviderConnection,
-    verdict: Verdict,
-    profile: ProviderProfile,
-    *,
-    now: datetime,
-    ids: Iterator[UUID],
-) -> Step:
-    """Return the connection whose grant is over without asking the provider."""
-    step = failed(connection, verdict, profile, draw=0.0, now=now, ids=ids)
-    attempted = ProviderTokenRefreshAttempted(id=next(ids), occurred_at=now, **_about(connection))
-    return Step(step.connection, (attempted, *step.events))
 
 
 def _without_retry(events: tuple[Event, ...]) -> tuple[Event, ...]:

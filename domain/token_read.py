@@ -8,6 +8,11 @@ token whose fate is unknown (an answer was lost) that is, by the profile's ``reu
 - ``none``, ``unknown``: only when the access token is about to end, or was rejected. A replay
   may end the grant and its access token with it, so it waits until nothing else is left to
   lose (PROVIDERS.md quirk 23).
+
+A grant that has ended by the calendar, or has nothing to present, is told so at each read and
+never stored as dead: another answer, new credentials or a clock that is right again undo it.
+What is stored blocks only while the clock is not before its own time: a clock that is set back
+by a day must not make a pause of seconds one of a day.
 """
 
 import math
@@ -18,7 +23,7 @@ from domain.commands import GetToken
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials, Opaque
 from domain.decision import CONNECTION_NOT_FOUND, NOT_ACTIVE
-from domain.exchange import Verdict
+from domain.expiry import SKEW_S_MIN
 from domain.profile import FailureClass, ProviderProfile
 from domain.result import Failure, FailureCode
 
@@ -27,16 +32,8 @@ REPLAY_LEAD_S = 30.0
 LIFETIME_FRACTION = 0.5
 """No ``min_ttl_s`` asks for more of a known lifetime than this (quirk 11)."""
 
-NO_REFRESH_TOKEN = Verdict(
-    failure_class=FailureClass.USER,
-    code="no_refresh_token",
-    reason="The access token has expired and there is no refresh token",
-)
-GRANT_EXPIRED = Verdict(
-    failure_class=FailureClass.USER,
-    code="grant_expired",
-    reason="The provider's grant has reached its end",
-)
+NO_REFRESH_TOKEN = "The access token has expired and there is no refresh token"  # noqa: S105 -- a reason
+GRANT_EXPIRED = "By the calendar the provider's grant has ended"
 
 
 class Serve(NamedTuple):
@@ -51,13 +48,7 @@ class Ask(NamedTuple):
     can_wait: bool
 
 
-class Dead(NamedTuple):
-    """The grant is over, and the provider need not be asked."""
-
-    verdict: Verdict
-
-
-Reading = Serve | Ask | Dead | Failure
+Reading = Serve | Ask | Failure
 
 
 def read_token(
@@ -85,7 +76,7 @@ def read_token(
     assert credentials is not None
     left_s = _left_s(credentials, now)
     was_rejected = ask.if_generation == connection.generation
-    if _is_enough(credentials, ask, profile, left_s) and not was_rejected and not ask.force:
+    if _is_enough(credentials, ask, profile, left_s, now) and not was_rejected and not ask.force:
         return Serve(stale=left_s <= ask.min_ttl_s)
     if profile is None:
         return _unknown_provider(connection)
@@ -114,7 +105,7 @@ def _may_ask(
             return Serve(stale=True)
         if left_s > 0:
             return _not_refreshable("there is no refresh token, or it has ended")
-        return Dead(NO_REFRESH_TOKEN if not presented else GRANT_EXPIRED)
+        return reauth_required(GRANT_EXPIRED if presented else NO_REFRESH_TOKEN)
     blocked_until = _blocked_until(connection, profile, left_s, was_rejected=was_rejected, now=now)
     if blocked_until is not None:
         return Serve(stale=True) if can_wait else _blocked(connection, blocked_until, now)
@@ -212,9 +203,15 @@ def _left_s(credentials: Credentials, now: datetime) -> float:
 
 
 def _is_enough(
-    credentials: Credentials, ask: GetToken, profile: ProviderProfile | None, left_s: float
+    credentials: Credentials,
+    ask: GetToken,
+    profile: ProviderProfile | None,
+    left_s: float,
+    now: datetime,
 ) -> bool:
     """Whether the token lives long enough, by what can be asked of it at all (quirks 10, 11)."""
+    if _is_of_a_faster_clock(credentials, now):
+        return False
     wanted_s = ask.min_ttl_s
     if profile is not None and profile.max_lead_s is not None:
         wanted_s = min(wanted_s, profile.max_lead_s)
@@ -242,8 +239,15 @@ def _is_too_early(
     return (
         profile.max_lead_s is not None
         and not was_rejected
+        and not _is_of_a_faster_clock(credentials, now)
         and _left_s(credentials, now) > profile.max_lead_s
     )
+
+
+def _is_of_a_faster_clock(credentials: Credentials, now: datetime) -> bool:
+    """Whether the clock was set back since a provider issued these: their end means nothing now."""
+    issued_at = credentials.issued_at
+    return issued_at is not None and (issued_at - now).total_seconds() > SKEW_S_MIN
 
 
 def _blocked_until(
@@ -256,7 +260,11 @@ def _blocked_until(
 ) -> datetime | None:
     """Return until when the refresh token must not be presented, or None."""
     trouble = connection.trouble
-    if trouble is not None and trouble.retry_at is not None and trouble.retry_at > now:
+    if (
+        trouble is not None
+        and trouble.retry_at is not None
+        and (trouble.at <= now < trouble.retry_at)
+    ):
         return trouble.retry_at
     if connection.doubted_at is None or profile.reuse_policy.is_free or was_rejected:
         return None

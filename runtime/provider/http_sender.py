@@ -12,7 +12,7 @@ import re
 import ssl
 import zlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Any, Literal
@@ -126,7 +126,7 @@ class HttpSender:
             "timeout": {"connect": bounds.connect_timeout_s, "pool": bounds.connect_timeout_s},
             "trace": progress.note,
         }
-        sent_at = self._now()
+        started_s = asyncio.get_running_loop().time()
         lost_code = "connection_lost"
         try:
             async with asyncio.timeout_at(bounds.deadline_s):
@@ -134,7 +134,7 @@ class HttpSender:
                 progress.response = response
                 if await _read(response, progress.body, bounds.answer_bytes_max) is _End.TOO_LARGE:
                     return Lost(code="answer_too_large")
-                return _answered(response, bytes(progress.body), bounds, sent_at)
+                return _answered(response, bytes(progress.body), bounds, self._times(started_s))
         except (TimeoutError, httpx2.TimeoutException):
             lost_code = "timeout"
         except Exception:  # noqa: BLE001, S110 -- whatever it was, the request's fate is the answer
@@ -143,7 +143,13 @@ class HttpSender:
             await progress.close_unused()
         if progress.not_sent_code is not None:
             return NotSent(code=progress.not_sent_code)
-        return _rescued(progress, bounds, sent_at, lost_code)
+        return _rescued(progress, bounds, self._times(started_s), lost_code)
+
+    def _times(self, started_s: float) -> tuple[datetime, datetime]:
+        """Return when the request began and ended, both by the wall clock as it is now."""
+        now = self._now()
+        took_s = asyncio.get_running_loop().time() - started_s
+        return now - timedelta(seconds=took_s), now
 
     def _transport(self, bounds: Bounds) -> httpx2.AsyncHTTPTransport:
         key = (bounds.pool, bounds.connections_max)
@@ -173,9 +179,10 @@ async def _read(response: httpx2.Response, body: bytearray, bytes_max: int) -> _
 
 
 def _answered(
-    response: httpx2.Response, raw: bytes, bounds: Bounds, sent_at: datetime
+    response: httpx2.Response, raw: bytes, bounds: Bounds, times: tuple[datetime, datetime]
 ) -> Answered | Lost:
     """Return the answer as the domain reads it; provider texts are cut to what is needed."""
+    sent_at, received_at = times
     body, fault = _unpacked(response, raw, bounds.answer_bytes_max)
     headers = response.headers
     remaining = {headers.get(name, "").strip() for name in _REMAINING}
@@ -188,13 +195,14 @@ def _answered(
         retry_after=retry_after if _RETRY_AFTER.fullmatch(retry_after) else None,
         is_rate_limited=response.status_code in _RATE_LIMIT_STATUSES and "0" in remaining,
         sent_at=sent_at,
+        received_at=received_at,
         date=_date(headers.get("date", "")),
     )
     return answer if fault is None else Lost(code=fault, cut=answer if body else None)
 
 
 def _rescued(
-    progress: _Progress, bounds: Bounds, sent_at: datetime, lost_code: str
+    progress: _Progress, bounds: Bounds, times: tuple[datetime, datetime], lost_code: str
 ) -> Answered | Lost:
     """Return what came of an answer before the exchange broke off.
 
@@ -204,7 +212,7 @@ def _rescued(
     """
     if progress.response is None or len(progress.body) > bounds.answer_bytes_max:
         return Lost(code=lost_code)
-    answer = _answered(progress.response, bytes(progress.body), bounds, sent_at)
+    answer = _answered(progress.response, bytes(progress.body), bounds, times)
     if isinstance(answer, Lost):
         return structs.replace(answer, code=lost_code)
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -28,6 +28,7 @@ from domain.exchange import (
 )
 from domain.profile import ProviderProfile
 from runtime.provider.client_auth import ClientAuthenticator, ProviderSecrets
+from runtime.provider.clocks import ProviderClocks
 from runtime.provider.discovery import Discovery
 from runtime.provider.endpoint_url import resolved_url
 from runtime.provider.http_sender import Bounds, HttpSender
@@ -73,11 +74,10 @@ class HttpTokenEndpoint:
             now: The time, aware UTC.
             tls: Whom to trust; None trusts the system's authorities.
         """
-        self._now = now
         self._sender = HttpSender(now=now, tls=tls)
         self._clients = ClientAuthenticator(secrets, now=now)
         self._discovery = Discovery(self._fetched)
-        self._clock_offsets: dict[str, timedelta] = {}
+        self._clocks = ProviderClocks()
 
     async def __aenter__(self) -> Self:
         """Open nothing yet."""
@@ -136,13 +136,13 @@ class HttpTokenEndpoint:
         elapsed_s = loop.time() - started_s
         if not isinstance(exchange, Answered):
             return ProbeReport(outcome=exchange.code, endpoint=endpoint, elapsed_s=elapsed_s)
-        offset = self._clock_offsets.get(profile.slug) if exchange.date is not None else None
+        has_date = exchange.date is not None
         return ProbeReport(
             outcome="answered",
             endpoint=endpoint,
             status=exchange.status,
             error_code=_error_code(exchange, profile.answer.error),
-            clock_skew_s=None if offset is None else offset.total_seconds(),
+            clock_skew_s=self._clocks.offset_s(profile.slug, endpoint) if has_date else None,
             elapsed_s=elapsed_s,
         )
 
@@ -174,7 +174,7 @@ class HttpTokenEndpoint:
             profile,
             endpoint=endpoint,
             secret_index=request.secret_index,
-            clock_offset=self._clock_offsets.get(profile.slug, timedelta()),
+            clock_offset=timedelta(seconds=self._clocks.offset_s(profile.slug, endpoint)),
         )
         if isinstance(proof, Misconfigured):
             return proof
@@ -190,10 +190,8 @@ class HttpTokenEndpoint:
             answer_bytes_max=profile.answer_bytes_max,
         )
         exchange = await self._sender.send(message, bounds)
-        if isinstance(exchange, Answered) and exchange.date is not None:
-            self._clock_offsets[profile.slug] = _clock_offset(
-                exchange.date, asked_at=exchange.sent_at, answered_at=self._now()
-            )
+        if isinstance(exchange, Answered):
+            self._clocks.note(profile.slug, endpoint, exchange)
         return exchange
 
     async def _fetched(self, url: str) -> Exchange:
@@ -223,15 +221,6 @@ def _url(
         endpoint_base=endpoint_base,
         allowed_hosts=profile.allowed_hosts,
     )
-
-
-def _clock_offset(date: datetime, *, asked_at: datetime, answered_at: datetime) -> timedelta:
-    """Return the least offset of the provider's clock that explains its ``Date`` (quirk 9).
-
-    It was written at some time between the two, with the fraction of its second cut off.
-    """
-    least, most = date - answered_at, date + timedelta(seconds=1) - asked_at
-    return least if least > timedelta() else min(most, timedelta())
 
 
 def _error_code(answer: Answered, path: str) -> str | None:

@@ -1,6 +1,6 @@
 """Answers of token endpoints, for the tests of reading and judging them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -19,6 +19,7 @@ def answered(
     retry_after: str | None = None,
     is_rate_limited: bool = False,
     date: datetime | None = None,
+    took_s: float = 0.0,
 ) -> Answered:
     """Return an answer that was asked for at ``NOW``; what is no text becomes JSON."""
     if isinstance(body, str):
@@ -30,5 +31,6 @@ def answered(
         retry_after=retry_after,
         is_rate_limited=is_rate_limited,
         sent_at=NOW,
+        received_at=NOW + timedelta(seconds=took_s),
         date=date,
     )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from domain.commands import Connect, Refresh
@@ -35,12 +36,10 @@ from domain.refreshing import (
     Step,
     attempt_s_max,
     begun,
-    died,
     failed,
     left_open,
     succeeded,
 )
-from domain.token_read import GRANT_EXPIRED
 from tests.domain.shapes import (
     ABOUT,
     ATTEMPT_ID,
@@ -65,7 +64,7 @@ T, O, U, A = (  # noqa: E741 -- the letters of PROVIDERS.md section 4
     FailureClass.AMBIGUOUS,
 )
 PLAIN = ProviderProfile(slug=SLUG)
-FIRST_ID, SECOND_ID, THIRD_ID = itertools.islice(CountingIds(), 3)
+FIRST_ID, SECOND_ID = itertools.islice(CountingIds(), 2)
 ATTEMPTED = ProviderTokenRefreshAttempted(
     id=ATTEMPT_ID, occurred_at=BEGUN_AT, attempt_id=ATTEMPT_ID, **ABOUT
 )
@@ -211,6 +210,19 @@ def test_only_the_user_renews_a_grant() -> None:
         assert (connection.granted_at, connection.grant_expires_at) == (NOW, None)
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"), [(NOW, NOW), (None, None), (UNSET, GRANTED_AT)], ids=str
+)
+def test_a_grants_end_stays_where_an_answer_tells_none_and_goes_where_it_says_never(
+    told: datetime | UnsetType | None, expected: datetime | None
+) -> None:
+    tokens = replace(TOKENS, grant_expires_at=told)
+
+    after = succeed(tokens, replace(FLYING, grant_expires_at=GRANTED_AT)).connection
+
+    assert after.grant_expires_at == expected
+
+
 @pytest.mark.parametrize("failure_class", FailureClass)
 def test_a_failure_is_stored_and_told_with_all_that_is_known(failure_class: FailureClass) -> None:
     told = verdict(failure_class, provider_code="sys_down")
@@ -317,17 +329,6 @@ def test_an_attempt_that_a_crash_cut_off_is_in_doubt_and_may_be_asked_about_at_o
     after = replace(IDLE, doubted_at=BEGUN_AT, trouble=trouble, updated_at=now)
     events = told_of(OUTCOME_UNKNOWN, now=now, attempt_id=ATTEMPT_ID)
     assert step == Step(after, tuple(events))
-    assert broken_invariant(step.connection) is None
-
-
-def test_a_grant_that_has_ended_dies_without_an_attempt_id() -> None:
-    step = died(IDLE, GRANT_EXPIRED, PLAIN, now=NOW, ids=CountingIds())
-
-    reason = "The provider's grant has reached its end"
-    attempted = ProviderTokenRefreshAttempted(id=THIRD_ID, occurred_at=NOW, **ABOUT)
-    trouble = Trouble(failure_class=U, code="grant_expired", reason=reason, at=NOW, failures=1)
-    after = replace(IDLE, status=ConnectionStatus.EXPIRED, trouble=trouble, updated_at=NOW)
-    assert step == Step(after, (attempted, *told_of(GRANT_EXPIRED)))
     assert broken_invariant(step.connection) is None
 
 

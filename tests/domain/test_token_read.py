@@ -7,13 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from domain.commands import GetToken
 from domain.connection import ConnectionStatus, ProviderConnection, Trouble
-from domain.credentials import Credentials, CredentialType, Opaque
+from domain.credentials import CredentialType, Opaque
 from domain.profile import (
     NO_REUSE,
     NON_ROTATING,
@@ -26,9 +24,7 @@ from domain.result import Failure, FailureCode
 from domain.token_read import (
     GRANT_EXPIRED,
     NO_REFRESH_TOKEN,
-    REPLAY_LEAD_S,
     Ask,
-    Dead,
     Reading,
     Serve,
     failure_of,
@@ -40,13 +36,8 @@ from tests.domain.shapes import (
     CONNECTION_ID,
     NOW,
     SLUG,
-    asks,
-    connections,
-    near_times,
-    profiles,
     sealed,
     stored,
-    troubles,
 )
 
 T, O, U, A = (  # noqa: E741 -- the letters of PROVIDERS.md section 4
@@ -63,6 +54,7 @@ NEVER_AGAIN = Failure(
     code=FailureCode.NOT_REFRESHABLE,
     message="Cannot be refreshed: there is no refresh token, or it has ended",
 )
+NO_REFRESH, OVER = reauth_required(NO_REFRESH_TOKEN), reauth_required(GRANT_EXPIRED)
 NOTHING: dict[str, Any] = {}
 REJECTED: dict[str, Any] = {"if_generation": GENERATION}
 OLDER: dict[str, Any] = {"if_generation": GENERATION - 1}
@@ -189,15 +181,15 @@ CASES = {
     "quirk-38-lives-longer": Case(FRESH, held(61), presented=False),
     "quirk-38-lives": Case(STALE, held(1), presented=False),
     "quirk-38-forced": Case(STALE, held(99), PLAIN, FORCE, presented=False),
-    "quirk-38-has-ended": Case(Dead(NO_REFRESH_TOKEN), held(0), presented=False),
+    "quirk-38-has-ended": Case(NO_REFRESH, held(0), presented=False),
     "quirk-38-rejected": Case(NEVER_AGAIN, held(99), PLAIN, REJECTED, presented=False),
-    "quirk-38-rejected-ended": Case(Dead(NO_REFRESH_TOKEN), held(0), PLAIN, REJECTED, False),
-    "quirk-38-and-25": Case(Dead(NO_REFRESH_TOKEN), held(0, **ENDED), presented=False),
-    "quirk-25-ended": Case(Dead(GRANT_EXPIRED), held(0, **ENDED)),
+    "quirk-38-rejected-ended": Case(NO_REFRESH, held(0), PLAIN, REJECTED, False),
+    "quirk-38-and-25": Case(NO_REFRESH, held(0, **ENDED), presented=False),
+    "quirk-25-ended": Case(OVER, held(0, **ENDED)),
     "quirk-25-ends-soon": Case(MUST, held(0, grant_expires_at=after(0.1))),
     "quirk-25-outlived": Case(STALE, held(1, **ENDED)),
     "quirk-25-outlived-rejected": Case(NEVER_AGAIN, held(1, **ENDED), PLAIN, REJECTED),
-    "quirk-25-week-over": Case(Dead(GRANT_EXPIRED), held(0, granted_at=after(-7 * DAY_S)), WEEK),
+    "quirk-25-week-over": Case(OVER, held(0, granted_at=after(-7 * DAY_S)), WEEK),
     "quirk-25-week-not-over": Case(MUST, held(0, granted_at=after(1 - 7 * DAY_S)), WEEK),
     "quirk-25-week-from-nowhere": Case(MUST, held(0), WEEK),
     "backoff": Case(unavailable(10.1), held(0, **BACKOFF)),
@@ -233,6 +225,12 @@ CASES = {
     "quirk-23-doubt-of-a-faster-clock": Case(STALE, doubted(3000, ago_s=-60), STRICT, FORCE),
     "quirk-23-unknown-of-a-faster-clock": Case(STALE, doubted(3000, ago_s=-60), UNKNOWN, FORCE),
     "quirk-36-nothing-settles": Case(MUST, held(99, age_s=-60), PLAIN, REJECTED),
+    "backoff-of-a-faster-clock": Case(MUST, held(0, trouble=replace(trouble(T, 9), at=after(1)))),
+    "issued-by-a-faster-clock": Case(MAY, held(3000, age_s=-31)),
+    "issued-by-a-slightly-faster-clock": Case(FRESH, held(3000, age_s=-30)),
+    "issued-by-a-faster-clock-early": Case(MAY, held(3000, age_s=-31), EXACT),
+    "issued-by-a-faster-clock-just-now": Case(MAY, held(3000, age_s=-31), SLOW),
+    "issued-by-a-faster-clock-and-last": Case(STALE, held(3000, age_s=-31), presented=False),
     # A profile's times are at most a century.
     "quirk-25-outlives-the-calendar": Case(
         MUST, held(0, granted_at=NOW), profile(grant_lifetime_s=3e9)
@@ -344,56 +342,3 @@ def test_a_grant_ends_by_whichever_word_is_the_earlier(told_s: float | None) -> 
     assert grant_ends_at(connection, WEEK) == after(50 if told_s == 50 else 6 * DAY_S)
     assert grant_ends_at(connection, PLAIN) == told_at
     assert grant_ends_at(replace(connection, granted_at=None), WEEK) == told_at
-
-
-def lives_s(credentials: Credentials | None) -> float:
-    """Return how long a token lives from NOW on."""
-    assert credentials is not None
-    expires_at = credentials.expires_at
-    return float("inf") if expires_at is None else (expires_at - NOW).total_seconds()
-
-
-readables = st.builds(
-    lambda expires_at, issued_at, **fields: replace(
-        held(**fields), credentials=replace(sealed(expires_at=expires_at), issued_at=issued_at)
-    ),
-    expires_at=near_times,
-    issued_at=near_times,
-    doubted_at=near_times,
-    granted_at=near_times,
-    grant_expires_at=near_times,
-    trouble=st.none() | troubles(near_times),
-)
-oddities = st.builds(
-    replace, connections(troubled=True), doubted_at=near_times, granted_at=near_times
-)
-
-
-@given(readables, asks(GENERATION), profiles, st.booleans())
-def test_no_refresh_token_is_presented_at_a_risk(
-    connection: ProviderConnection, ask: GetToken, of: ProviderProfile, presented: bool
-) -> None:
-    left_s, told = lives_s(connection.credentials), connection.trouble
-    was_rejected = ask.if_generation == GENERATION
-
-    reading = read_token(connection, ask, of, presented=presented, now=NOW)
-
-    if isinstance(reading, Ask):
-        ends_at = grant_ends_at(connection, of)
-        assert presented
-        assert ends_at is None or ends_at > NOW
-        assert told is None or told.retry_at is None or told.retry_at <= NOW
-        in_doubt = connection.doubted_at is not None and connection.doubted_at <= NOW
-        if in_doubt and of.reuse_policy in (NO_REUSE, UNKNOWN_REUSE):
-            assert left_s <= REPLAY_LEAD_S or was_rejected
-        assert reading.can_wait == (left_s > 0 and not was_rejected)
-    assert left_s <= 0 or not isinstance(reading, Dead)
-
-
-@given(oddities | readables, asks(GENERATION), st.none() | profiles, st.booleans())
-def test_whatever_is_stored_has_a_reading(
-    connection: ProviderConnection, ask: GetToken, of: ProviderProfile | None, presented: bool
-) -> None:
-    reading = read_token(connection, ask, of, presented=presented, now=NOW)
-
-    assert connection.is_active or isinstance(reading, Failure)

@@ -10,7 +10,6 @@ import pytest
 
 from domain.exchange import Exchange, Lost, Misconfigured, NotSent, Tokens, Verdict
 from domain.profile import AnswerPaths, FailureClass, ProviderProfile
-from domain.token_read import GRANT_EXPIRED, NO_REFRESH_TOKEN
 from domain.verdict_table import CANNOT_UNSEAL, STORE_UNAVAILABLE
 from domain.verdicts import judge
 from tests.domain.oauth_answers import answered
@@ -358,8 +357,6 @@ def test_the_headers_of_a_rate_limit_count_where_the_answer_is_not_definite(
     [
         pytest.param(CANNOT_UNSEAL, "operator cannot_unseal", id="row-decrypt-failure"),
         pytest.param(STORE_UNAVAILABLE, "transient store_unavailable", id="row-store-before-post"),
-        pytest.param(NO_REFRESH_TOKEN, "user no_refresh_token", id="row-no-refresh-token"),
-        pytest.param(GRANT_EXPIRED, "user grant_expired", id="row-grant-expired"),
     ],
 )
 def test_what_fails_here_has_its_row_too(verdict: Verdict, expected: str) -> None:

@@ -103,6 +103,9 @@ class RotatingProvider(StaticPlace):
 class VirtualClock:
     """Wall-clock time that goes with the event loop's."""
 
+    ahead_s = 0.0
+    """By how much somebody has set it."""
+
     def now(self) -> datetime:
         """See ``Clock.now``."""
-        return EPOCH + timedelta(seconds=anyio.current_time())
+        return EPOCH + timedelta(seconds=anyio.current_time() + self.ahead_s)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from domain.credentials import Secret
@@ -140,7 +141,7 @@ def test_a_recorded_answer_is_read_for_what_it_means(slug: str, answer: dict[str
     assert judged.expires_at - NOW == timedelta(seconds=gives["lifetime_s"])
     assert judged.endpoint_base == gives.get("endpoint_base")
     lives_s = gives.get("grant_lifetime_s")
-    ends_at = None if lives_s is None else NOW + timedelta(seconds=lives_s)
+    ends_at = UNSET if lives_s is None else NOW + timedelta(seconds=lives_s)
     assert judged.grant_expires_at == ends_at
     assert judged.notes == ()
 

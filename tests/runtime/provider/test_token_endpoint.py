@@ -247,7 +247,8 @@ async def test_an_answer_comes_back_as_it_was(endpoint: HttpTokenEndpoint, statu
     assert exchange.status == int(status[:3])
     assert exchange.body.reveal() == TOKENS
     assert exchange.content_type == "application/json"
-    assert exchange.sent_at == NOW
+    assert exchange.received_at == NOW
+    assert NOW - timedelta(seconds=5) < exchange.sent_at < NOW
     assert exchange.date is None
     assert exchange.retry_after is None
     assert not exchange.is_rate_limited

@@ -1,0 +1,149 @@
+"""However the clock is set, it blocks nobody for longer than was meant, and ends no grant."""
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.commands import GetToken, Refresh
+from domain.connection import ConnectionStatus
+from domain.credentials import Unsealed
+from domain.decision import AccessToken
+from domain.exchange import NotSent
+from domain.refreshing import attempt_s_max
+from domain.result import Failure, FailureCode, Success
+from tests.fakes.schedule import run_seeded
+from tests.fakes.token_scene import ID, LIVES_S, Scene
+
+DAY_S = 86_400.0
+
+
+async def _told_over(scene: Scene) -> None:
+    refused = await scene.refused(force=True)
+    assert refused.code is FailureCode.REAUTH_REQUIRED
+    assert refused.needs_user_action
+    assert refused.message == "By the calendar the provider's grant has ended"
+    assert scene.stage.stored(ID).status is ConnectionStatus.ACTIVE
+    assert scene.stage.stored(ID).trouble is None
+
+
+async def test_an_end_by_the_calendar_is_told_and_not_stored_and_undone_by_the_right_time() -> None:
+    scene = Scene(grant_lifetime_s=7 * DAY_S)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.clock.ahead_s = 8 * DAY_S
+        for _ in range(3):
+            await _told_over(scene)
+        assert scene.provider.presented == []
+        assert scene.story == []
+        scene.clock.ahead_s = 0.0
+
+        assert await scene.fresh() == "a2"
+
+
+async def test_an_end_by_the_calendar_is_undone_by_new_credentials() -> None:
+    scene = Scene(grant_lifetime_s=7 * DAY_S)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.clock.ahead_s = 8 * DAY_S
+        await _told_over(scene)
+        again = scene.connect().credentials
+        assert isinstance(again, Unsealed)
+
+        await scene.stage.ask(Refresh(connection_id=ID, credentials=again))
+
+        assert await scene.fresh() == "a2"
+
+
+async def test_a_connection_without_a_refresh_token_outlives_a_clock_that_was_wrong() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=1000.0, presented=None))
+        scene.clock.ahead_s = DAY_S
+        refused = await scene.refused()
+        assert refused.code is FailureCode.REAUTH_REQUIRED
+        assert "no refresh token" in refused.message
+        scene.clock.ahead_s = 0.0
+
+        assert await scene.fresh() == "a1"
+        assert scene.story == []
+
+
+async def test_a_pause_ends_in_its_time_though_the_clock_is_set_back_by_a_day() -> None:
+    scene = Scene()
+    scene.clock.ahead_s = DAY_S
+    scene.provider.before = lambda _: NotSent(code="connect_failed")
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.refused()
+        scene.provider.before = None
+        scene.clock.ahead_s = -DAY_S
+
+        got = await scene.token(force=True)
+
+        assert isinstance(got, AccessToken)
+        assert (got.access_token, got.stale) == ("a2", False)
+
+
+async def test_an_open_intent_holds_nobody_up_longer_though_the_clock_is_set_back() -> None:
+    scene = Scene()
+    again = await scene.cut_amid_a_flight()
+    async with again.opened():
+        scene.clock.ahead_s = -DAY_S
+        started_s = anyio.current_time()
+        await again.ask(GetToken(connection_id=ID), patience_s=DAY_S)
+
+        assert anyio.current_time() - started_s < attempt_s_max(scene.profile) + 30.0
+
+
+@pytest.mark.parametrize("ahead_s", [DAY_S, 60.0])
+async def test_a_token_of_a_faster_clock_is_not_served_as_if_it_lived_longer(
+    ahead_s: float,
+) -> None:
+    scene = Scene()
+    scene.clock.ahead_s = ahead_s
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        assert await scene.fresh() == "a2"
+        scene.clock.ahead_s = 0.0
+
+        assert await scene.fresh() == "a3"
+        assert await scene.fresh() == "a3"
+
+
+_steps = st.lists(
+    st.tuples(
+        st.sampled_from((-DAY_S, -100.0, -1.0, 0.0, 1.0, 100.0, DAY_S)),
+        st.sampled_from((0.0, 1.0, 40.0, float(LIVES_S))),
+        st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+@given(seed=st.integers(0, 2**32), steps=_steps)
+@settings(max_examples=40)
+def test_after_any_steps_of_the_clock_a_token_is_had_as_soon_as_the_provider_answers(
+    seed: int, steps: list[tuple[float, float, bool]]
+) -> None:
+    async def story() -> None:
+        scene = Scene()
+        async with scene.stage.opened():
+            await scene.stage.ask(scene.connect())
+            for ahead_s, pause_s, fails in steps:
+                scene.clock.ahead_s = ahead_s
+                scene.provider.before = (
+                    (lambda _: NotSent(code="connect_failed")) if fails else None
+                )
+                await scene.token(patience_s=5.0)
+                await anyio.sleep(pause_s)
+            scene.provider.before = None
+            failures = sum(fails for *_, fails in steps)
+            await anyio.sleep(2.0**failures)
+            reply = await scene.stage.ask(GetToken(connection_id=ID))
+
+            assert isinstance(reply, Success | Failure)
+            assert isinstance(reply, Success), reply
+            assert not scene.provider.is_revoked
+
+    run_seeded(story, seed=seed)

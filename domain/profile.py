@@ -94,7 +94,7 @@ class ReusePolicy(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Return the text that ``reuse_policy`` reads."""
-        return f"grace:{self.grace_s:g}" if self.kind == "grace" else self.kind
+        return f"grace:{self.grace_s:.12g}" if self.kind == "grace" else self.kind
 
 
 NO_REUSE = ReusePolicy("none")

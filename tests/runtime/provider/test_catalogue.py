@@ -134,6 +134,7 @@ def test_a_recorded_answer_is_read_for_what_it_means(slug: str, answer: dict[str
         assert isinstance(judged, Verdict)
         assert (judged.failure_class, judged.code) == (gives["class"], gives["code"])
         assert judged.cools_client == gives.get("cools", judged.cools_client)
+        assert judged.outcome_unknown == gives.get("in_doubt", judged.outcome_unknown)
         return
     assert isinstance(judged, Tokens)
     assert judged.access_token == "sample-access-token"
@@ -162,3 +163,16 @@ def answered(answer: dict[str, Any]) -> Answered:
         text,
     )
     return Answered(status=answer["status"], body=Secret(text.encode()), sent_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("slug", "endpoint", "reuse_policy"),
+    [
+        ("hubspot", "https://api.hubapi.com/oauth/2026-03/token", "unknown"),
+        ("shopify", "https://{shop}.myshopify.com/admin/oauth/access_token", "grace:2592000"),
+    ],
+)
+def test_what_changed_in_2026_is_in_the_catalogue(slug: str, endpoint: str, reuse_policy: str):
+    profile = shipped_profile(slug)
+
+    assert (profile.token_endpoint, str(profile.reuse_policy)) == (endpoint, reuse_policy)

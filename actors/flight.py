@@ -318,6 +318,7 @@ class Flight:
                 issued_at=now,
                 client_id=profile.client_id,
                 notes=tokens.notes,
+                scope=tokens.narrowed_scope,
             )
             return succeeded(connection, tokens, credentials, profile, now=now, ids=world.ids)
 

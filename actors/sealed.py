@@ -6,6 +6,8 @@ from actors.world import World
 from domain.commands import Command, Connect, Refresh
 from domain.connection import ProviderConnection
 from domain.credentials import Unsealed
+from domain.oauth_secret import OAuthSecret
+from domain.profile import ProviderProfile
 
 _WITH_CREDENTIALS = (Connect, Refresh)
 
@@ -13,7 +15,8 @@ _WITH_CREDENTIALS = (Connect, Refresh)
 def sealed(command: Command, connection: ProviderConnection | None, world: World) -> Command:
     """Return ``command`` with its plaintext sealed for the generation it would become.
 
-    The client that the grant belongs to is noted with it, as far as a profile tells.
+    The client that the grant belongs to is noted with it, as far as a profile tells, and so is
+    (``no_refresh_token``) that it will end and cannot be refreshed.
     """
     if not isinstance(command, _WITH_CREDENTIALS):
         return command
@@ -27,7 +30,19 @@ def sealed(command: Command, connection: ProviderConnection | None, world: World
     slug = command.provider_slug if isinstance(command, Connect) else None
     slug = connection.provider_slug if connection is not None else slug
     profile = None if slug is None else world.providers.profile(slug)
-    client_id = None if profile is None else profile.client_id
+    if profile is None:
+        return msgspec.structs.replace(command, credentials=credentials.sealed_as(payload))
+    notes = ("no_refresh_token",) if _cannot_last(credentials, profile) else ()
     return msgspec.structs.replace(
-        command, credentials=credentials.sealed_as(payload, client_id=client_id)
+        command,
+        credentials=credentials.sealed_as(payload, client_id=profile.client_id, notes=notes),
+    )
+
+
+def _cannot_last(credentials: Unsealed, profile: ProviderProfile) -> bool:
+    """Whether they will end and there is nothing to refresh them by (PROVIDERS.md quirk 38)."""
+    return (
+        credentials.credential_type.is_refreshable
+        and credentials.expires_at is not None
+        and OAuthSecret(credentials.secret).text(profile.presents) is None
     )

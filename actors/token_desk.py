@@ -76,6 +76,7 @@ def served(connection: ProviderConnection | None, asked: Asked, *, stale: bool) 
             expires_at=connection.credentials.expires_at,
             generation=connection.generation,
             stale=stale,
+            endpoint_base=connection.endpoint_base,
         )
     )
 

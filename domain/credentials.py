@@ -70,7 +70,9 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str | None = None
     """The client that they were last known to belong to."""
     notes: tuple[str, ...] = ()
-    """What was odd about the answer that they came in."""
+    """What was odd about the answer that they came in, or about themselves."""
+    scope: str | None = None
+    """What the provider granted, where that is less than was asked for and not too long."""
 
 
 class Secret:
@@ -102,16 +104,20 @@ class Unsealed(msgspec.Struct, frozen=True, kw_only=True):
     secret: Secret
     expires_at: datetime | None = None
 
-    def sealed_as(self, payload: Sealed, *, client_id: str | None = None) -> Credentials:
+    def sealed_as(
+        self, payload: Sealed, *, client_id: str | None = None, notes: tuple[str, ...] = ()
+    ) -> Credentials:
         """Return these credentials with ``payload`` in place of the plaintext.
 
         Args:
             payload: The sealed secret.
             client_id: The client that they belong to, as far as is known.
+            notes: What is odd about them.
         """
         return Credentials(
             credential_type=self.credential_type,
             payload=payload,
             expires_at=self.expires_at,
             client_id=client_id,
+            notes=notes,
         )

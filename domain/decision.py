@@ -61,7 +61,7 @@ class ConnectionRef(msgspec.Struct, frozen=True):
     connection_id: UUID
 
 
-class AccessToken(msgspec.Struct, frozen=True, kw_only=True):
+class AccessToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The reply value of ``token``. Never shows."""
 
     access_token: str
@@ -69,6 +69,8 @@ class AccessToken(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     generation: int
     stale: bool
+    endpoint_base: str | None = None
+    """Where the provider wants to be asked, where it has told (quirk 32)."""
 
     def __repr__(self) -> str:
         """Show the generation alone."""

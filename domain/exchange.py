@@ -10,6 +10,8 @@ from msgspec import UNSET, UnsetType
 from domain.credentials import Secret
 from domain.profile import FailureClass, ProviderProfile
 
+SCOPE_CHARS_MAX = 1_024
+
 
 class Place(NamedTuple):
     """Where a connection's requests go, as far as it can be told without asking anybody."""
@@ -119,6 +121,12 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_base: str | None = None
     notes: tuple[str, ...] = ()
     """What was odd and was survived: ``expiry_unreadable``, ``clock_skew``, ..."""
+
+    @property
+    def narrowed_scope(self) -> str | None:
+        """The scope where it is less than was asked for, to be shown; None where too long."""
+        is_shown = self.scope and "scope_narrowed" in self.notes
+        return self.scope if is_shown and len(self.scope or "") <= SCOPE_CHARS_MAX else None
 
     def __repr__(self) -> str:
         """Show that there are tokens, and nothing of them."""

@@ -63,12 +63,19 @@ def failure_headers(failure: Failure) -> dict[str, str]:
 def connection_view(connection: ProviderConnection) -> dict[str, object]:
     """Return what ``get`` and ``list`` show: no bytes of credentials, and no inner bookkeeping.
 
-    ``trouble`` shows where the last refresh failed.
+    ``trouble`` shows where the last refresh failed; what a provider told, and what was odd about
+    it, shows where there is any.
     """
     fields = {name: getattr(connection, name) for name in _SHOWN}
-    if connection.trouble is not None:
-        fields["trouble"] = connection.trouble
     credentials = connection.credentials
+    more = {
+        "trouble": connection.trouble,
+        "endpoint_base": connection.endpoint_base,
+        "grant_expires_at": connection.grant_expires_at,
+        "scope": credentials and credentials.scope,
+        "notes": credentials and credentials.notes,
+    }
+    fields |= {name: value for name, value in more.items() if value}
     fields["credentials"] = credentials and {
         "credential_type": credentials.credential_type,
         "expires_at": credentials.expires_at,

@@ -186,6 +186,19 @@ V3_RECORDS: dict[str, tuple[bytes, dict[str, Any]]] = {
         },
     ),
 }
+V3_RECORDS["narrowed"] = (
+    b"",
+    {
+        "status": ConnectionStatus.ACTIVE,
+        "generation": 2,
+        "credentials": Credentials(
+            credential_type=CredentialType.OAUTH2,
+            payload=Opaque(data=b"\x00\xff"),
+            notes=("scope_narrowed",),
+            scope="read write",
+        ),
+    },
+)
 FORMER = {1: V1_RECORDS, 2: V2_RECORDS, 3: V3_RECORDS}
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials, CredentialType, Opaque
-from domain.decision import ConnectionRef
+from domain.decision import AccessToken, ConnectionRef
 from domain.result import Failure, FailureCode, Success
 from runtime.gateway.replies import (
     connection_view,
@@ -43,6 +43,8 @@ VIEW_FIELDS = {
     "id", "user_id", "provider_id", "provider_slug", "alias", "status", "credentials",
     "connected_at", "last_sync_at", "created_at", "updated_at", "generation", "params",
 }  # fmt: skip
+MORE_VIEW_FIELDS = {"trouble", "endpoint_base", "grant_expires_at", "scope", "notes"}
+"""Those that are there only where they tell anything."""
 CANARY = b"canary-7f3a-canary"
 
 
@@ -87,6 +89,52 @@ def test_a_get_is_answered_with_the_fields_and_the_kind_of_credentials() -> None
     }
 
 
+def test_a_get_shows_what_the_provider_told_and_what_was_odd() -> None:
+    ends_at = datetime(2026, 7, 1, tzinfo=UTC)
+    credentials = msgspec.structs.replace(
+        sealed("canary"), notes=("scope_narrowed", "clock_skew"), scope="read"
+    )
+    connection = msgspec.structs.replace(
+        stored(ConnectionStatus.ACTIVE),
+        credentials=credentials,
+        endpoint_base="https://eu.example.com",
+        grant_expires_at=ends_at,
+    )
+
+    view = json.loads(reply_body(Success(connection)))["ok"]
+
+    assert {name: view[name] for name in MORE_VIEW_FIELDS & set(view)} == {
+        "endpoint_base": "https://eu.example.com",
+        "grant_expires_at": "2026-07-01T00:00:00Z",
+        "scope": "read",
+        "notes": ["scope_narrowed", "clock_skew"],
+    }
+
+
+@pytest.mark.parametrize("base", [None, "https://eu.example.com"])
+def test_a_token_names_the_base_only_where_the_provider_told_one(base: str | None) -> None:
+    token = AccessToken(
+        access_token="a",
+        token_type="Bearer",
+        expires_at=None,
+        generation=1,
+        stale=False,
+        endpoint_base=base,
+    )
+
+    told = json.loads(reply_body(Success(token)))["ok"]
+
+    assert set(told) - {"endpoint_base"} == {
+        "access_token",
+        "token_type",
+        "expires_at",
+        "generation",
+        "stale",
+    }
+    assert told.get("endpoint_base", None) == base
+    assert ("endpoint_base" in told) == (base is not None)
+
+
 @pytest.mark.parametrize(
     "status", [ConnectionStatus.PENDING, ConnectionStatus.FAILED, ConnectionStatus.DISCONNECTED]
 )
@@ -100,7 +148,8 @@ def test_a_view_has_the_fields_of_the_contract_and_no_bytes(
 ) -> None:
     view = json.loads(reply_body(Success(connection)))["ok"]
 
-    assert set(view) == VIEW_FIELDS
+    assert set(view) - MORE_VIEW_FIELDS == VIEW_FIELDS
+    assert all(view[name] for name in set(view) & MORE_VIEW_FIELDS)
     assert view["status"] == connection.status
     if connection.credentials is None:
         assert view["credentials"] is None

@@ -203,7 +203,10 @@ class ConnectionActor:
         asked = read_ask(connection, ask, world)
         reading = asked.reading
         if isinstance(reading, Serve):
-            self._answer_behind(envelope, served(connection, asked, stale=reading.stale))
+            if self._flight is not None and self._flight.ends_access_token:
+                self._wait_at_desk(envelope)
+            else:
+                self._answer_behind(envelope, served(connection, asked, stale=reading.stale))
             return
         if self._is_held() or (self._flight is not None and not isinstance(reading, Failure)):
             self._share_flight(envelope)

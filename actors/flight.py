@@ -153,6 +153,13 @@ class Flight:
         left_s = max(round(self._opens_s - anyio.current_time(), 1), 0.1)
         return replace(self.failure, retry_after_s=left_s)
 
+    @property
+    def ends_access_token(self) -> bool:
+        """Whether its success ends the access token that callers have (quirk 12)."""
+        if self._wish is None or not self.is_begun:
+            return False
+        return self._world.providers.of(self._connection()).old_access_token_dies
+
     def wake(self) -> None:
         """Look whether what is waited for is stored."""
         if self._awake is not None:

@@ -2,10 +2,13 @@
 
 import anyio
 import msgspec
+import pytest
 
 from actors.world import Limits
 from domain.commands import Disconnect, Get, GetToken
 from domain.connection import ConnectionStatus
+from domain.decision import AccessToken
+from domain.exchange import NotSent
 from domain.result import FailureCode, Success
 from tests.fakes.commands import USER
 from tests.fakes.token_scene import ID, Scene
@@ -81,6 +84,27 @@ async def test_reads_that_the_present_token_satisfies_do_not_wait_for_the_provid
         assert anyio.current_time() == before_s
         assert not forced.replies
         await forced.answered.wait()
+
+
+@pytest.mark.parametrize(("fails", "expected"), [(False, "a2"), (True, "a1")])
+async def test_a_token_that_the_flight_is_about_to_end_is_given_to_nobody(
+    fails: bool, expected: str
+) -> None:
+    scene = Scene(old_access_token_dies=True)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=1000.0))
+        scene.provider.takes_s = 20.0
+        if fails:
+            scene.provider.before = lambda _: NotSent(code="connect_failed")
+        scene.stage.send(GetToken(connection_id=ID, force=True))
+        await anyio.sleep(1.0)
+        before_s = anyio.current_time()
+
+        got = await scene.token()
+
+        assert isinstance(got, AccessToken)
+        assert (got.access_token, got.stale) == (expected, fails)
+        assert anyio.current_time() - before_s > 15.0
 
 
 async def test_a_command_that_changes_state_waits_for_the_flight() -> None:

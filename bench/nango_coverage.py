@@ -63,16 +63,13 @@ NEEDS_CODE = {
     "coros-sandbox": "a success answers without a token: the old one lives on",
     "microsoft-admin": "client credentials: there is no refresh token to present",
     "microsoft-teams-bot": "a second token by client credentials",
-    "revolut-business": "a client assertion whose issuer is not the client",
     "shopline-oauth": "each request is signed by HMAC over the time",
-    "stripe-app": "the secret is the user name of Basic, with no password",
-    "stripe-app-sandbox": "the secret is the user name of Basic, with no password",
-    "walmart": "a fresh id and the seller's id in headers",
 }
 
 _POST = {"client_auth": "client_secret_post"}
 _BASIC = {"client_auth": "client_secret_basic", "basic_encoding": "raw"}
 _PUBLIC = {"client_auth": "none"}
+_STRIPE = {"client_auth": "client_secret_basic", "basic_encoding": "secret_as_user"}
 _META = {"method": "GET", "client_auth": "none", "client_id": "", "presents": "access_token"}
 _META_TOKEN = {"token_parameter": "access_token"}
 _TIKTOK_PATHS = ("access_token", "refresh_token", "token_type", "scope")
@@ -93,17 +90,26 @@ BY_HAND: dict[str, Section] = {
     "mercury": _PUBLIC | {"client_id": ""},
     "one-drive": _POST,  # a second token for SharePoint is a second connection
     "posthog-oauth": _PUBLIC,
+    "revolut-business": {
+        "client_auth": "private_key_jwt",
+        "private_key_file": "/not/read",
+        "assertion_issuer": "app.example",
+    },
     "sentry-oauth": _POST
     | {"body_format": "json", "expiry_shape": "iso8601"}
     | {"answer": {"access_token": "token", "refresh_token": "refreshToken", "expiry": "expiresAt"}},
     "sharepoint-online": _POST,  # as one-drive
     "slack": _POST | {"answer": {"success_flag": "ok"}},  # a user token is a second connection
     "squareup": _POST | {"expiry_shape": "iso8601", "answer": {"expiry": "expires_at"}},
+    "stripe-app": _STRIPE,
+    "stripe-app-sandbox": _STRIPE,
     "threads": _META | _META_TOKEN | {"grant_type": "th_refresh_token"},
     "tiktok-accounts": _POST
     | {"body_format": "json"}
     | {"answer": {"expiry": "data.expires_in"} | {name: f"data.{name}" for name in _TIKTOK_PATHS}},
     "tiktok-personal": _POST | {"extra_parameters": {"client_key": "client"}},
+    "walmart": {"client_auth": "client_secret_basic"}
+    | {"extra_headers": {"WM_QOS.CORRELATION_ID": "{request_id}", "WM_PARTNER.ID": "{seller}"}},
     "workday-oauth": _BASIC | {"expiry_shape": "none"},
 }
 
@@ -172,7 +178,7 @@ def section_of(slug: str, entry: Entry) -> tuple[Section, dict[str, str], bool]:
         section["answer"] = {"endpoint_base": base}
     section |= parameters_of(entry)
     section |= BY_HAND.get(slug, {})
-    if section["client_auth"] == "none":
+    if section["client_auth"] in ("none", "private_key_jwt"):
         del section["client_secret_file"]
     return section, params, lists_hosts
 

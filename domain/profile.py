@@ -40,12 +40,14 @@ class ClientAuth(StrEnum):
 
 
 class BasicEncoding(StrEnum):
-    """Whether id and secret are form-encoded before they go into the Basic header."""
+    """How id and secret go into the Basic header."""
 
     RFC = "rfc"
     """RFC 6749 section 2.3.1: form-encoded first."""
     RAW = "raw"
     """As they are, which many providers expect."""
+    SECRET_AS_USER = "secret_as_user"  # noqa: S105 -- the name of a way
+    """The secret as it is, where the user belongs, and no password (Stripe)."""
 
 
 class BodyFormat(StrEnum):
@@ -185,6 +187,8 @@ class ProviderProfile(msgspec.Struct, frozen=True, kw_only=True):
     basic_encoding: BasicEncoding = BasicEncoding.RFC
     assertion_audience: str | None = None
     """The ``aud`` of a private_key_jwt; None is the token endpoint."""
+    assertion_issuer: str | None = None
+    """The ``iss`` of a private_key_jwt; None is the client, as RFC 7523 section 3 has it."""
     assertion_algorithm: str = "RS256"
     assertion_key_id: str | None = None
 
@@ -197,6 +201,7 @@ class ProviderProfile(msgspec.Struct, frozen=True, kw_only=True):
     token_parameter: str = "refresh_token"  # noqa: S105 -- a parameter's name
     extra_parameters: dict[str, str] = {}
     extra_headers: dict[str, str] = {}
+    """May hold templates, as ``extra_parameters`` may; ``{request_id}`` is a fresh UUID."""
     scope: str | None = None
     """Sent when refreshing; None sends none, which most providers expect."""
 

@@ -110,7 +110,7 @@ class ClientAuthenticator:
             return Misconfigured(code="client_key_missing")
         issued_at = int((self._now() + clock_offset).timestamp())
         claims = {
-            "iss": profile.client_id,
+            "iss": profile.assertion_issuer or profile.client_id,
             "sub": profile.client_id,
             "aud": profile.assertion_audience or endpoint,
             "jti": str(uuid.uuid4()),
@@ -172,6 +172,8 @@ def _client_id(profile: ProviderProfile) -> dict[str, str]:
 def _basic(profile: ProviderProfile, secret: str) -> str:
     """Return the Basic header; form-encoding first is the RFC's, and not everybody's (quirk 30)."""
     pair = (profile.client_id, secret)
+    if profile.basic_encoding is BasicEncoding.SECRET_AS_USER:
+        pair = (secret, "")
     if profile.basic_encoding is BasicEncoding.RFC:
         pair = (quote_plus(pair[0]), quote_plus(pair[1]))
     return "Basic " + base64.b64encode(":".join(pair).encode()).decode()

@@ -1,6 +1,8 @@
 """A token request as the provider wants it: form, JSON or query; its parameters and headers."""
 
 import re
+import uuid
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import httpx2
@@ -29,7 +31,8 @@ def token_request(
         RFC 6749 section 6; PROVIDERS.md quirks 14, 29 and 31.
     """
     profile = request.profile
-    parameters = _parameters(request, proof)
+    values = {"request_id": str(uuid.uuid4()), **profile.params, **(request.params or {})}
+    parameters = _parameters(request, proof, values)
     if isinstance(parameters, Misconfigured):
         return parameters
     # Without ``Accept``, GitHub for one answers form-encoded (quirk 14).
@@ -45,8 +48,11 @@ def token_request(
     else:
         content = urlencode(parameters).encode()
         headers["content-type"] = "application/x-www-form-urlencoded"
-    for name, value in profile.extra_headers.items():
+    for name, text in profile.extra_headers.items():
         is_ours = name.lower() in _NOT_FOR_PROFILES
+        value = filled(text, values)
+        if isinstance(value, Misconfigured):
+            return value
         if is_ours or not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             return Misconfigured(code="header_not_allowed")
         headers[name] = value
@@ -58,7 +64,9 @@ def token_request(
         return Misconfigured(code="request_too_long")
 
 
-def _parameters(request: ExchangeRequest, proof: ClientProof) -> dict[str, str] | Misconfigured:
+def _parameters(
+    request: ExchangeRequest, proof: ClientProof, values: Mapping[str, str]
+) -> dict[str, str] | Misconfigured:
     """Return the parameters; what a profile adds never replaces the token or the client."""
     profile = request.profile
     parameters: dict[str, str] = {}
@@ -66,7 +74,6 @@ def _parameters(request: ExchangeRequest, proof: ClientProof) -> dict[str, str] 
         parameters["grant_type"] = profile.grant_type
     if request.with_scope and profile.scope is not None:
         parameters["scope"] = profile.scope
-    values = {**profile.params, **(request.params or {})}
     for name, text in profile.extra_parameters.items():
         value = filled(text, values)
         if isinstance(value, Misconfigured):

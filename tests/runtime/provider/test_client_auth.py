@@ -85,6 +85,12 @@ def test_raw_basic_takes_them_as_they_are():
     assert basic(secrets=(b"p+q/ r%",), basic_encoding=BasicEncoding.RAW) == "us:p+q/ r%"
 
 
+def test_the_secret_may_be_the_user_of_basic_alone():
+    encoding = BasicEncoding.SECRET_AS_USER
+
+    assert basic(secrets=(b"sk_p+q/ r%",), basic_encoding=encoding) == "sk_p+q/ r%:"
+
+
 def test_basic_puts_nothing_into_the_body():
     assert not proved(client_auth=ClientAuth.CLIENT_SECRET_BASIC, secrets=(b"s",)).parameters
 
@@ -157,6 +163,14 @@ def test_an_rsa_key_signs_an_assertion(algorithm: str):
         "iat": issued_at,
         "exp": issued_at + 60,
     }
+
+
+def test_an_assertion_may_name_another_issuer_than_the_client():
+    key = jwk.ECKey.import_key(pem(EC))
+
+    _, claims = assertion(pem(EC), key, "ES256", assertion_issuer="app.example")
+
+    assert (claims["iss"], claims["sub"]) == ("app.example", "us")
 
 
 def test_an_ec_key_signs_an_assertion():

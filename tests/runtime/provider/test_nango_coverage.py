@@ -51,6 +51,11 @@ def test_what_is_known_not_to_fit_is_not_counted():
     assert not set(BY_HAND) & (set(NEEDS_CODE) | set(NO_REFRESH))
 
 
+@pytest.mark.parametrize("slug", BY_HAND)
+def test_what_is_written_by_hand_builds(slug: str):
+    assert judged(slug, URL)[1:3] == (ALONE, NAMED)
+
+
 def test_an_alias_inherits_what_it_does_not_say():
     entries = {"a": URL | {"auth_mode": "OAUTH2"}, "b": {"alias": "a", "body_format": "json"}}
 
@@ -72,7 +77,7 @@ def test_a_host_of_the_users_own_is_told_apart(host: str, hosts: list[str], list
 
 
 def test_the_report_counts_each_entry_once():
-    text = report([judged(slug, URL) for slug in ("bank", "monday", "walmart")])
+    text = report([judged(slug, URL) for slug in ("bank", "monday", "bullhorn")])
 
     assert text.startswith("3 OAUTH2 entries\n    1   33.3 %  configuration alone\n")
     assert "50.0 % of what can be refreshed" in text

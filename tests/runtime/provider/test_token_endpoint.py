@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -126,7 +127,12 @@ async def test_what_a_profile_renames_omits_and_adds_is_done(endpoint: HttpToken
         scope="a b",
         params={"host": "default", "kind": "refresh"},
         extra_parameters={"type": "{kind}", "resource": "https://{host}/"},
-        extra_headers={"Accept": "*/*", "X-Version": "7"},
+        extra_headers={
+            "Accept": "*/*",
+            "X-Version": "7",
+            "X-Host": "{host}",
+            "X-Id": "{request_id}",
+        },
         request={"params": {"host": "own"}},
     )
 
@@ -137,7 +143,8 @@ async def test_what_a_profile_renames_omits_and_adds_is_done(endpoint: HttpToken
         "resource": "https://own/",
     }
     assert request.headers["accept"] == "*/*"
-    assert request.headers["x-version"] == "7"
+    assert (request.headers["x-version"], request.headers["x-host"]) == ("7", "own")
+    assert UUID(request.headers["x-id"]).version == 4
 
 
 async def test_the_scope_is_left_out_when_asked_to(endpoint: HttpTokenEndpoint):
@@ -213,6 +220,7 @@ async def test_where_a_request_would_go_is_told_without_asking(
         ({"extra_parameters": {"a": "{b}"}}, "template_value_missing"),
         ({"extra_headers": {"X-A": "a\r\nX-B: b"}}, "header_not_allowed"),
         ({"extra_headers": {"X A": "a"}}, "header_not_allowed"),
+        ({"extra_headers": {"X-A": "{missing}"}}, "template_value_missing"),
         ({"extra_headers": {"Host": "evil.example"}}, "header_not_allowed"),
         ({"extra_headers": {"Content-Length": "1"}}, "header_not_allowed"),
         ({"slug": "other"}, "client_secret_missing"),

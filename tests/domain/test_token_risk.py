@@ -130,7 +130,6 @@ def test_no_step_of_the_clock_makes_a_pause_longer_than_it_was_meant(
         code="x",
         reason="x",
         outcome_unknown=True,
-        pauses_client=False,
         retry_after_s=asked_s,
     )
     flying = replace(FLYING, credentials=sealed(expires_at=NOW), grant_expires_at=None)

@@ -13,8 +13,16 @@ class TooLargeError(NotSentError):
     """The message is over the server's limit, whoever sends it whenever."""
 
 
+class NotAllowedError(NotSentError):
+    """The server let nobody have it: the user lacks the permission, which the text names."""
+
+
 class CannotConnectError(LinkError):
     """No server let us in."""
+
+
+class NobodyListensError(CannotConnectError):
+    """No server could be reached: nobody listens there, or nothing leads there."""
 
 
 class NoRespondersError(LinkError):

@@ -26,15 +26,24 @@ from runtime.nats.errors import (
     CannotConnectError,
     LinkError,
     NoAnswerError,
+    NobodyListensError,
     NoRespondersError,
     NotSentError,
     TooLargeError,
 )
 from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.reply_subjects import INBOX_PREFIXES, ReplySubjects
-from runtime.nats.waiting import cause_of, give_up_waiting, new_token, run_to_its_end
+from runtime.nats.waiting import (
+    Waiting,
+    cause_of,
+    give_up_waiting,
+    new_token,
+    refused_subject,
+    run_to_its_end,
+)
 
 _SUBJECT = re.compile(r"\S+")
+_CANNOT_CONNECT = (OSError, nats.errors.Error, ValueError, NkeysError, LinkError, LoginError)
 SERVER_VERSION_MIN = (2, 12, 0)
 PLAIN_INBOX = "_INBOX"
 """Where every NATS client's answers come in unless it is told otherwise."""
@@ -59,13 +68,13 @@ class NatsLink:
         self.replies = replies = ReplySubjects(reply_prefixes)
         self._client = ArmouredClient(self._count_bad_message, replies, wants_tls=login.wants_tls)
         self.inbox = ""
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
-        self._gathered: dict[str, list[Msg]] = {}
-        """What has come so far to requests with many answers."""
+        self._waiting = Waiting()
         self._connected = asyncio.Event()
         self._probe: asyncio.Task[None] | None = None
         self._closing = False
-        self._refusal = ""
+        self._is_opening, self._is_patient, self._failed_attempts = False, True, 0
+        self._failure, self._is_reached = "", True
+        """What went wrong last while no server had let us in, and whether one was reached."""
         self.closed = asyncio.Event()
         """Set when the connection has ended for good without ``close`` being called."""
         self.bad_messages = self.reconnects = 0
@@ -101,13 +110,13 @@ class NatsLink:
         """How many requests wait for an answer."""
         return len(self._waiting)
 
-    async def open(self) -> None:
-        """Connect, and be able to make requests.
+    async def open(self, *, is_patient: bool = True) -> None:
+        """Connect, and be able to make requests; see ``open_link`` for ``is_patient``.
 
         Raises:
             CannotConnectError: No server let us in within ``connect_timeout_s``.
         """
-        limits = self._limits
+        limits, self._is_opening, self._is_patient = self._limits, True, is_patient
         try:
             async with asyncio.timeout(limits.connect_timeout_s):
                 await self._client.connect(
@@ -126,18 +135,23 @@ class NatsLink:
                     inbox_prefix=self._inbox_prefix,
                     **self._login.options(),
                 )
+                self._failure = ""
                 self.inbox = self._client.new_inbox()
                 if self._inbox_prefix != PLAIN_INBOX:
                     # A request that names it would have us answer ourselves.
                     self.replies.forbid(f"{self._inbox_prefix}.")
                 await self._client.subscribe(f"{self.inbox}.*", cb=self._on_answer)
                 await self.flush()
-        except (OSError, nats.errors.Error, ValueError, NkeysError, LoginError) as error:
+                if self._failure:
+                    raise NoAnswerError(self._failure)
+        except _CANNOT_CONNECT as error:
             self._closing = True
             with contextlib.suppress(Exception):
                 await self._client.close()
-            cause = self._refusal or cause_of(error)
-            raise CannotConnectError(f"cannot connect to {self.url}: {cause}") from None
+            cause = self._failure or cause_of(error)
+            kind = CannotConnectError if self._is_reached else NobodyListensError
+            raise kind(f"cannot connect to {self.url}: {cause}") from None
+        self._is_opening = False
         self._connected.set()
         self._probe = asyncio.create_task(self._probe_for_ever(), name="nats-probe")
 
@@ -149,7 +163,7 @@ class NatsLink:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(2.0):
                 await self._client.close()
-        self._abort_waiting()
+        self._waiting.abort()
 
     async def flush(self) -> None:
         """Wait until the server has taken everything that was sent before.
@@ -240,35 +254,34 @@ class NatsLink:
         """Send a request and return its first answer.
 
         Raises:
-            NotSentError: As for ``publish``.
+            NotSentError: As for ``publish``; also where this user may not publish there.
             NoRespondersError: Nobody listens on ``subject``.
             NoAnswerError: Time ran out, or the connection was lost meanwhile.
         """
-        return await self._requested(
-            new_token(), subject, payload, timeout_s=timeout_s, headers=headers
-        )
+        token = new_token()
+        return await self._requested(token, subject, payload, timeout_s=timeout_s, headers=headers)
 
     async def _requested(
         self,
         token: str,
         subject: str,
         payload: bytes,
+        gathered: list[Msg] | None = None,
         *,
         timeout_s: float,
         headers: Mapping[str, str] | None = None,
     ) -> Msg:
-        """Send a request whose answer comes in under ``token``, and return it."""
+        """Send a request whose answers come in under ``token``, and return the last."""
         if len(self._waiting) >= self._limits.requests_waiting_max:
             raise NotSentError("too many requests wait")
-        loop = asyncio.get_running_loop()
-        answer = self._waiting[token] = loop.create_future()
-        timer = loop.call_later(timeout_s, give_up_waiting, answer)
+        answer = self._waiting.open(token, subject, gathered)
+        timer = answer.get_loop().call_later(timeout_s, give_up_waiting, answer)
         try:
             await self.publish(subject, payload, reply=f"{self.inbox}.{token}", headers=headers)
             message = await answer
         finally:
             timer.cancel()
-            self._waiting.pop(token, None)
+            self._waiting.close(token)
         if message.headers and message.headers.get("Status") == "503":
             raise NoRespondersError("no responders")
         return message
@@ -277,48 +290,44 @@ class NatsLink:
         """Send a request and return its answers, the last of which has a status.
 
         Raises:
-            NotSentError: As for ``publish``.
-            NoRespondersError: Nobody listens on ``subject``.
-            NoAnswerError: Time ran out, or the connection was lost meanwhile.
+            LinkError: As for ``request``.
         """
-        token = new_token()
-        gathered = self._gathered[token] = []
-        try:
-            last = await self._requested(token, subject, payload, timeout_s=timeout_s)
-        finally:
-            del self._gathered[token]
+        gathered: list[Msg] = []
+        last = await self._requested(new_token(), subject, payload, gathered, timeout_s=timeout_s)
         return [*gathered, last]
-
-    def _abort_waiting(self) -> None:
-        """Fail every waiting request: no answer can come over a connection that is gone."""
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(NoAnswerError("connection lost"))
 
     def _count_bad_message(self) -> None:
         self.bad_messages += 1
 
     async def _on_answer(self, message: Msg) -> None:
         """Hand an answer to the request that waits for it."""
-        token = message.subject.rpartition(".")[2]
-        gathered = self._gathered.get(token)
-        if gathered is not None and not (message.headers and message.headers.get("Status")):
-            gathered.append(message)
-            return
-        answer = self._waiting.get(token)
-        if answer is not None and not answer.done():
-            answer.set_result(message)
+        self._waiting.answer(message.subject.rpartition(".")[2], message)
 
     async def _on_error(self, error: Exception) -> None:
-        """Note a background error of nats-py. Must not raise: that would end the read loop."""
-        if "authorization" in str(error).lower() or not (self._probe or self._refusal):
-            self._refusal = cause_of(error)
+        """Note a background error of nats-py.
+
+        Must not raise while there is a connection: that would end the read loop. Without one it
+        is the way out of nats-py's endless trying.
+        """
+        cause = cause_of(error)
         with contextlib.suppress(Exception):
-            log.warning("nats_error", cause=cause_of(error))
+            log.warning("nats_error", cause=cause)
+        if (refused := refused_subject(error, "publish")) is not None:
+            self._waiting.refuse(refused, self._login.who)
+        if not self._is_opening:
+            return
+        self._failure = cause
+        if refused_subject(error, "subscription") is not None:
+            self._failure = f"{self._login.who} may not subscribe to {self.inbox}.>"
+        self._is_reached = not isinstance(error, OSError)
+        self._failed_attempts += 1
+        is_tried = self._failed_attempts >= len(self._client.servers)
+        if is_tried and not self._is_patient and not self._client.is_connected:
+            raise CannotConnectError(cause)
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
-        self._abort_waiting()
+        self._waiting.abort()
         if not self._closing:
             log.warning("nats_disconnected", url=self.url)
 
@@ -329,7 +338,7 @@ class NatsLink:
 
     async def _on_closed(self) -> None:
         self._connected.clear()
-        self._abort_waiting()
+        self._waiting.abort()
         if not self._closing:
             log.error("nats_closed", url=self.url)
             self.closed.set()
@@ -352,22 +361,23 @@ class NatsLink:
             except LinkError:
                 missed += 1
             if missed >= self._limits.probes_missed_max:
-                log.warning("nats_probe_missed", url=self.url)
                 missed = 0
+                log.warning("nats_probe_missed", url=self.url)
                 await self._client.force_reconnect()
 
     async def _ask_ourselves(self) -> None:
         """Send a message through the server to our own inbox and wait for it."""
         token = new_token()
-        answer = self._waiting[token] = asyncio.get_running_loop().create_future()
+        subject = f"{self.inbox}.{token}"
+        answer = self._waiting.open(token, subject)
         try:
             async with asyncio.timeout(self._limits.probe_interval_s):
-                await self.publish(f"{self.inbox}.{token}", b"")
+                await self.publish(subject, b"")
                 await answer
         except TimeoutError:
             raise NoAnswerError("no answer in time") from None
         finally:
-            self._waiting.pop(token, None)
+            self._waiting.close(token)
 
 
 @contextlib.asynccontextmanager
@@ -378,6 +388,7 @@ async def open_link(  # noqa: ANN201
     limits: LinkLimits | None = None,
     inbox_prefix: str = PLAIN_INBOX,
     reply_prefixes: Sequence[str] = INBOX_PREFIXES,
+    is_patient: bool = True,
 ):
     """Yield a connected link, and close it afterwards.
 
@@ -388,13 +399,14 @@ async def open_link(  # noqa: ANN201
         inbox_prefix: Where answers come in. One of its own keeps other users of the server from
             reading them: permissions can be given for it alone.
         reply_prefixes: What ``ReplySubjects`` allows; our own inbox it never does.
+        is_patient: Whether servers that cannot be reached are tried again.
 
     Raises:
         LinkError: No server let us in.
     """
     link = NatsLink(login, limits or LinkLimits(), name, inbox_prefix, reply_prefixes)
     try:
-        await link.open()
+        await link.open(is_patient=is_patient)
         yield link
     finally:
         await run_to_its_end(link.close())

@@ -54,6 +54,14 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
         """The URL without any user, password, path or query in it."""
         return ",".join(map(_address, self._parts))
 
+    @property
+    def who(self) -> str:
+        """Whom the server takes us for, in words; a token or a seed is not shown."""
+        if self.user is not None:
+            return f"user {self.user!r}"
+        file = self.creds_file or self.nkey_seed_file
+        return "this user" if file is None else f"the user of {file}"
+
     def __repr__(self) -> str:
         """Show the address alone."""
         return f"Login({self.address})"

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 import msgspec
+import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -36,7 +37,7 @@ async def read_stream(
     filter_subject: str | None = None,
     follow: bool = False,
     wait_s: float = _WAIT_S,
-) -> AsyncIterator[StreamMessage]:
+) -> AsyncGenerator[StreamMessage]:
     """Yield the stored messages from ``start_seq`` on, then stop; or wait for more.
 
     Args:
@@ -60,19 +61,20 @@ async def read_stream(
     try:
         while not is_over or follow:
             await _pull(link, stream, consumer.name, inbox, wait_s=wait_s)
-            async for message in _batch(subscription, wait_s=wait_s):
-                sequence, pending = _place(message)
-                yield StreamMessage(sequence, message.subject, message.data)
-                # Counting those that were there at first would stop too early: a message that is
-                # written anew meanwhile comes again, and another one would be left out for it.
-                is_over = not pending
-                if is_over and not follow:
-                    return
+            async with contextlib.aclosing(_batch(subscription, wait_s=wait_s)) as batch:
+                async for message in batch:
+                    sequence, pending = _place(message)
+                    yield StreamMessage(sequence, message.subject, message.data)
+                    # Counting those that were there at first would stop too early: a message that
+                    # is written anew meanwhile comes again, and another is left out for it.
+                    is_over = not pending
+                    if is_over and not follow:
+                        return
     finally:
         # It would go away by itself, but one listing makes several and listings come in crowds.
-        with contextlib.suppress(LinkError):
+        with contextlib.suppress(LinkError, nats.errors.Error):
             await link.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{consumer.name}", b"")
-        await subscription.unsubscribe()
+            await subscription.unsubscribe()
 
 
 async def _pull(link: NatsLink, stream: str, consumer: str, inbox: str, *, wait_s: float) -> None:
@@ -90,7 +92,7 @@ async def _pull(link: NatsLink, stream: str, consumer: str, inbox: str, *, wait_
     )
 
 
-async def _batch(subscription: Subscription, *, wait_s: float) -> AsyncIterator[Msg]:
+async def _batch(subscription: Subscription, *, wait_s: float) -> AsyncGenerator[Msg]:
     """Yield the messages of one pull until the server says that it has ended.
 
     Raises:

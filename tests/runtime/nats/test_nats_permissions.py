@@ -1,0 +1,89 @@
+"""What a server does not allow is told at once, with who may not do what."""
+
+import socket
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import anyio
+import msgspec
+import pytest
+
+from runtime.nats.errors import (
+    CannotConnectError,
+    NobodyListensError,
+    NoRespondersError,
+    NotAllowedError,
+)
+from runtime.nats.link import LinkLimits, Login, open_link
+from tests.fakes.clients import PATIENT
+from tests.fakes.nats_process import nats_process
+from tests.fakes.tcp_proxy import ABANDONS_SOCKETS
+
+pytestmark = ABANDONS_SOCKETS
+
+READER = {
+    "user": "reader",
+    "password": "pw",
+    "permissions": {"publish": ["may.*"], "subscribe": ["_INBOX_reader.>"]},
+}
+TEN_SECONDS = msgspec.structs.replace(PATIENT, connect_timeout_s=10.0)
+
+
+@pytest.fixture
+async def reader(tmp_path: Path) -> AsyncGenerator[Login]:
+    """The login of a user who may publish to ``may.*`` alone."""
+    settings = {"authorization": {"users": [READER]}}
+    async with nats_process(tmp_path, settings) as server:
+        yield Login(url=server.login.url, user="reader", password="pw")
+
+
+async def test_a_request_that_is_not_allowed_fails_at_once_and_says_who_may_not_publish_what(
+    reader: Login,
+):
+    async with open_link(reader, name="test", limits=PATIENT, inbox_prefix="_INBOX_reader") as link:
+        with anyio.fail_after(5), pytest.raises(NotAllowedError) as refused:
+            await link.request("May.not.Do", b"", timeout_s=30.0)
+
+        assert link.requests_waiting == 0
+        with pytest.raises(NoRespondersError):
+            await link.request("may.ask", b"", timeout_s=5.0)
+    assert str(refused.value) == "user 'reader' may not publish to May.not.Do"
+
+
+@pytest.mark.parametrize("is_patient", [True, False])
+async def test_an_inbox_that_may_not_be_read_is_told_when_connecting(
+    reader: Login, is_patient: bool
+):
+    with anyio.fail_after(5), pytest.raises(CannotConnectError) as refused:
+        async with open_link(reader, name="test", limits=TEN_SECONDS, is_patient=is_patient):
+            pass
+
+    assert "user 'reader' may not subscribe to _INBOX." in str(refused.value)
+
+
+async def test_who_is_not_patient_is_told_at_once_that_nobody_listens_or_lets_him_in(
+    reader: Login,
+):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = Login(url=f"nats://127.0.0.1:{taken.getsockname()[1]}")
+        with anyio.fail_after(5), pytest.raises(NobodyListensError) as silent:
+            async with open_link(nobody, name="test", limits=TEN_SECONDS, is_patient=False):
+                pass
+    stranger = msgspec.structs.replace(reader, password="wrong")
+    with anyio.fail_after(5), pytest.raises(CannotConnectError) as refused:
+        async with open_link(stranger, name="test", limits=TEN_SECONDS, is_patient=False):
+            pass
+
+    assert str(silent.value) == f"cannot connect to {nobody.url}: Connection refused"
+    assert "authorization violation" in str(refused.value).lower()
+    assert not isinstance(refused.value, NobodyListensError)
+
+
+async def test_who_is_patient_is_told_the_cause_when_the_time_is_up():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = Login(url=f"nats://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(NobodyListensError, match="Connection refused"):
+            async with open_link(nobody, name="test", limits=LinkLimits(connect_timeout_s=0.3)):
+                pass

@@ -22,7 +22,13 @@ from runtime.ledger.sealing import KeyringError
 from runtime.ledger.streams import StreamsError
 from runtime.logs import configure_logs
 from runtime.nats.embedded import CONTEXT_FILE, EmbeddedNatsError, read_context
-from runtime.nats.errors import CannotConnectError, LinkError, NoRespondersError, TooLargeError
+from runtime.nats.errors import (
+    LinkError,
+    NobodyListensError,
+    NoRespondersError,
+    NotAllowedError,
+    TooLargeError,
+)
 from runtime.nats.jetstream_api import JetStreamError
 from runtime.nats.link import PLAIN_INBOX, LinkLimits, Login, open_link
 from runtime.provider.secret_files import ConfigError
@@ -34,6 +40,11 @@ EXIT_CONFLICT = 4
 EXIT_REAUTH_REQUIRED = 5
 EXIT_UNAVAILABLE = 69
 EXIT_TRY_AGAIN = 75
+EXIT_CODES_HELP = (
+    "Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 not found, 4 conflict, "
+    "5 the user must sign in again, 69 no daemon or no answer, 75 try again, "
+    "141 nobody reads the output."
+)
 
 _EXIT_CODES = {
     FailureCode.INVALID_COMMAND: EXIT_USAGE,
@@ -55,16 +66,34 @@ _EXIT_CODES = {
     FailureCode.TIMED_OUT: EXIT_TRY_AGAIN,
 }
 
+_WORDS = {
+    EXIT_ERROR: "ERROR",
+    EXIT_USAGE: "USAGE",
+    EXIT_NOT_FOUND: "NOT_FOUND",
+    EXIT_UNAVAILABLE: "UNAVAILABLE",
+    EXIT_TRY_AGAIN: "TRY_AGAIN",
+}
+"""The codes of errors that no daemon answered, in JSON."""
+
 _T = TypeVar("_T")
 
 
 class CommandError(Exception):
     """Ends the process with a message and an exit code."""
 
-    def __init__(self, message: str, code: int = EXIT_ERROR) -> None:
-        """Keep the exit code; the message is one line for stderr."""
+    def __init__(
+        self, message: str, code: int = EXIT_ERROR, *, failure: Failure | None = None
+    ) -> None:
+        """Keep the exit code; the message is one line for stderr.
+
+        Args:
+            message: For people.
+            code: The exit code.
+            failure: What the daemon answered, for programs.
+        """
         super().__init__(message)
         self.code = code
+        self.failure = failure
 
 
 @Parameter(name="*")
@@ -94,11 +123,19 @@ class Place:
         context = read_context(self.folder() / CONTEXT_FILE)
         if context is None:
             raise CommandError(
-                f"no daemon: {self.folder() / CONTEXT_FILE} is not there "
-                "(start one with `refreshd serve`, or give --nats or --data-dir)",
+                f"no daemon: {self.folder() / CONTEXT_FILE} is not there; "
+                f"{self.how_to_start(settings)}, or give --nats or --data-dir",
                 EXIT_UNAVAILABLE,
             )
         return context.login()
+
+    def how_to_start(self, settings: Config) -> str:
+        """Return what to type for a daemon to be there."""
+        # Not the URL: it may hold a password.
+        options = {"--config": self.config, "--data-dir": self.data_dir}
+        given = "".join(f" {name} {value}" for name, value in options.items() if value is not None)
+        server = "" if settings.nats.url is None else ", and its NATS server first"
+        return f"start one with `refreshd serve{given}`{server}"
 
 
 @Parameter(name="*")
@@ -132,59 +169,87 @@ def run_and_show(
     async def run() -> Success[Any] | Failure:
         limits = LinkLimits(connect_timeout_s=asking.timeout_s)
         inbox = settings.nats.inbox_prefix or PLAIN_INBOX
-        async with open_link(login, name="refreshd cli", limits=limits, inbox_prefix=inbox) as link:
+        async with open_link(
+            login, name="refreshd cli", limits=limits, inbox_prefix=inbox, is_patient=False
+        ) as link:
             client = CommandClient(link, prefix=settings.service.prefix, timeout_s=asking.timeout_s)
             return await work(client)
 
-    match _run(run()):
+    match _run(run(), asking.how_to_start(settings), settings.service.prefix):
         case Success(value):
             if prints:
                 text = json.dumps(value, indent=2) if asking.output == "json" else show(value)
                 if text is not None:
                     print(text)
         case Failure() as failure:
-            retry = (
-                ""
-                if failure.retry_after_s is None
-                else f" (retry after {failure.retry_after_s:g} s)"
-            )
-            raise CommandError(
-                f"{failure.code}: {failure.message}{retry}", _EXIT_CODES[failure.code]
-            )
+            raise CommandError(_told(failure), _EXIT_CODES[failure.code], failure=failure)
 
 
-def _run(work: Coroutine[Any, Any, _T]) -> _T:
+def _told(failure: Failure) -> str:
+    """Return a failure as one line for people."""
+    after_s = failure.retry_after_s
+    retry = "" if after_s is None else f" (retry after {after_s:g} s)"
+    return f"{failure.code}: {failure.message}{retry}"
+
+
+def _run(work: Coroutine[Any, Any, _T], how_to_start: str, prefix: str) -> _T:
     """Run ``work``; nobody listening means that the daemon is not there."""
     try:
         return uvloop.run(work)
     except NoRespondersError:
-        raise CommandError("no refreshd answers there", EXIT_UNAVAILABLE) from None
-    except CannotConnectError as error:
-        text = f"{error}; is `refreshd serve` running?"
+        text = f"no daemon answers on {prefix}.>: {how_to_start}"
         raise CommandError(text, EXIT_UNAVAILABLE) from None
+    except NobodyListensError as error:
+        text = f"{error}: no daemon listens there; {how_to_start}"
+        raise CommandError(text, EXIT_UNAVAILABLE) from None
+    except NotAllowedError as error:
+        raise CommandError(f"{error}: its permissions on the NATS server say so") from None
     except TooLargeError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
 
 
-def exit_for(error: Exception) -> NoReturn:
-    """Print one line for an expected error and exit; let a bug show its traceback."""
+def exit_for(error: Exception, *, as_json: bool = False) -> NoReturn:
+    """Tell an expected error on stderr and exit with its code; let a bug show its traceback.
+
+    Args:
+        error: One line for people.
+        as_json: Whether to tell it as an object for programs: ``{"error": {"code", "message",
+            "needs_user_action", "retry_after_s", ...}}``.
+    """
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
+    failure = error.failure if isinstance(error, CommandError) else None
+    code = _exit_code(error)
+    to_stderr(_error_body(error, code, failure) if as_json else f"refreshd: {error}")
+    sys.exit(code)
+
+
+def _error_body(error: Exception, code: int, failure: Failure | None) -> str:
+    """Return an error as JSON in one line; what the daemon did not say has a word of ours."""
+    body: dict[str, object] = {"needs_user_action": None, "retry_after_s": None}
+    if failure is None:
+        body = {"code": _WORDS[code], "message": str(error), **body}
+    else:
+        told = msgspec.structs.asdict(failure).items()
+        body |= {name: value for name, value in told if value is not None}
+    return json.dumps({"error": {**body, "exit_code": code}})
+
+
+def _exit_code(error: Exception) -> int:
+    """Return the exit code of an expected error; raise any other."""
     match error:
         case CommandError(code=code):
-            pass
+            return code
         case ConfigError() | KeyringError():
-            code = EXIT_USAGE
+            return EXIT_USAGE
         case LinkError() | EmbeddedNatsError() | StreamsError() | JetStreamError():
-            code = EXIT_UNAVAILABLE
+            return EXIT_UNAVAILABLE
         case PartitionLostError():
-            code = EXIT_TRY_AGAIN
+            return EXIT_TRY_AGAIN
         case DaemonError() | OSError():
-            code = EXIT_ERROR
+            return EXIT_ERROR
         case _:
             raise error
-    to_stderr(f"refreshd: {error}")
-    sys.exit(code)
 
 
 def read_json(file: str) -> Any:  # noqa: ANN401 -- whatever JSON it is; the daemon checks it
@@ -212,6 +277,14 @@ def as_token(text: str) -> str:
     if not re.fullmatch(r"[!-~]+", text) or any(character in ".*>" for character in text):
         raise CommandError(f"{text!r} is no id", EXIT_USAGE)
     return text
+
+
+def with_one_name(connection: dict[str, Any]) -> dict[str, Any]:
+    """Return a connection as the command line shows it: ``connection_id``, as everywhere else.
+
+    On the wire it is ``id`` in ``get`` and ``list``, which is the event's own in an event.
+    """
+    return {"connection_id" if name == "id" else name: connection[name] for name in connection}
 
 
 def show_done(_value: object) -> str:

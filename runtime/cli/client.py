@@ -1,6 +1,7 @@
 """A caller of the daemon: one request, one reply, as the command line and the demo make them."""
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -65,7 +66,7 @@ class CommandClient:
         provider_slug: str | None = None,
         start_seq: int = 1,
         follow: bool = False,
-    ) -> AsyncIterator[tuple[int, dict[str, Any]]]:
+    ) -> AsyncGenerator[tuple[int, dict[str, Any]]]:
         """Yield stream sequence and CloudEvent of each event, oldest first.
 
         Raises:
@@ -75,11 +76,13 @@ class CommandClient:
             self._prefix, provider_slug=provider_slug, connection_id=connection_id
         )
         stream = event_stream(await state_tag(self._link, self._prefix))
-        async for message in read_stream(
+        messages = read_stream(
             self._link, stream, start_seq=start_seq, filter_subject=subject, follow=follow
-        ):
-            try:
-                event = _event.decode(message.data)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                raise NoAnswerError(f"event {message.sequence} is not refreshd's") from None
-            yield message.sequence, event
+        )
+        async with contextlib.aclosing(messages):
+            async for message in messages:
+                try:
+                    event = _event.decode(message.data)
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    raise NoAnswerError(f"event {message.sequence} is not refreshd's") from None
+                yield message.sequence, event

@@ -7,6 +7,7 @@ from typing import Any
 
 from domain.list_query import LIST_LIMIT_MAX
 from domain.result import Failure, Success
+from runtime.cli.asking import with_one_name
 from runtime.cli.client import CommandClient
 from runtime.cli.tables import connection_head, show_connection
 
@@ -31,8 +32,9 @@ async def show_listing(
         if isinstance(page, Failure):
             return page
         # One that was written meanwhile may come again.
-        fresh = [one for one in page.value["connections"] if one["id"] not in seen]
-        seen.update(one["id"] for one in fresh)
+        named = map(with_one_name, page.value["connections"])
+        fresh = [one for one in named if one["connection_id"] not in seen]
+        seen.update(one["connection_id"] for one in fresh)
         output.add(fresh)
         cursor = page.value["cursor"]
         if cursor is None or len(seen) == limit:

@@ -1,14 +1,15 @@
 """The command line: thin requests to a daemon, the daemon itself, and the demo.
 
-Results go to stdout, everything else to stderr. Exit codes: 0 ok, 1 error, 2 usage or
-configuration, 3 not found, 4 conflict, 5 re-authorisation required, 69 unavailable, 75 try again.
+Results go to stdout, everything else to stderr; docs/command-line.md has the exit codes.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -20,6 +21,7 @@ from cyclopts import App, CycloptsError, Parameter, validators
 from domain.result import Success
 from runtime import VERSION
 from runtime.cli.asking import (
+    EXIT_CODES_HELP,
     EXIT_ERROR,
     EXIT_USAGE,
     Asking,
@@ -33,13 +35,15 @@ from runtime.cli.asking import (
     run_and_show,
     show_done,
     to_stderr,
+    with_one_name,
 )
 from runtime.cli.client import CommandClient
 from runtime.cli.demo import run_demo
 from runtime.cli.fake_provider import fake_provider_command
 from runtime.cli.listing import show_listing
 from runtime.cli.provider_commands import provider
-from runtime.cli.tables import show_event, show_fields
+from runtime.cli.status_verbs import add_status_verbs
+from runtime.cli.tables import event_head, show_event, show_fields
 from runtime.daemon import serve
 from runtime.logs import configure_logs
 
@@ -51,6 +55,7 @@ Many = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 app = App(
     name="refreshd",
     help="Owns OAuth grants: one actor per connection, so concurrent token refreshes never race.",
+    help_epilogue=EXIT_CODES_HELP,
     version=VERSION,
 )
 _SOMEWHERE = Place()
@@ -61,6 +66,7 @@ _HERE = Asking()
 
 app.command(fake_provider_command, name="fake-provider")
 app.command(provider)
+add_status_verbs(app)
 
 
 @app.command(name="serve")
@@ -213,7 +219,13 @@ def token(
 @app.command
 def get(connection_id: str, *, asking: Asking = _HERE) -> None:
     """Show a connection; never its credentials."""
-    ask(asking, f"connection.{as_token(connection_id)}.get", None, show_fields)
+    subject = f"connection.{as_token(connection_id)}.get"
+
+    async def shown(client: CommandClient) -> Success[Any] | Failure:
+        got = await client.call(subject)
+        return got if isinstance(got, Failure) else Success(with_one_name(got.value))
+
+    run_and_show(asking, shown, show_fields)
 
 
 @app.command(name="list")
@@ -251,37 +263,6 @@ def list_command(
 
 
 @app.command
-def expire(connection_id: str, *, reason: str | None = None, asking: Asking = _HERE) -> None:
-    """Mark an active connection as expired; its credentials are kept."""
-    ask(asking, f"connection.{as_token(connection_id)}.expire", {"reason": reason}, show_done)
-
-
-@app.command
-def revoke(connection_id: str, *, reason: str | None = None, asking: Asking = _HERE) -> None:
-    """Mark an active connection as revoked; its credentials are kept for audit."""
-    ask(asking, f"connection.{as_token(connection_id)}.revoke", {"reason": reason}, show_done)
-
-
-@app.command
-def disconnect(connection_id: str, *, user_id: str, asking: Asking = _HERE) -> None:
-    """End a connection for good and clear its credentials.
-
-    Parameters
-    ----------
-    connection_id
-        Its UUID.
-    user_id
-        The owner's UUID; nobody else may.
-    """
-    ask(
-        asking,
-        f"connection.{as_token(connection_id)}.disconnect",
-        {"user_id": user_id},
-        show_done,
-    )
-
-
-@app.command
 def events(
     *,
     connection_id: str | None = None,
@@ -303,15 +284,22 @@ def events(
     follow
         Go on until Ctrl-C.
     """
+    is_json = asking.output == "json"
 
     async def show(client: CommandClient) -> Success[None]:
-        async for sequence, event in client.events(
+        found = client.events(
             connection_id=None if connection_id is None else as_token(connection_id),
             provider_slug=None if provider_slug is None else as_token(provider_slug),
             start_seq=max(since, 1),
             follow=follow,
-        ):
-            print(json.dumps(event) if asking.output == "json" else show_event(sequence, event))
+        )
+        if not is_json:
+            print(event_head(), flush=follow)
+        async with contextlib.aclosing(found):
+            async for sequence, event in found:
+                # Who follows through a pipe wants each event when it comes.
+                text = json.dumps(event) if is_json else show_event(sequence, event)
+                print(text, flush=follow)
         return Success(None)
 
     run_and_show(asking, show, show_done, prints=False)
@@ -348,18 +336,29 @@ def demo(
 
 def main() -> None:
     """Run the command line, and exit with its code."""
+    as_json = asks_for_json(sys.argv[1:])
     try:
         for argument in sys.argv:
             argument.encode()
-        app(print_error=True, exit_on_error=False)
+        app(print_error=not as_json, exit_on_error=False, result_action="return_value")
+        sys.stdout.flush()
     except UnicodeEncodeError:
-        exit_for(CommandError("an argument is not UTF-8", EXIT_USAGE))
-    except CycloptsError:
+        exit_for(CommandError("an argument is not UTF-8", EXIT_USAGE), as_json=as_json)
+    except CycloptsError as error:
+        if as_json:
+            exit_for(CommandError(str(error), EXIT_USAGE), as_json=True)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
+        # Nobody reads on, as behind ``head``: end as a program does that the signal ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_ERROR)
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:  # noqa: BLE001 -- the edge: known errors become one line
-        exit_for(error)
+        exit_for(error, as_json=as_json)
+
+
+def asks_for_json(arguments: list[str]) -> bool:
+    """Whether an error is for a program to read, also where the arguments cannot be parsed."""
+    told = " ".join(arguments)
+    return re.search(r"(^| )(-o|--output)[ =]?json( |$)", told) is not None

@@ -26,7 +26,7 @@ from runtime.cli.asking import (
     CommandError,
     read_pair,
 )
-from runtime.cli.tables import show_fields
+from runtime.cli.tables import show_fields, show_table
 from runtime.config import Config, load_config
 from runtime.logs import configure_logs
 from runtime.provider.profiles import (
@@ -96,7 +96,7 @@ def list_command(*, reading: Reading = _HERE) -> None:
         _row(_effective(slug, sections), CONFIGURED if slug in sections else SHIPPED)
         for slug in sorted({*sections, *shipped_slugs()})
     ]
-    reading.show(rows, show_rows)
+    reading.show(rows, show_table)
 
 
 @provider.command
@@ -222,16 +222,6 @@ def _effective(slug: str, sections: Mapping[str, Mapping[str, Any]]) -> Provider
         return shipped_profile(slug)
     except LookupError:
         raise CommandError(f"{slug}: no such provider", EXIT_NOT_FOUND) from None
-
-
-def show_rows(rows: list[dict[str, str]]) -> str:
-    """Return a table with the names of the fields as its head."""
-    lines = [[name.upper() for name in rows[0]], *([*row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
 
 
 def _row(profile: ProviderProfile, origin: str) -> dict[str, str]:

@@ -1,8 +1,44 @@
-"""Text for people: connections, fields and events."""
+"""Text for people: connections, fields and events, no wider than the terminal.
+
+A row that does not fit goes on in the next line, indented, as does its head: nothing is cut off,
+so an id can always be copied. Without a terminal, or ``COLUMNS``, a row is one line.
+"""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import re
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+_GAP = "  "
+_INDENT = "    "
+
+
+class Column(NamedTuple):
+    """A column, and how wide it is at the least; the width is the same in every row."""
+
+    head: str
+    width: int
+
+
+_CONNECTION = (
+    Column("CONNECTION", 36),
+    Column("PROVIDER", 12),
+    Column("STATUS", 12),
+    Column("USER", 36),
+    Column("EXPIRES", 20),
+    Column("GEN", 4),
+    Column("ALIAS", 0),
+)
+_EVENT = (
+    Column("SEQUENCE", 8),
+    Column("TIME", 20),
+    Column("CONNECTION", 36),
+    Column("EVENT", 31),
+    Column("PROVIDER", 12),
+    Column("DETAIL", 0),
+)
 
 
 def show_fields(value: Mapping[str, Any]) -> str:
@@ -18,44 +54,77 @@ def show_connections(connections: list[dict[str, Any]]) -> str:
 
 def connection_head() -> str:
     """Return the head of a table of connections."""
-    return _row("ID", "PROVIDER", "STATUS", "GENERATION", "EXPIRES", "ALIAS")
+    return show_row([column.head for column in _CONNECTION], _CONNECTION)
 
 
 def show_connection(connection: Mapping[str, Any]) -> str:
     """Return the row of one connection."""
     credentials = connection["credentials"] or {}
-    return _row(
-        *(
-            _cell(value)
-            for value in (
-                connection["id"],
-                connection["provider_slug"],
-                connection["status"],
-                connection["generation"],
-                credentials.get("expires_at"),
-                connection["alias"],
-            )
-        )
+    values = (
+        connection["connection_id"],
+        connection["provider_slug"],
+        connection["status"],
+        connection["user_id"],
+        _to_the_second(credentials.get("expires_at")),
+        connection["generation"],
+        connection["alias"],
     )
+    return show_row([_cell(value) for value in values], _CONNECTION)
 
 
-def _row(*cells: str) -> str:
-    """Return cells under each other's heads."""
-    widths = (36, 12, 12, 10, 24, 0)
-    padded = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
-    return "  ".join(padded).rstrip()
+def event_head() -> str:
+    """Return the head of a list of events."""
+    return show_row([column.head for column in _EVENT], _EVENT)
 
 
 def show_event(sequence: int, event: Mapping[str, Any]) -> str:
-    """Return one line for a CloudEvent."""
+    """Return the row of a CloudEvent."""
     data = event["data"]
     detail = " ".join(
         f"{name}={_cell(data[name])}"
         for name in ("reason", "needs_user_action", "from_status", "to_status")
         if data.get(name) is not None
     )
-    named = (event["time"], event["subject"], data["provider_slug"], event["type"])
-    return "  ".join([f"{sequence:>8}", *map(_cell, named), detail]).rstrip()
+    named = (_to_the_second(event["time"]), event["subject"], event["type"], data["provider_slug"])
+    return show_row([f"{sequence:>8}", *map(_cell, named), detail], _EVENT)
+
+
+def show_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return a table with the names of the fields as its head, as wide as its cells."""
+    lines = [[name.upper() for name in rows[0]], *([*row.values()] for row in rows)]
+    columns = [Column(cells[0], max(map(len, cells))) for cells in zip(*lines, strict=True)]
+    return "\n".join(show_row(line, columns) for line in lines)
+
+
+def show_row(cells: Sequence[str], columns: Sequence[Column]) -> str:
+    """Return cells in their columns; those that do not fit beside the others go below.
+
+    Where a line is broken is decided by the columns, not by the cells, so that each stands under
+    its head. A last column without a width takes what room there is.
+    """
+    width = shutil.get_terminal_size((0, 0)).columns or 10_000
+    lines = [""]
+    room = width
+    for cell, column in zip(cells, columns, strict=True):
+        if column.width > room and lines[-1]:
+            lines.append(_INDENT)
+            room = width - len(_INDENT)
+        text = f"{cell:<{column.width}}"
+        lines[-1] += text + _GAP
+        room -= len(text) + len(_GAP)
+    return "\n".join(
+        part.rstrip()
+        for line in lines
+        for part in textwrap.wrap(
+            line.rstrip(), width, subsequent_indent=_INDENT, drop_whitespace=False
+        )
+        or [""]
+    )
+
+
+def _to_the_second(time: str | None) -> str | None:
+    """Return a time without the fraction of its second."""
+    return None if time is None else re.sub(r"\.[0-9]+", "", time)
 
 
 def _cell(value: object) -> str:

@@ -1,6 +1,8 @@
 """Each verb of the command line against a daemon: results on stdout, codes that a script can use."""
 
 import json
+import signal
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,15 @@ import pytest
 from runtime.fake_provider.grants import Issued, RevocationCause
 from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.server import running_fake_provider
-from tests.fakes.daemon_process import CREDENTIALS, DaemonProcess, daemon_process, plain_caller
-from tests.fakes.refreshd_command import Ended, refreshd
+from tests.fakes.daemon_process import (
+    CREDENTIALS,
+    ROOT,
+    DaemonProcess,
+    daemon_process,
+    plain_caller,
+)
+from tests.fakes.nats_process import nats_process
+from tests.fakes.refreshd_command import Ended, refreshd, refreshd_head
 from tests.fakes.token_daemon import connect, write_config
 
 USER = str(uuid4())
@@ -89,10 +98,39 @@ async def test_lists_are_filtered_and_limited(run: Run):
     none = await shown(run, "list", "--provider-slug", "listed", "--status", "revoked")
     table = await run("list", "--provider-slug", "listed")
 
-    assert sorted(connection["id"] for connection in listed) == sorted(ids)
+    assert sorted(connection["connection_id"] for connection in listed) == sorted(ids)
     assert len(two) == 2
     assert none == []
     assert all(connection_id in table.stdout for connection_id in ids)
+    assert USER in table.stdout
+
+
+async def test_a_connection_has_one_name_in_all_that_is_json(run: Run):
+    connection_id = await connected(run, **{"provider-slug": "named"})
+
+    got = await shown(run, "get", connection_id)
+    (listed,) = await shown(run, "list", "--provider-slug", "named")
+    told = await run("events", "--connection-id", connection_id, "-o", "json")
+    event = json.loads(told.stdout.splitlines()[0])
+
+    assert got == listed
+    assert got["connection_id"] == event["data"]["connection_id"] == connection_id
+    assert "id" not in got
+
+
+async def test_a_pending_connection_fails_and_an_active_one_is_synced(run: Run):
+    made = await shown(
+        run,
+        *("connect", "--user-id", USER, "--provider-id", USER, "--provider-slug", "schwab"),
+        "--pending",
+    )
+    pending, active = made["connection_id"], await connected(run)
+
+    assert (await shown(run, "fail", pending, "--reason", "declined")) is None
+    assert (await shown(run, "synced", active)) is None
+
+    assert (await shown(run, "get", pending))["status"] == "failed"
+    assert (await shown(run, "get", active))["last_sync_at"] is not None
 
 
 async def test_status_tells_where_the_daemon_is(run: Run, daemon: DaemonProcess):
@@ -144,6 +182,55 @@ async def test_a_refused_transition_is_a_conflict(run: Run):
     assert "secret!" not in not_json.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "word", "user_action"),
+    [
+        (("get", str(uuid4())), 3, "CONNECTION_NOT_FOUND", None),
+        (("get", "a.b"), 2, "USAGE", None),
+        (("get",), 2, "USAGE", None),
+        (("bogus",), 2, "USAGE", None),
+        (("refresh", str(uuid4()), "--credentials-file", "-"), 3, "CONNECTION_NOT_FOUND", False),
+    ],
+)
+async def test_for_programs_an_error_is_an_object_on_stderr(
+    run: Run, arguments: tuple[str, ...], code: int, word: str, user_action: bool | None
+):
+    ended = await run(*arguments, "-o", "json", stdin=json.dumps(CREDENTIALS))
+
+    error = json.loads(ended.stderr)["error"]
+
+    assert ended.stdout == ""
+    assert (ended.code, error["code"], error["exit_code"]) == (code, word, code)
+    assert error["needs_user_action"] is user_action
+    assert error["retry_after_s"] is None
+    assert error["message"]
+
+
+async def test_a_grant_that_is_not_active_says_to_programs_that_its_user_must_act(run: Run):
+    connection_id = await connected(run)
+    await shown(run, "revoke", connection_id)
+
+    ended = await run("token", connection_id, "--output=json")
+
+    error = json.loads(ended.stderr)["error"]
+    assert (error["code"], error["needs_user_action"]) == ("NOT_ACTIVE", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [(("events",), 0), (("events", "-o", "json"), 0), (("list",), 0), (("events", "-f"), 1)],
+)
+async def test_a_reader_that_stops_reading_ends_it_quietly(
+    run: Run, daemon: DaemonProcess, arguments: tuple[str, ...], lines: int
+):
+    await connected(run)
+
+    ended = await refreshd_head(*arguments, "--data-dir", str(daemon.data_dir), lines=lines)
+
+    assert ended.stderr == ""
+    assert ended.code == 128 + signal.SIGPIPE
+
+
 async def test_without_a_daemon_every_verb_says_so_with_69(tmp_path: Path):
     ended = await refreshd("status", "--data-dir", str(tmp_path))
 
@@ -166,14 +253,44 @@ async def test_a_time_limit_that_no_daemon_takes_is_wrong_usage(timeout_s: str):
     assert "timeout-s" in ended.stderr
 
 
-async def test_a_stopped_daemon_is_told_from_one_that_does_not_answer(tmp_path: Path):
+async def test_where_no_daemon_listens_it_is_said_at_once_and_how_to_start_one(tmp_path: Path):
     async with daemon_process(tmp_path) as daemon:
+        url = daemon.context["url"]
         await daemon.stop()
 
-    ended = await refreshd("status", "--data-dir", str(tmp_path), "--timeout-s", "0.5")
+    began_s = time.monotonic()
+    ended = await refreshd("status", "--data-dir", str(tmp_path), "--timeout-s", "30")
 
+    assert time.monotonic() - began_s < 15
     assert ended.code == 69
-    assert "is `refreshd serve` running?" in ended.stderr
+    assert f"cannot connect to {url}: Connection refused: no daemon listens there" in ended.stderr
+    assert f"`refreshd serve --data-dir {tmp_path}`" in ended.stderr
+
+
+async def test_a_verb_without_permission_says_who_may_not_publish_what(tmp_path: Path):
+    permissions = {"publish": ["refreshd.v1.status"], "subscribe": ["_INBOX.>"]}
+    user = {"user": "reader", "password": "pw", "permissions": permissions}
+    (tmp_path / "password").write_text("pw")
+    config = tmp_path / "refreshd.toml"
+    config.write_text(f'[nats]\nuser = "reader"\npassword_file = "{tmp_path / "password"}"\n')
+    async with nats_process(tmp_path, {"authorization": {"users": [user]}}) as server:
+        where = ("--config", str(config), "--nats", server.login.url)
+        refused = await refreshd("list", *where, "--timeout-s", "30")
+        unanswered = await refreshd("status", *where)
+
+    assert refused.code == 1
+    assert "user 'reader' may not publish to refreshd.v1.connections.list" in refused.stderr
+    assert unanswered.code == 69
+    assert "no daemon answers on refreshd.v1.>" in unanswered.stderr
+
+
+async def test_exit_codes_are_in_the_help_and_in_the_papers():
+    helped = await refreshd("--help")
+    page = (ROOT / "docs" / "command-line.md").read_text()
+
+    for code in (*range(6), 69, 75, 141):
+        assert f"{code} " in " ".join(helped.stdout.split("Exit codes:")[1].split())
+        assert f"\n| {code} |" in page
 
 
 async def test_a_token_comes_by_the_command_line_alone_or_as_a_header(tmp_path: Path):

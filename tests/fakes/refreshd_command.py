@@ -18,7 +18,29 @@ class Ended(NamedTuple):
 
 async def refreshd(*arguments: str, stdin: str = "", **environment: str) -> Ended:
     """Return the outcome of ``refreshd ARGUMENTS``."""
-    process = await asyncio.create_subprocess_exec(
+    process = await _started(arguments, environment)
+    async with asyncio.timeout(50):
+        out, err = await process.communicate(stdin.encode())
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def refreshd_head(*arguments: str, lines: int) -> Ended:
+    """Return the outcome of ``refreshd ARGUMENTS | head -LINES``."""
+    process = await _started(arguments, {})
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.timeout(50):
+        read = [await process.stdout.readline() for _ in range(lines)]
+        process.stdout._transport.close()  # type: ignore[attr-defined]
+        err = await process.stderr.read()
+        code = await process.wait()
+    return Ended(code, b"".join(read).decode(), err.decode())
+
+
+async def _started(
+    arguments: tuple[str, ...], environment: dict[str, str]
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "ignore", "-m", "runtime", *arguments),
         cwd=ROOT,
         env=clean_environment() | {"COLUMNS": "200"} | environment,
@@ -26,6 +48,3 @@ async def refreshd(*arguments: str, stdin: str = "", **environment: str) -> Ende
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    async with asyncio.timeout(50):
-        out, err = await process.communicate(stdin.encode())
-    return Ended(process.returncode, out.decode(), err.decode())

@@ -4,14 +4,27 @@ from typing import Any
 
 import pytest
 
-from runtime.cli.tables import show_connections, show_event, show_fields
+from runtime.cli.tables import (
+    event_head,
+    show_connections,
+    show_event,
+    show_fields,
+    show_table,
+)
 
 ID = "01890000-0000-7000-8000-00000000c0de"
+USER = "01890000-0000-7000-8000-00000000abcd"
+
+
+@pytest.fixture(autouse=True)
+def columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
 
 
 def _connection(alias: str) -> dict[str, Any]:
     return {
-        "id": ID,
+        "connection_id": ID,
+        "user_id": USER,
         "provider_slug": "schwab",
         "status": "active",
         "generation": 1,
@@ -45,8 +58,50 @@ def test_no_control_character_of_an_event_reaches_the_terminal(field: str):
     assert shown.isprintable()
 
 
-def test_a_long_alias_does_not_squeeze_the_id():
-    shown = show_connections([_connection("x" * 100)])
+def _event(**data: Any) -> dict[str, Any]:
+    return {
+        "time": "2026-11-27T09:15:07.171895Z",
+        "subject": ID,
+        "type": "ProviderConnectionStatusChanged",
+        "data": {"provider_slug": "s" * 50, **data},
+    }
 
-    assert ID in shown
-    assert "x" * 100 in shown
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_tables_fit_the_terminal_and_nothing_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, width: int
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+    row = _connection("x" * 100) | {"provider_slug": "s" * 50, "status": "disconnected"}
+    providers = [{"slug": "s" * 50, "endpoint": "https://" + "e" * 100}]
+    shown = [
+        show_connections([row]),
+        event_head(),
+        show_event(12345678, _event(reason="because " * 30, from_status="active")),
+        show_table(providers),
+    ]
+
+    lines = [line for text in shown for line in text.splitlines()]
+
+    assert max(map(len, lines)) <= width
+    letters = "".join("".join(shown).split())
+    for whole in (ID, USER, "s" * 50, "x" * 100, "e" * 100, "because" * 30, "disconnected"):
+        assert whole in letters
+
+
+def test_at_80_columns_an_id_is_in_one_piece_and_under_its_head(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    head, below, *row = show_connections([_connection("mine")]).splitlines()
+
+    assert row[0].startswith(ID)
+    assert row[1].index(USER) == below.index("USER")
+    assert row[1].index("mine") == below.index("ALIAS")
+    assert row[0].index("active") == head.index("STATUS")
+
+
+def test_without_a_terminal_a_row_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "0")
+
+    assert len(show_connections([_connection("x" * 100)]).splitlines()) == 2
+    assert len(show_event(1, _event(reason="r" * 500)).splitlines()) == 1

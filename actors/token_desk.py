@@ -77,8 +77,15 @@ def served(connection: ProviderConnection | None, asked: Asked, *, stale: bool) 
             generation=connection.generation,
             stale=stale,
             endpoint_base=connection.endpoint_base,
+            detail=_why(asked.reading) if stale else None,
         )
     )
+
+
+def _why(reading: Reading) -> str:
+    """Return why the present token is served although another was wanted."""
+    why = reading.why if isinstance(reading, Serve) else None
+    return why or "The provider was not asked: nothing can be stored now"
 
 
 def after_flight(
@@ -95,7 +102,7 @@ def after_flight(
         return lambda _ask: failure or IN_PROGRESS
     secret = _opened(connection, world) if connection.is_active else None
     credentials = connection.credentials
-    asked = Asked(Serve(stale=failure is not None), secret)
+    asked = Asked(Serve(stale=failure is not None, why=failure and failure.message), secret)
     if credentials is None or secret is None or secret.access_token is None:
         return lambda _ask: failure or misconfigured("The credentials cannot be unsealed", None)
     lives = credentials.expires_at is None or credentials.expires_at > world.clock.now()

@@ -17,10 +17,14 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
     provider_slug: str
     credentials: Credentials | Unsealed | None
     """None when the caller gave none that can be used (null, empty, of an unknown type)."""
+    unusable: str | None = None
+    """Why there are none, where the caller gave something."""
     alias: str | None = None
     params: dict[str, str] | None = None
     pending: bool = False
     """Create it PENDING, without credentials; for a new id only."""
+    warnings: tuple[str, ...] = ()
+    """What its caller is told beside the answer: sentences about what will not work later."""
 
 
 class Refresh(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +32,8 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True):
 
     connection_id: UUID
     credentials: Credentials | Unsealed | None
+    unusable: str | None = None
+    """As for ``Connect``."""
 
 
 class ChangeStatus(msgspec.Struct, frozen=True, kw_only=True):

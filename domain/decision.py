@@ -42,23 +42,28 @@ from domain.events import (
     ProviderTokenRefreshFailed,
     ProviderTokenRefreshSucceeded,
 )
+from domain.refusals import (
+    invalid_credentials,
+    invalid_transition,
+    not_active,
+    not_found,
+    not_owned,
+)
 from domain.result import Failure, FailureCode, Result, Success
 
 EVENTS_PER_COMMAND_MAX = 2
 """How many event ids one decision may use."""
 
-CONNECTION_NOT_FOUND = "Connection not found"
-INVALID_CREDENTIALS = "Invalid or missing credentials"
-NOT_ACTIVE = "Connection is not active"
-NOT_OWNED_BY_USER = "Connection not owned by user"
 DATABASE_ERROR = "Database error occurred"
 CANNOT_ACTIVATE = "Cannot transition to ACTIVE from current state"
 
 
-class ConnectionRef(msgspec.Struct, frozen=True):
+class ConnectionRef(msgspec.Struct, frozen=True, omit_defaults=True):
     """The reply value of a connect."""
 
     connection_id: UUID
+    warnings: tuple[str, ...] = ()
+    """What will not work later; absent where there is nothing to warn of."""
 
 
 class AccessToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,6 +76,8 @@ class AccessToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     stale: bool
     endpoint_base: str | None = None
     """Where the provider wants to be asked, where it has told (quirk 32)."""
+    detail: str | None = None
+    """Why it is stale, and whether the provider was asked. Absent where it is not."""
 
     def __repr__(self) -> str:
         """Show the generation alone."""
@@ -121,7 +128,7 @@ def decide(
         case MarkSynced():
             after, failure = _mark_synced(connection, now)
         case Get():
-            after, failure = connection, None if connection else _not_found()
+            after, failure = connection, None if connection else not_found()
         case _:
             assert_never(command)
     if failure is not None:
@@ -166,7 +173,7 @@ def _connect(connection: ProviderConnection | None, command: Connect, now: datet
     if connection is not None:
         return _reconnect(connection, command, now)
     if command.credentials is None and not command.pending:
-        return None, _invalid_credentials()
+        return None, invalid_credentials(command)
     credentials = _sealed(command.credentials)
     return ProviderConnection(
         id=command.connection_id,
@@ -193,11 +200,11 @@ def _reconnect(connection: ProviderConnection, command: Connect, now: datetime) 
     """
     credentials = _sealed(command.credentials)
     if credentials is None:
-        return connection, _invalid_credentials()
+        return connection, invalid_credentials(command)
     if connection.status not in CONNECTABLE:
-        return connection, _invalid_transition(CANNOT_ACTIVATE)
+        return connection, invalid_transition(CANNOT_ACTIVATE, connection)
     if command.user_id != connection.user_id:
-        return connection, _not_owned()
+        return connection, not_owned()
     for field in ("provider_id", "provider_slug"):
         if getattr(command, field) != getattr(connection, field):
             return connection, Failure(
@@ -212,12 +219,12 @@ def _reconnect(connection: ProviderConnection, command: Connect, now: datetime) 
 def _refresh(connection: ProviderConnection | None, command: Refresh, now: datetime) -> _Outcome:
     """Replace the credentials; the checks come in the seed's order."""
     if connection is None:
-        return None, _not_found(needs_user_action=False)
+        return None, not_found(needs_user_action=False)
     credentials = _sealed(command.credentials)
     if credentials is None:
-        return connection, _invalid_credentials()
+        return connection, invalid_credentials(command)
     if not connection.is_active:
-        return connection, _not_active(needs_user_action=True)
+        return connection, not_active(connection, needs_user_action=True)
     return connection.refreshed(credentials, now=now), None
 
 
@@ -226,9 +233,9 @@ def _disconnect(
 ) -> _Outcome:
     """End the connection; repeating it by the owner succeeds and changes nothing."""
     if connection is None:
-        return None, _not_found()
+        return None, not_found()
     if command.user_id != connection.user_id:
-        return connection, _not_owned()
+        return connection, not_owned()
     return connection.disconnected(now=now), None
 
 
@@ -237,12 +244,12 @@ def _change_status(
 ) -> _Outcome:
     """Set EXPIRED, REVOKED or FAILED from the one state that allows it."""
     if connection is None:
-        return None, _not_found()
+        return None, not_found()
     required = STATUS_CHANGES[command.to_status]
     if connection.status is not required:
         target = command.to_status.upper()
-        return connection, _invalid_transition(
-            f"Cannot transition to {target}, must be {required.upper()}"
+        return connection, invalid_transition(
+            f"Cannot transition to {target}, must be {required.upper()}", connection
         )
     return connection.moved_to(command.to_status, now=now), None
 
@@ -250,9 +257,9 @@ def _change_status(
 def _mark_synced(connection: ProviderConnection | None, now: datetime) -> _Outcome:
     """Set ``last_sync_at``; only an ACTIVE connection can have been read through."""
     if connection is None:
-        return None, _not_found()
+        return None, not_found()
     if not connection.is_active:
-        return connection, _not_active(needs_user_action=None)
+        return connection, not_active(connection, needs_user_action=None)
     return connection.synced(now=now), None
 
 
@@ -266,7 +273,7 @@ def _success(connection: ProviderConnection | None, command: Command) -> Reply:
     """Return the reply value that the command table names."""
     match command:
         case Connect():
-            return Success(ConnectionRef(command.connection_id))
+            return Success(ConnectionRef(command.connection_id, command.warnings))
         case Get():
             return Success(connection)
         case Refresh() | Disconnect() | ChangeStatus() | MarkSynced():
@@ -359,31 +366,3 @@ def _failed_events(
             return ()
         case _:
             assert_never(command)
-
-
-def _not_found(*, needs_user_action: bool | None = None) -> Failure:
-    return Failure(
-        code=FailureCode.CONNECTION_NOT_FOUND,
-        message=CONNECTION_NOT_FOUND,
-        needs_user_action=needs_user_action,
-    )
-
-
-def _invalid_credentials() -> Failure:
-    return Failure(
-        code=FailureCode.INVALID_CREDENTIALS, message=INVALID_CREDENTIALS, needs_user_action=False
-    )
-
-
-def _not_active(*, needs_user_action: bool | None) -> Failure:
-    return Failure(
-        code=FailureCode.NOT_ACTIVE, message=NOT_ACTIVE, needs_user_action=needs_user_action
-    )
-
-
-def _not_owned() -> Failure:
-    return Failure(code=FailureCode.NOT_OWNED_BY_USER, message=NOT_OWNED_BY_USER)
-
-
-def _invalid_transition(message: str) -> Failure:
-    return Failure(code=FailureCode.INVALID_TRANSITION, message=message)

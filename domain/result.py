@@ -75,6 +75,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     needs_user_action: bool | None = None
     """Whether only the user can mend it; None where the question does not arise."""
     retry_after_s: float | None = None
+    detail: str | None = None
+    """What is wrong in this very case, where the message says it in general. Quotes no secret."""
 
 
 Result = Success[T] | Failure

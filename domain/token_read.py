@@ -22,15 +22,26 @@ from typing import NamedTuple
 from domain.commands import GetToken
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials, Opaque
-from domain.decision import CONNECTION_NOT_FOUND, NOT_ACTIVE
 from domain.expiry import SKEW_S_MIN
 from domain.profile import FailureClass, ProviderProfile
+from domain.refusals import not_active, not_found
 from domain.result import Failure, FailureCode
 
 REPLAY_LEAD_S = 30.0
 """How long before its end an access token counts as about to end."""
 LIFETIME_FRACTION = 0.5
 """No ``min_ttl_s`` asks for more of a known lifetime than this (quirk 11)."""
+
+TOO_LONG_ASKED = (
+    "The provider was not asked: min_ttl_s asks for more than half of a token's lifetime, or for "
+    "more than the provider allows"
+)
+TOO_EARLY = (
+    "The provider was not asked: the last refresh was too short a time ago, or the end is too far"
+)
+NOTHING_TO_PRESENT = "The provider was not asked: there is no refresh token"
+GRANT_OVER = "The provider was not asked: the grant has reached its end"
+IN_DOUBT = "the last answer was lost and the refresh token may be spent"
 
 NO_REFRESH_TOKEN = "The access token has expired and there is no refresh token"  # noqa: S105 -- a reason
 GRANT_EXPIRED = "By the calendar the provider's grant has ended"
@@ -40,6 +51,8 @@ class Serve(NamedTuple):
     """Answer with the present access token."""
 
     stale: bool
+    why: str | None = None
+    """Why a stale one is served, and whether the provider was asked."""
 
 
 class Ask(NamedTuple):
@@ -77,12 +90,13 @@ def read_token(
     left_s = _left_s(credentials, now)
     was_rejected = ask.if_generation == connection.generation
     if _is_enough(credentials, ask, profile, left_s, now) and not was_rejected and not ask.force:
-        return Serve(stale=left_s <= ask.min_ttl_s)
+        is_short = left_s <= ask.min_ttl_s
+        return Serve(stale=is_short, why=TOO_LONG_ASKED if is_short else None)
     if profile is None:
         return _unknown_provider(connection)
     if _is_too_early(credentials, ask, profile, was_rejected=was_rejected, now=now):
         if left_s > 0:
-            return Serve(stale=True)
+            return Serve(stale=True, why=TOO_EARLY)
         return _blocked(connection, now + timedelta(seconds=profile.interval_s_min), now)
     return _may_ask(
         connection, profile, left_s, was_rejected=was_rejected, presented=presented, now=now
@@ -101,14 +115,21 @@ def _may_ask(
     """Return whether the provider may be asked now, and what to answer where not."""
     can_wait = left_s > 0 and not was_rejected
     if not presented or _is_over(connection, profile, now):
+        ended = NOTHING_TO_PRESENT if not presented else GRANT_OVER
         if can_wait:
-            return Serve(stale=True)
+            return Serve(stale=True, why=ended)
         if left_s > 0:
-            return _not_refreshable("there is no refresh token, or it has ended")
+            return _not_refreshable("there is no refresh token, or it has ended", ended)
         return reauth_required(GRANT_EXPIRED if presented else NO_REFRESH_TOKEN)
     blocked_until = _blocked_until(connection, profile, left_s, was_rejected=was_rejected, now=now)
     if blocked_until is not None:
-        return Serve(stale=True) if can_wait else _blocked(connection, blocked_until, now)
+        if not can_wait:
+            return _blocked(connection, blocked_until, now)
+        left_s = max(1, math.ceil((blocked_until - now).total_seconds()))
+        cause = connection.trouble.reason if connection.trouble else IN_DOUBT
+        return Serve(
+            stale=True, why=f"The provider was not asked again yet: {cause}; not for {left_s} s"
+        )
     return Ask(can_wait)
 
 
@@ -126,13 +147,13 @@ def may_still_ask(
 def unreadable(connection: ProviderConnection | None) -> Failure | None:
     """Return why no token can be read from what is stored, or None."""
     if connection is None:
-        return Failure(code=FailureCode.CONNECTION_NOT_FOUND, message=CONNECTION_NOT_FOUND)
+        return not_found()
     trouble = connection.trouble
     is_dead = trouble is not None and trouble.failure_class is FailureClass.USER
     if connection.status is ConnectionStatus.EXPIRED and trouble is not None and is_dead:
         return reauth_required(trouble.reason)
     if not connection.is_active:
-        return Failure(code=FailureCode.NOT_ACTIVE, message=NOT_ACTIVE, needs_user_action=True)
+        return not_active(connection, needs_user_action=True)
     credentials = connection.credentials
     assert credentials is not None
     if isinstance(credentials.payload, Opaque):
@@ -281,5 +302,6 @@ def _unknown_provider(connection: ProviderConnection) -> Failure:
     )
 
 
-def _not_refreshable(reason: str) -> Failure:
-    return Failure(code=FailureCode.NOT_REFRESHABLE, message=f"Cannot be refreshed: {reason}")
+def _not_refreshable(reason: str, detail: str | None = None) -> Failure:
+    message = f"Cannot be refreshed: {reason}"
+    return Failure(code=FailureCode.NOT_REFRESHABLE, message=message, detail=detail)

@@ -127,6 +127,7 @@ class Daemon:
                 records_max=config.service.limits.list_records_max,
             ).page,
             report_status=self.status,
+            has_profile=lambda slug: profiles.get(slug) is not None,
         )
 
     @property

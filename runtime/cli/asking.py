@@ -188,8 +188,9 @@ def run_and_show(
 def _told(failure: Failure) -> str:
     """Return a failure as one line for people."""
     after_s = failure.retry_after_s
+    detail = "" if failure.detail is None else f": {failure.detail}"
     retry = "" if after_s is None else f" (retry after {after_s:g} s)"
-    return f"{failure.code}: {failure.message}{retry}"
+    return f"{failure.code}: {failure.message}{detail}{retry}"
 
 
 def _run(work: Coroutine[Any, Any, _T], how_to_start: str, prefix: str) -> _T:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import uvloop
 from cyclopts import App, CycloptsError, Parameter, validators
 
-from domain.result import Success
+from domain.result import Failure, Success
 from runtime import VERSION
 from runtime.cli.asking import (
     EXIT_CODES_HELP,
@@ -160,7 +160,13 @@ def connect(
         body["credentials"] = read_json(credentials_file)
     if param:
         body["params"] = dict(read_pair(text) for text in param)
-    ask(asking, "connect", body, show_fields)
+
+    def show(value: dict[str, Any]) -> str:
+        for warning in value.pop("warnings", ()):
+            to_stderr(f"refreshd: warning: {warning}")
+        return show_fields(value)
+
+    ask(asking, "connect", body, show)
 
 
 @app.command
@@ -209,7 +215,7 @@ def token(
 
     def show(value: dict[str, Any]) -> str:
         if value["stale"]:
-            to_stderr("refreshd: this token is stale: it could not be refreshed")
+            to_stderr(f"refreshd: this token is stale: {value.get('detail', 'not refreshed')}")
         bare = str(value["access_token"])
         return f"Authorization: {value['token_type']} {bare}" if header else bare
 

@@ -18,10 +18,11 @@ from actors.directory import Directory
 from actors.envelope import Envelope, due_s
 from actors.ports import Ids
 from actors.world import Count, overloaded
-from domain.commands import Command, GetToken
+from domain.commands import Command, Connect, GetToken
 from domain.decision import Reply
 from domain.list_query import ListQuery
 from domain.result import Failure, FailureCode, Success
+from runtime.gateway.connect_warnings import with_warnings
 from runtime.gateway.replies import failure_body, failure_headers, reply_body, value_body
 from runtime.gateway.responder import Responder
 from runtime.gateway.subjects import QUEUE_GROUP, SERVICE_NAME
@@ -162,6 +163,7 @@ class CommandService:
         limits: ServiceLimits,
         list_connections: ListConnections,
         report_status: ReportStatus,
+        has_profile: Callable[[str], bool] = lambda _slug: True,
     ) -> None:
         """Prepare the endpoints; ``start`` makes them known to NATS."""
         self._link = link
@@ -173,6 +175,7 @@ class CommandService:
         self._answer_margin_s = directory.limits.answer_margin_s
         self._list_connections = list_connections
         self._report_status = report_status
+        self._has_profile = has_profile
         self._commands = _Load(limits.commands_max)
         self._token_callers = _Load(limits.token_callers_max)
         self._lists: set[asyncio.Task[None]] = set()
@@ -300,6 +303,8 @@ class CommandService:
 
     def _submit(self, command: Command | GetToken, in_flight: _InFlight) -> None:
         """Hand a command to its actor, which answers it."""
+        if isinstance(command, Connect):
+            command = with_warnings(command, self._has_profile)
         message_id = in_flight.message_id
         self._directory.submit(
             Envelope(

@@ -193,12 +193,14 @@ def read_connect(
     given = None if fields.credentials is UNSET else fields.credentials
     if fields.pending and given is not None:
         raise MalformedError("a pending connection has no credentials - at `$.credentials`")
+    credentials = _read_credentials(given, credential_bytes_max)
     return Connect(
         connection_id=subject_id or fields.connection_id or new_id(fields.user_id),
         user_id=fields.user_id,
         provider_id=fields.provider_id,
         provider_slug=fields.provider_slug,
-        credentials=_read_credentials(given, credential_bytes_max),
+        credentials=None if isinstance(credentials, str) else credentials,
+        unusable=credentials if isinstance(credentials, str) else None,
         alias=fields.alias,
         params=fields.params,
         pending=fields.pending,
@@ -224,6 +226,8 @@ def read_command(  # noqa: PLR0911 -- one return a verb
         case "refresh":
             refresh = _decode(_refresh_body, body, credential_bytes_max)
             credentials = _read_credentials(refresh.credentials, credential_bytes_max)
+            if isinstance(credentials, str):
+                return Refresh(connection_id=connection_id, credentials=None, unusable=credentials)
             return Refresh(connection_id=connection_id, credentials=credentials)
         case "token":
             token = _decode(_token_body, body or b"{}", credential_bytes_max)
@@ -259,7 +263,9 @@ def read_list_query(body: bytes) -> ListQuery:
     """
     query = _decode(_list_query, body or b"{}", 0)
     if query.status is not None and query.status not in _STATUSES:
-        raise MalformedError("status is none of the six - at `$.status`")
+        raise MalformedError(
+            f"status is none of the six: {', '.join(ConnectionStatus)} - at `$.status`"
+        )
     return query
 
 
@@ -296,20 +302,20 @@ def _explained(error: Exception) -> str:
 
 def _read_credentials(
     given: _CredentialsBody | None, bytes_max: int
-) -> Credentials | Unsealed | None:
-    """Return the credentials, or None where they are null, empty or of an unknown type.
+) -> Credentials | Unsealed | str:
+    """Return the credentials, or in words that they are null, empty or of an unknown type.
 
     Raises:
         MalformedError: Neither or both of ``secret`` and ``encrypted_data``, or not of the
             shape that their type asks for, or too large.
     """
     if given is None or given == _CredentialsBody():
-        return None
+        return "credentials are null" if given is None else "credentials are empty"
     if given.credential_type is UNSET:
         raise MalformedError("Object missing required field `credential_type` - at `$.credentials`")
     credential_type = _CREDENTIAL_TYPES.get(given.credential_type)
     if credential_type is None:
-        return None
+        return f"credential_type is none of the six: {', '.join(_CREDENTIAL_TYPES)}"
     secret = _absent_if_null(given.secret)
     encrypted_data = None if given.encrypted_data is UNSET else given.encrypted_data
     if (secret is None) == (encrypted_data is None):
@@ -318,8 +324,8 @@ def _read_credentials(
         )
     expires_at = _as_utc(given.expires_at)
     if secret is not None:
-        if _is_empty_secret(secret, credential_type):
-            return None
+        if (empty := _empty_in_secret(secret, credential_type)) is not None:
+            return f"{empty} is empty"
         _check_size(len(secret), bytes_max)
         return Unsealed(
             credential_type=credential_type, secret=Secret(secret), expires_at=expires_at
@@ -328,7 +334,7 @@ def _read_credentials(
     data = _from_base64(encrypted_data)
     _check_size(len(data), bytes_max)
     if not data:
-        return None
+        return "encrypted_data is empty"
     return Credentials(
         credential_type=credential_type, payload=Opaque(data=data), expires_at=expires_at
     )
@@ -342,19 +348,19 @@ def _absent_if_null(secret: msgspec.Raw | UnsetType) -> bytes | None:
     return None if text == b"null" else text
 
 
-def _is_empty_secret(secret: bytes, credential_type: CredentialType) -> bool:
-    """Whether there is nothing in the secret; what is not of its type's shape raises."""
+def _empty_in_secret(secret: bytes, credential_type: CredentialType) -> str | None:
+    """Return what is empty in the secret; what is not of its type's shape raises."""
     try:
         if not _object.decode(secret):
-            return True
+            return "secret"
         if credential_type is CredentialType.OAUTH2:
-            return not _oauth2_secret.decode(secret).access_token
+            return None if _oauth2_secret.decode(secret).access_token else "access_token"
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         text = _explained(error)
         where = " - at `$.credentials.secret`"
         text = text.replace(" - at `$", " - at `$.credentials.secret")
         raise MalformedError(text if " - at `" in text else text + where) from None
-    return False
+    return None
 
 
 def _check_size(size_bytes: int, bytes_max: int) -> None:

@@ -18,6 +18,8 @@ from domain.profile import (
     ProviderProfile,
     ReusePolicy,
 )
+from domain.result import Failure
+from domain.token_read import Reading, Serve
 
 CONNECTION_ID = UUID("01890000-0000-7000-8000-00000000c0de")
 USER_ID = UUID("01890000-0000-7000-8000-0000000000a1")
@@ -180,6 +182,17 @@ profiles = st.builds(
     interval_s_min=st.just(1.0) | spans_s,
     settling_s=st.just(0.0) | spans_s,
 )
+
+
+def in_short(reading: Reading) -> Reading:
+    """Return a reading without the words that explain it."""
+    match reading:
+        case Serve():
+            return reading._replace(why=None)
+        case Failure():
+            return msgspec.structs.replace(reading, detail=None)
+        case _:
+            return reading
 
 
 def asks(generation: int) -> st.SearchStrategy[GetToken]:

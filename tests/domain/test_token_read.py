@@ -36,6 +36,7 @@ from tests.domain.shapes import (
     CONNECTION_ID,
     NOW,
     SLUG,
+    in_short,
     sealed,
     stored,
 )
@@ -252,7 +253,7 @@ def read(
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_every_state_of_a_token_reads_as_it_should(case: Case) -> None:
-    reading = read(case.connection, case.profile, presented=case.presented, **case.ask)
+    reading = in_short(read(case.connection, case.profile, presented=case.presented, **case.ask))
 
     assert (type(reading), reading) == (type(case.expected), case.expected)
 
@@ -287,8 +288,8 @@ def test_of_no_connection_there_is_no_token() -> None:
 def test_only_an_active_connection_has_a_token(
     status: ConnectionStatus, failure_class: FailureClass | None
 ) -> None:
-    reading = read(
-        replace(stored(status), trouble=trouble(failure_class) if failure_class else None)
+    reading = in_short(
+        read(replace(stored(status), trouble=trouble(failure_class) if failure_class else None))
     )
 
     is_dead_grant = status is ConnectionStatus.EXPIRED and failure_class is U

@@ -305,12 +305,18 @@ async def test_a_token_comes_by_the_command_line_alone_or_as_a_header(tmp_path: 
             bare = await refreshd("token", connection_id, *arguments)
             header = await refreshd("token", connection_id, "--header", *arguments)
             as_json = await refreshd("token", connection_id, "-o", "json", *arguments)
+            secret = {"access_token": "a"}
+            credentials = {"credential_type": "oauth2", "secret": secret}
+            poor, _ = await connect(caller, provider, credentials=credentials)
+            stale = await refreshd("token", poor, "--force", *arguments)
             _revoke(provider, grant)
             dead = await refreshd("token", connection_id, "--force", *arguments)
 
     assert (bare.code, header.code, as_json.code) == (0, 0, 0)
     assert header.stdout.strip() == f"Authorization: Bearer {bare.stdout.strip()}"
     assert json.loads(as_json.stdout)["generation"] == 2
+    assert (stale.code, stale.stdout) == (0, "a\n")
+    assert "The provider was not asked: there is no refresh token" in stale.stderr
     assert dead.code == 5
     assert "REAUTH_REQUIRED" in dead.stderr
 

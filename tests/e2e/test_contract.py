@@ -13,6 +13,7 @@ from tests.fakes.plain_contract import (
     STATUSES,
     VERBS,
     Status,
+    connect_value,
     is_refused,
     nobody,
     stored,
@@ -57,7 +58,7 @@ async def test_a_verb_moves_a_connection_or_is_refused_by_the_table_of_section_2
     after = await caller.get(subject.id)
 
     if (status, verb) in LEADS_TO:
-        value = {"connection_id": subject.id} if verb == "connect" else None
+        value = connect_value(subject) if verb == "connect" else None
         assert (answer.body, answer.headers) == ({"ok": value}, {})
         assert after["status"] == LEADS_TO[status, verb]
     else:
@@ -75,7 +76,7 @@ async def test_a_connection_shows_the_fields_of_section_2_and_of_its_credentials
     made = await caller.ask(f"connection.{subject.id}.connect", body)
     got = await caller.get(subject.id)
 
-    assert made.body == {"ok": {"connection_id": subject.id}}
+    assert made.body == {"ok": connect_value(subject)}
     times = {name: got.pop(name) for name in ("created_at", "updated_at", "connected_at")}
     assert got == {
         "id": subject.id,
@@ -178,22 +179,23 @@ async def test_a_refresh_checks_existence_then_credentials_then_the_status(calle
     yes = {"needs_user_action": True}
     assert is_refused(unknown, "CONNECTION_NOT_FOUND", "Connection not found", **no)
     assert is_refused(empty, "INVALID_CREDENTIALS", "Invalid or missing credentials", **no)
-    assert is_refused(inactive, "NOT_ACTIVE", "Connection is not active", **yes)
+    status = {"detail": "the connection is revoked"}
+    assert is_refused(inactive, "NOT_ACTIVE", "Connection is not active", **yes, **status)
 
 
 @pytest.mark.parametrize(
-    "credentials",
+    ("credentials", "detail"),
     [
-        None,
-        {},
-        {"credential_type": "oauth2", "secret": {}},
-        {"credential_type": "oauth2", "secret": {"access_token": ""}},
-        {"credential_type": "oauth2", "encrypted_data": ""},
-        {"credential_type": "cookie", "secret": {"a": "b"}},
+        (None, "credentials are null"),
+        ({}, "credentials are empty"),
+        ({"credential_type": "oauth2", "secret": {}}, "secret is empty"),
+        ({"credential_type": "oauth2", "secret": {"access_token": ""}}, "access_token is empty"),
+        ({"credential_type": "oauth2", "encrypted_data": ""}, "encrypted_data is empty"),
+        ({"credential_type": "cookie", "secret": {"a": "b"}}, "credential_type is none of the six"),
     ],
 )
 async def test_credentials_that_are_null_empty_or_of_an_unknown_type_are_invalid(
-    caller: PlainCaller, credentials: object
+    caller: PlainCaller, credentials: object, detail: str
 ):
     subject = await stored(caller)
     body = fields(nobody().body("connect") or {}, credentials=credentials)
@@ -207,6 +209,7 @@ async def test_credentials_that_are_null_empty_or_of_an_unknown_type_are_invalid
             "INVALID_CREDENTIALS",
             "Invalid or missing credentials",
             needs_user_action=False,
+            detail=detail,
         )
     assert (await caller.get(subject.id))["generation"] == 1
 
@@ -277,7 +280,7 @@ async def test_the_id_in_the_body_must_be_the_one_in_the_subject(caller: PlainCa
     )
 
     assert is_refused(other, "INVALID_COMMAND")
-    assert same.body == {"ok": {"connection_id": subject.id}}
+    assert same.body == {"ok": connect_value(subject)}
 
 
 async def test_only_the_owner_disconnects_and_reconnects(caller: PlainCaller):

@@ -207,7 +207,8 @@ async def test_a_connect_without_an_id_is_one_connection_however_often_it_is_sen
             await daemon.stop(signal.SIGKILL)
 
     assert all(answer.body == answers[0].body for answer in answers)
-    assert [{"connection_id": one["id"]} for one in listed] == [answers[0].body["ok"]]
+    assert [one["id"] for one in listed] == [answers[0].body["ok"]["connection_id"]]
+    assert answers[0].body["ok"]["warnings"]
     assert len(story) == 2
     assert len(others) == 2
 

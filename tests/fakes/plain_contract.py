@@ -78,10 +78,17 @@ async def stored(caller: PlainCaller, status: Status = "active") -> Subject:
     if status in ("pending", "failed"):
         body = {k: v for k, v in body.items() if k != "credentials"} | {"pending": True}
     answer = await caller.ask("connect", body | {"connection_id": subject.id})
-    assert answer.body == {"ok": {"connection_id": subject.id}}
+    assert answer.body["ok"]["connection_id"] == subject.id
     if status in _MADE_BY:
         assert (await tell(caller, subject, _MADE_BY[status])).code == "ok"
     return subject
+
+
+def connect_value(subject: Subject) -> dict[str, Any]:
+    """Return the value of a connect with oauth2 credentials where no provider is configured."""
+    slug = subject.provider_slug
+    warning = f"no profile is configured for provider {slug}: its tokens will not be refreshed"
+    return {"connection_id": subject.id, "warnings": [warning]}
 
 
 async def tell(caller: PlainCaller, subject: Subject, verb: str, **options: Any) -> Answer:
@@ -90,10 +97,15 @@ async def tell(caller: PlainCaller, subject: Subject, verb: str, **options: Any)
 
 
 def is_refused(answer: Answer, code: str, message: str | None = None, **extra: object) -> bool:
-    """Assert that an answer is this failure, in the body and in the headers, and nothing else."""
-    error = answer.body["error"]
+    """Assert that an answer is this failure, in the body and in the headers, and nothing else.
+
+    What it says beside that of this very case, in ``detail``, must begin with what is given.
+    """
+    error = dict(answer.body["error"])
+    assert error.pop("detail", "").startswith(str(extra.pop("detail", "")))
     message = error["message"] if message is None else message
-    assert answer.body == {"error": {"code": code, "message": message} | extra}
+    assert set(answer.body) == {"error"}
+    assert error == {"code": code, "message": message} | extra
     assert answer.headers == {
         "Nats-Service-Error": message,
         "Nats-Service-Error-Code": str(CODES[code]),
@@ -110,7 +122,7 @@ def is_by_the_table(answer: Answer) -> bool:
     error = answer.body["error"]
     assert set(answer.body) == {"error"}
     assert {"code", "message"} <= set(error)
-    assert set(error) <= {"code", "message", "needs_user_action", "retry_after_s"}
+    assert set(error) <= {"code", "message", "needs_user_action", "retry_after_s", "detail"}
     assert answer.headers["Nats-Service-Error-Code"] == str(CODES[error["code"]])
     assert answer.headers["Nats-Service-Error"]
     return True

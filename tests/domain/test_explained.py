@@ -1,0 +1,79 @@
+"""Beside the seed's message an answer says what is the matter in this very case."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from domain.commands import ChangeStatus, GetToken, MarkSynced, Refresh
+from domain.connection import ConnectionStatus, ProviderConnection, Trouble
+from domain.decision import decide
+from domain.profile import NO_REUSE, FailureClass, ProviderProfile
+from domain.result import Failure
+from domain.token_read import Serve, read_token
+from tests.domain.shapes import CONNECTION_ID, NOW, SLUG, sealed, stored
+from tests.fakes.world import CountingIds
+
+PLAIN = ProviderProfile(slug=SLUG, reuse_policy=NO_REUSE)
+BROKEN = Trouble(
+    failure_class=FailureClass.TRANSIENT,
+    code="server_error",
+    reason="It broke",
+    at=NOW,
+    retry_at=NOW + timedelta(seconds=10),
+)
+
+
+def held(left_s: float, age_s: float = 600, **changes: Any) -> ProviderConnection:
+    credentials = replace(
+        sealed(expires_at=NOW + timedelta(seconds=left_s)), issued_at=NOW - timedelta(seconds=age_s)
+    )
+    return replace(stored(ConnectionStatus.ACTIVE), credentials=credentials, **changes)
+
+
+@pytest.mark.parametrize("status", [s for s in ConnectionStatus if s != "active"])
+def test_what_only_an_active_connection_allows_names_the_status(status: ConnectionStatus):
+    connection = stored(status)
+    commands = (
+        MarkSynced(connection_id=CONNECTION_ID),
+        Refresh(connection_id=CONNECTION_ID, credentials=sealed()),
+        ChangeStatus(connection_id=CONNECTION_ID, to_status=ConnectionStatus.EXPIRED),
+    )
+    ask = GetToken(connection_id=CONNECTION_ID)
+    replies = [decide(connection, one, now=NOW, ids=CountingIds()).reply for one in commands]
+
+    for reply in (*replies, read_token(connection, ask, PLAIN, presented=True, now=NOW)):
+        assert isinstance(reply, Failure)
+        assert reply.detail == f"the connection is {status}"
+
+
+@pytest.mark.parametrize(
+    ("connection", "ask", "presented", "said"),
+    [
+        (held(2900), {"min_ttl_s": 99999.0}, True, "min_ttl_s asks for more than half"),
+        (held(0.2, age_s=0.5), {}, True, "the last refresh was too short a time"),
+        (held(2900), {"force": True}, False, "there is no refresh token"),
+        (held(2900, grant_expires_at=NOW), {"force": True}, True, "reached its end"),
+        (held(2900, trouble=BROKEN), {"force": True}, True, "It broke; not for 10 s"),
+        (held(2900, doubted_at=NOW), {"force": True}, True, "the last answer was lost"),
+    ],
+)
+def test_a_stale_token_says_why_the_provider_was_not_asked(
+    connection: ProviderConnection, ask: dict[str, Any], presented: bool, said: str
+):
+    wish = GetToken(connection_id=CONNECTION_ID, **ask)
+
+    reading = read_token(connection, wish, PLAIN, presented=presented, now=NOW)
+
+    assert isinstance(reading, Serve)
+    assert reading.stale
+    assert reading.why is not None
+    assert reading.why.startswith("The provider was not asked")
+    assert said in reading.why
+
+
+def test_a_token_that_lives_long_enough_needs_no_words():
+    wish = GetToken(connection_id=CONNECTION_ID)
+
+    assert read_token(held(61), wish, PLAIN, presented=True, now=NOW) == Serve(stale=False)

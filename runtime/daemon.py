@@ -36,7 +36,7 @@ from runtime.ledger.streams import (
 )
 from runtime.ledger.subjects import partition_of
 from runtime.logs import log
-from runtime.nats.durability import warn_unless_durable
+from runtime.nats.durability import Durable, warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats
 from runtime.nats.link import Login, NatsLink, open_link
 from runtime.nats.private_files import make_private_folder
@@ -72,7 +72,7 @@ class Daemon:
         keyring: Keyring,
         daemon_id: str,
         embedded: EmbeddedNats | None,
-        is_durable: bool,
+        is_durable: Durable,
         profiles: Profiles,
         endpoint: HttpTokenEndpoint,
     ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import urllib.request
+from typing import Literal
 
 import msgspec
 
@@ -20,19 +21,22 @@ class _Jsz(msgspec.Struct):
     config: _JetStreamConfig | None = None
 
 
-async def warn_unless_durable(monitoring_url: str | None) -> bool:
-    """Return whether the server is known to run with ``sync_interval: always``; warn if not.
+Durable = bool | Literal["unknown"]
+
+
+async def warn_unless_durable(monitoring_url: str | None) -> Durable:
+    """Return whether the server runs with ``sync_interval: always``; warn unless it does.
 
     A client cannot see the setting, only the server's HTTP monitoring shows it.
     """
     if monitoring_url is None:
         _warn("unknown: set nats.monitoring_url to have it checked")
-        return False
+        return "unknown"
     try:
         answer = await asyncio.to_thread(_get_jsz, monitoring_url)
     except (OSError, ValueError, http.client.HTTPException, msgspec.MsgspecError):
         _warn("unknown: nats.monitoring_url gives no JetStream settings")
-        return False
+        return "unknown"
     if answer.config is None or not answer.config.sync_always:
         _warn("no")
         return False

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from runtime.nats.durability import warn_unless_durable
+from runtime.nats.durability import Durable, warn_unless_durable
 from tests.fakes.nats_process import nats_process
 
 WARNING = "store_may_lose_acknowledged_writes"
 
 
-async def told_about(monitoring_url: str | None) -> tuple[bool, list[str]]:
+async def told_about(monitoring_url: str | None) -> tuple[Durable, list[str]]:
     """Return the verdict, and what each warning says of the setting."""
     with capture_logs() as logs:
         is_durable = await warn_unless_durable(monitoring_url)
@@ -43,7 +43,7 @@ async def test_a_server_without_jetstream_is_warned_of(tmp_path: Path):
 async def test_not_knowing_is_warned_of_with_the_remedy():
     is_durable, [told] = await told_about(None)
 
-    assert not is_durable
+    assert is_durable == "unknown"
     assert "set nats.monitoring_url" in told
 
 
@@ -53,7 +53,7 @@ async def test_the_port_for_clients_is_no_monitoring_address(tmp_path: Path):
 
         is_durable, [told] = await told_about(url)
 
-    assert not is_durable
+    assert is_durable == "unknown"
     assert told.startswith("unknown")
 
 
@@ -72,5 +72,5 @@ async def test_the_port_for_clients_is_no_monitoring_address(tmp_path: Path):
 async def test_an_address_that_gives_nothing_is_warned_of_and_stops_nobody(url: str):
     is_durable, [told] = await told_about(url)
 
-    assert not is_durable
+    assert is_durable == "unknown"
     assert told.startswith("unknown")

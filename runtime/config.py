@@ -21,6 +21,7 @@ from runtime.ledger.limits import LedgerLimits
 from runtime.ledger.subjects import DEFAULT_PREFIX
 from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.reply_subjects import INBOX_PREFIXES
+from runtime.provider.choices import with_choices
 from runtime.provider.secret_files import ConfigError, check_secret, secret_of
 
 ENVIRONMENT_PREFIX = "REFRESHD_"
@@ -212,7 +213,8 @@ def _apply_variable(settings: dict[str, Any], name: str, value: str) -> None:
     try:
         target[key] = msgspec.convert(given, to, strict=False, dec_hook=_from_text)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"environment variable {name}: {error}") from None
+        text = with_choices(str(error), section_type.__annotations__[key])
+        raise ConfigError(f"environment variable {name}: {text}") from None
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -229,7 +231,7 @@ def _convert(settings: dict[str, Any], to: type[Config], *, where: str) -> Confi
     try:
         return msgspec.convert(settings, to, dec_hook=_from_text)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}: {with_choices(str(error), to)}") from None
 
 
 def _from_text(to: type, value: object) -> object:

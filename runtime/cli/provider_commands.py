@@ -162,9 +162,11 @@ def meaning_of(report: ProbeReport, profile: ProviderProfile) -> tuple[int, str]
     The provider's answer is judged as it would be at a refresh, by its status and code.
     """
     if report.outcome in NOT_REACHED:
-        return EXIT_UNAVAILABLE, f"no answer: {report.outcome}"
+        cause = "" if report.detail is None else f": {report.detail}"
+        return EXIT_UNAVAILABLE, f"no answer: {report.outcome}{cause}"
     if report.outcome != "answered" or report.status is None:
-        return EXIT_USAGE, f"the configuration does not allow a request: {report.outcome}"
+        missing = "" if report.detail is None else f": give --param for {report.detail}"
+        return EXIT_USAGE, f"the configuration does not allow a request: {report.outcome}{missing}"
     body: Any = report.error_code
     for name in reversed(profile.answer.error.split(".")):
         body = {name: body}

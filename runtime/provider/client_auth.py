@@ -1,6 +1,7 @@
 """How the client proves itself at a token endpoint: by a secret, a signed JWT, or not at all."""
 
 import base64
+import re
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -8,6 +9,7 @@ from typing import Literal
 from urllib.parse import quote_plus
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc import jwk, jwt
 from joserfc.errors import JoseError
 
@@ -23,6 +25,8 @@ ASSERTION_ALGORITHMS = frozenset(
 )
 
 _SigningKey = jwk.RSAKey | jwk.ECKey
+_KEY_ERRORS = (JoseError, ValueError, TypeError, LookupError, AttributeError, UnsupportedAlgorithm)
+"""What a broken key can raise in the libraries below; their texts may quote it."""
 
 
 class ProviderSecrets(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,8 +129,7 @@ class ClientAuthenticator:
             if key_id is not None:
                 header["kid"] = key_id
             assertion = jwt.encode(header, claims, key, [algorithm])
-        except (JoseError, ValueError, TypeError, LookupError, AttributeError):
-            # What a broken key can raise in the libraries below; their texts may quote it.
+        except _KEY_ERRORS:
             return Misconfigured(code="client_key_unusable")
         # RFC 7521 makes client_id optional here; Microsoft, for one, wants it.
         parameters = {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": assertion}
@@ -143,11 +146,45 @@ class ClientAuthenticator:
         known = self._keys.get(profile.slug)
         if known is not None and known[:2] == (text, algorithm):
             return known[2]
-        data = msgspec.json.decode(text, type=dict) if text.lstrip()[:1] == b"{" else text
-        key_type = _KEY_TYPES[algorithm[:2]]
-        key = jwk.RSAKey.import_key(data) if key_type == "RSA" else jwk.ECKey.import_key(data)
+        key = _parsed(text, _KEY_TYPES[algorithm[:2]])
         self._keys[profile.slug] = (text, algorithm, key)
         return key
+
+
+def fault_of_key(text: bytes, algorithm: str) -> str | None:
+    """Return why a private key cannot sign with ``algorithm``, and what to do; None: it can.
+
+    Quotes nothing of the key.
+    """
+    if re.search(rb"BEGIN ENCRYPTED|Proc-Type: 4,ENCRYPTED", text):
+        return "it is encrypted: give it without a password (openssl pkey -in FILE -out FILE)"
+    key_type = _KEY_TYPES[algorithm[:2]]
+    try:
+        key = _parsed(text, key_type)
+    except _KEY_ERRORS:
+        other: Literal["RSA", "EC"] = "EC" if key_type == "RSA" else "RSA"
+        try:
+            _parsed(text, other)
+        except _KEY_ERRORS:
+            return "it is no private key: PEM or a JWK, RSA or EC, is needed"
+        return f"it is of type {other}, but assertion_algorithm is {algorithm}"
+    if not key.is_private:
+        return "it is the public key: the private one is needed"
+    try:
+        jwt.encode({"alg": algorithm}, {}, key, [algorithm])
+    except _KEY_ERRORS:
+        return f"it cannot sign with {algorithm}: another curve, size or algorithm"
+    return None
+
+
+def _parsed(text: bytes, key_type: Literal["RSA", "EC"]) -> _SigningKey:
+    """Return the key in PEM or a JWK.
+
+    Raises:
+        ValueError, JoseError: And the others of ``_KEY_ERRORS``: it is none of that type.
+    """
+    data = msgspec.json.decode(text, type=dict) if text.lstrip()[:1] == b"{" else text
+    return jwk.RSAKey.import_key(data) if key_type == "RSA" else jwk.ECKey.import_key(data)
 
 
 def _shown(

@@ -83,6 +83,30 @@ def resolved_url(
         return Misconfigured(code=refused.code)
 
 
+def template_names(text: str) -> tuple[str, ...]:
+    """Return the names of the templates in a text, in their order."""
+    return tuple(_TEMPLATE.findall(text))
+
+
+def may_be_allowed(host: str, allowed_hosts: tuple[str, ...]) -> bool:
+    """Whether any values for the templates in ``host`` lead to one of ``allowed_hosts``.
+
+    Args:
+        host: Of a template, with its port if it names one.
+        allowed_hosts: As for ``resolved_url``.
+    """
+    name = re.sub(r":[0-9]*\Z", "", host).lower()
+    fixed = _TEMPLATE.split(name)[::2]
+    shape = re.compile("[a-z0-9._-]+".join(map(re.escape, fixed)))
+    return any(
+        # What stands for the star and for the last template can be anything.
+        allowed[1:].endswith(fixed[-1]) or fixed[-1].endswith(allowed[1:])
+        if allowed.startswith("*.")
+        else shape.fullmatch(allowed) is not None
+        for allowed in map(str.lower, allowed_hosts)
+    )
+
+
 def discovered_url(url: str, *, issuer: str, allowed_hosts: tuple[str, ...]) -> str | Misconfigured:
     """Return an endpoint that ``issuer`` itself names, or why it may not be used.
 

@@ -8,7 +8,9 @@ URLs, and some providers want tokens there).
 import asyncio
 import contextlib
 import logging
+import os
 import re
+import socket
 import ssl
 import zlib
 from collections.abc import Callable
@@ -102,6 +104,8 @@ class HttpSender:
         """
         self._now = now
         self._tls = tls or httpx2.create_ssl_context(trust_env=False)
+        self.last_cause: str | None = None
+        """Why the last request that failed did so, for who makes one at a time. No secret in it."""
         self._transports: dict[tuple[str, int | None], httpx2.AsyncHTTPTransport] = {}
         # It writes headers at its debug level.
         logging.getLogger("httpcore2").setLevel(logging.CRITICAL)
@@ -135,10 +139,10 @@ class HttpSender:
                 if await _read(response, progress.body, bounds.answer_bytes_max) is _End.TOO_LARGE:
                     return Lost(code="answer_too_large")
                 return _answered(response, bytes(progress.body), bounds, self._times(started_s))
-        except (TimeoutError, httpx2.TimeoutException):
-            lost_code = "timeout"
-        except Exception:  # noqa: BLE001, S110 -- whatever it was, the request's fate is the answer
-            pass
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            lost_code, self.last_cause = "timeout", _cause(error)
+        except Exception as error:  # noqa: BLE001 -- whatever it was, the request's fate is told
+            self.last_cause = _cause(error)
         finally:
             await progress.close_unused()
         if progress.not_sent_code is not None:
@@ -238,6 +242,28 @@ def _unpacked(
     if len(body) > bytes_max:
         return b"", "answer_too_large"
     return body, None if unpacker.eof else "answer_unreadable"
+
+
+def _cause(error: BaseException) -> str:
+    """Return why an exchange broke off: the system's or the TLS library's word for it."""
+    while True:
+        inner = error.__cause__ or error.__context__
+        if isinstance(error, BaseExceptionGroup):
+            inner = error.exceptions[0]
+        if inner is None:
+            break
+        error = inner
+    match error:
+        case TimeoutError():
+            return "no answer in time"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {error.verify_message}"
+        case ssl.SSLError(reason=str(text)) | socket.gaierror(strerror=str(text)):
+            return text
+        case OSError(errno=int(number)) if number > 0:
+            return os.strerror(number)
+        case _:
+            return type(error).__name__
 
 
 def _date(text: str) -> datetime | None:

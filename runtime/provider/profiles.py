@@ -19,8 +19,9 @@ from domain.connection import SLUG_PATTERN
 from domain.credentials import Secret
 from domain.exchange import Misconfigured
 from domain.profile import AnswerPaths, ClientAuth, ErrorRule, ProviderProfile, reuse_policy
-from runtime.provider.client_auth import ProviderSecrets
-from runtime.provider.endpoint_url import resolved_url
+from runtime.provider.choices import with_choices
+from runtime.provider.client_auth import ProviderSecrets, fault_of_key
+from runtime.provider.endpoint_url import may_be_allowed, resolved_url
 from runtime.provider.secret_files import ConfigError, secret_of
 
 CATALOGUE = Path(__file__).parent / "catalogue"
@@ -195,7 +196,8 @@ def _built(slug: str, section: Mapping[str, Any], where: str) -> ProviderProfile
     try:
         profile = msgspec.convert({**fields, "slug": slug}, ProviderProfile)
     except msgspec.ValidationError as error:
-        raise ProfileError(_told(str(error), where)) from None
+        text = with_choices(str(error), ProviderProfile)
+        raise ProfileError(_told(text, where)) from None
     _check_places(profile, where)
     _check_numbers(profile, where)
     _check_names(profile, where)
@@ -252,6 +254,12 @@ def _check_places(profile: ProviderProfile, where: str) -> None:
         host = re.sub(r"\A(https?://)?([^/?]*).*\Z", r"\2", url, flags=re.DOTALL)
         if "{" in host and not profile.allowed_hosts:
             raise ProfileError(f"{where}.{key}: a template in the host needs allowed_hosts")
+        if "{" in host and not may_be_allowed(host, profile.allowed_hosts):
+            hosts = ", ".join(profile.allowed_hosts)
+            raise ProfileError(
+                f"{where}.{key}: whatever its templates stand for, the host is none of {hosts}: "
+                f"mend {where}.allowed_hosts"
+            )
         plain = _TEMPLATE.sub("x", url)
         plain = plain if "://" in plain else f"https://{plain}" if url.startswith("{") else plain
         resolved = resolved_url(plain, values={})
@@ -348,7 +356,11 @@ def _secrets_of(profile: ProviderProfile, section: Mapping[str, Any]) -> Provide
     private_key = None
     if "private_key_file" in section:
         name = f"{where}.private_key_file"
-        private_key = _read(_path(section["private_key_file"], name), name)
+        file = _path(section["private_key_file"], name)
+        private_key = _read(file, name)
+        fault = fault_of_key(private_key.reveal(), profile.assertion_algorithm)
+        if fault is not None:
+            raise ProfileError(f"{name}: {file}: {fault}")
     return ProviderSecrets(
         client_secrets=tuple(_read(file, f"{where}.{key}") for file in files),
         private_key=private_key,

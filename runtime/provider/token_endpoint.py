@@ -22,6 +22,7 @@ from domain.exchange import (
     Answered,
     Exchange,
     ExchangeRequest,
+    Lost,
     Misconfigured,
     NotSent,
     Place,
@@ -30,7 +31,7 @@ from domain.profile import ProviderProfile
 from runtime.provider.client_auth import ClientAuthenticator, ProviderSecrets
 from runtime.provider.clocks import ProviderClocks
 from runtime.provider.discovery import Discovery
-from runtime.provider.endpoint_url import resolved_url
+from runtime.provider.endpoint_url import resolved_url, template_names
 from runtime.provider.http_sender import Bounds, HttpSender
 from runtime.provider.token_request import USER_AGENT, token_request
 
@@ -47,6 +48,8 @@ class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
 
     outcome: str
     """``answered``, or the code of what went wrong."""
+    detail: str | None = None
+    """What is missing, or why no answer came."""
     endpoint: str | None = None
     """Where it went; None where that could not be found out."""
     status: int | None = None
@@ -131,11 +134,20 @@ class HttpTokenEndpoint:
         )
         endpoint = await self._endpoint(request, deadline_s)
         if not isinstance(endpoint, str):
-            return ProbeReport(outcome=endpoint.code, elapsed_s=loop.time() - started_s)
+            return ProbeReport(
+                outcome=endpoint.code,
+                detail=self._detail(endpoint, request),
+                elapsed_s=loop.time() - started_s,
+            )
         exchange = await self._exchanged(request, endpoint, deadline_s)
         elapsed_s = loop.time() - started_s
         if not isinstance(exchange, Answered):
-            return ProbeReport(outcome=exchange.code, endpoint=endpoint, elapsed_s=elapsed_s)
+            return ProbeReport(
+                outcome=exchange.code,
+                detail=self._detail(exchange, request),
+                endpoint=endpoint,
+                elapsed_s=elapsed_s,
+            )
         has_date = exchange.date is not None
         return ProbeReport(
             outcome="answered",
@@ -145,6 +157,20 @@ class HttpTokenEndpoint:
             clock_skew_s=self._clocks.offset_s(profile.slug, endpoint) if has_date else None,
             elapsed_s=elapsed_s,
         )
+
+    def _detail(
+        self, failure: Misconfigured | NotSent | Lost, request: ExchangeRequest
+    ) -> str | None:
+        """Return what an operator needs to know of a probe's failure."""
+        if not isinstance(failure, Misconfigured):
+            return self._sender.last_cause
+        if failure.code != "template_value_missing":
+            return None
+        profile = request.profile
+        texts = (*_places(profile), *profile.extra_parameters.values())
+        named = dict.fromkeys(name for text in texts for name in template_names(text))
+        values = {**profile.params, **(request.params or {})}
+        return ", ".join(name for name in named if name not in values)
 
     async def _endpoint(
         self, request: ExchangeRequest, deadline_s: float
@@ -208,11 +234,17 @@ class HttpTokenEndpoint:
         return await self._sender.send(httpx2.Request("GET", url, headers=headers), bounds)
 
 
+def _places(profile: ProviderProfile) -> tuple[str, ...]:
+    """Return where the profile says that refreshing is done; the first counts."""
+    places = (profile.refresh_endpoint, profile.token_endpoint, profile.issuer)
+    return tuple(place for place in places if place)[:1]
+
+
 def _url(
     profile: ProviderProfile, params: dict[str, str] | None, endpoint_base: str | None
 ) -> str | Misconfigured:
     """Return the URL of the token endpoint or of the issuer, for a connection's values."""
-    template = profile.refresh_endpoint or profile.token_endpoint or profile.issuer
+    template = next(iter(_places(profile)), None)
     if template is None:
         return Misconfigured(code="endpoint_missing")
     return resolved_url(

@@ -1,6 +1,7 @@
 """``refreshd provider``: what is configured and shipped, and whether the provider takes the client."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,27 @@ async def test_a_real_probe_tells_a_right_client_from_a_wrong_one(
 
     assert made[0] == code
     assert provider.stats.double_presentations == 0
+
+
+async def test_a_probe_names_the_value_that_is_missing_and_why_nobody_answers(tmp_path: Path):
+    file = tmp_path / "refreshd.toml"
+    rest = 'client_id = "me"\nclient_auth = "none"\n'
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        file.write_text(
+            f'[providers.shop]\n{rest}token_endpoint = "http://127.0.0.1:{port}/{{shop}}/{{dc}}"\n'
+            f'params = {{ dc = "eu" }}\nextra_parameters = {{ v = "{{realm}}" }}\n'
+        )
+        config = load_config(file, environment={})
+        profile = configured_profile("shop", config.providers["shop"])
+        values = {"shop": "mine", "realm": "x"}
+        missing = meaning_of(await _probe(profile, config, {}), profile)
+        refused = meaning_of(await _probe(profile, config, values), profile)
+
+    assert missing[0] == 2
+    assert missing[1].endswith("template_value_missing: give --param for shop, realm")
+    assert refused == (69, "no answer: connect_failed: Connection refused")
 
 
 async def probed(folder: Path, provider: FakeProvider, secret: str) -> tuple[int, str]:

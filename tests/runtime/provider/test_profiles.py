@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from domain.profile import (
     NON_ROTATING,
@@ -30,6 +32,9 @@ from runtime.provider.secret_files import ConfigError
 
 PLAIN = {"token_endpoint": "https://provider.example/token", "client_id": "me"}
 SECRET = {"client_secret_file": "/secret"}
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+    Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+)
 
 
 def section(text: str = "", **more: Any) -> dict[str, Any]:
@@ -172,13 +177,13 @@ def test_nothing_is_shipped_under_a_foreign_name():
         (section(answer={"expiree": "x"}), "providers.bank.answer: Object contains unknown"),
         (section(answer={"expiry": "a..b"}), "providers.bank.answer.expiry: Expected"),
         (section(answer=[]), "providers.bank.answer: Expected"),
-        (section(method="PUT"), "providers.bank.method: Invalid"),
+        (section(method="PUT"), "providers.bank.method: expected POST, GET"),
         (section(params={"a": 1}), "providers.bank.params"),
         (section(error_map={}), "providers.bank.error_map: Expected"),
         (section(error_map=[{"code": "x"}]), "providers.bank.error_map[0]: Object missing"),
         (
             section(error_map=[{"code": "x", "verdict": "dead"}]),
-            "providers.bank.error_map[0].verdict: Invalid",
+            "providers.bank.error_map[0].verdict: expected transient",
         ),
         (
             section(error_map=[{"verdict": "user"}]),
@@ -285,6 +290,7 @@ def test_what_is_sound_is_taken(given: dict[str, Any]):
 def test_secrets_are_read_from_their_files_in_their_order(tmp_path: Path):
     for name in ("new", "old", "key"):
         (tmp_path / name).write_text(f"{name} secret\n")
+    (tmp_path / "key").write_bytes(KEY)
     files = [str(tmp_path / "new"), str(tmp_path / "old")]
     sections = {
         "two": PLAIN | {"client_secret_files": files},
@@ -309,7 +315,7 @@ def test_secrets_are_read_from_their_files_in_their_order(tmp_path: Path):
     assert counts == {"two": 2, "one": 1, "key": 0, "nil": 0}
     key = profiles.secrets("key").private_key
     assert key is not None
-    assert key.reveal() == b"key secret"
+    assert key.reveal() == KEY.strip()
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe"])

@@ -35,6 +35,7 @@ from runtime.ledger.streams import (
     ensure_streams,
 )
 from runtime.ledger.subjects import partition_of
+from runtime.ledger.told_ledger import told
 from runtime.logs import log
 from runtime.nats.durability import Durable, warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats
@@ -109,7 +110,7 @@ class Daemon:
         self.directory = Directory(
             world=world,
             limits=config.actors,
-            ledgers=ledgers.partitions,
+            ledgers=told(ledgers.partitions, self.journal.refresh_failed),
             partition_of=lambda connection_id: partition_of(connection_id, streams.partitions),
         )
         self.responder = Responder(link)
@@ -166,16 +167,14 @@ class Daemon:
             "nats_reconnects": self.link.reconnects,
             "bad_messages": self.link.bad_messages,
             "replies_refused": self.link.replies.refused,
+            "verdicts": self.journal.verdicts,
             "troubles": dict(self.journal.counts),
         }
 
     async def start(self) -> None:
         """Take commands."""
-        metadata = {
-            "daemon": self.daemon_id,
-            "prefix": self.config.service.prefix,
-            "partitions": str(self._streams.partitions),
-        }
+        metadata = {"daemon": self.daemon_id, "partitions": str(self._streams.partitions)}
+        metadata["prefix"] = self.config.service.prefix
         await self.service.start(version=VERSION, metadata=metadata)
 
     async def run_directory(

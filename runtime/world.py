@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from uuid_utils import uuid7
 
+from domain.events import ProviderTokenRefreshFailed
 from runtime.logs import log
 
 _uuid = msgspec.msgpack.Decoder(UUID)
@@ -41,6 +42,28 @@ class LoggingJournal:
     def __init__(self) -> None:
         """Start with every count at zero."""
         self.counts: Counter[str] = Counter()
+        self._verdicts: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def verdicts(self) -> dict[str, dict[str, int]]:
+        """How many refreshes have failed, by provider and class of the verdict."""
+        found: dict[str, dict[str, int]] = {}
+        for (slug, failure_class), failures in self._verdicts.items():
+            found.setdefault(slug, {})[failure_class] = failures
+        return found
+
+    def refresh_failed(self, event: ProviderTokenRefreshFailed) -> None:
+        """Count a verdict, and log the grant that only its user can mend: once, as it ends."""
+        self._verdicts[event.provider_slug, str(event.failure_class)] += 1
+        if event.needs_user_action:
+            log.info(
+                "grant_needs_user",
+                provider_slug=event.provider_slug,
+                connection_id=str(event.connection_id),
+                user_id=str(event.user_id),
+                code=event.code,
+                reason=event.reason,
+            )
 
     def crashed(self, connection_id: UUID, error: Exception) -> None:
         """Log where the actor crashed, not the error's text, which may quote anything."""

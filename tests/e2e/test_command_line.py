@@ -311,7 +311,13 @@ async def test_a_token_comes_by_the_command_line_alone_or_as_a_header(tmp_path: 
             stale = await refreshd("token", poor, "--force", *arguments)
             _revoke(provider, grant)
             dead = await refreshd("token", connection_id, "--force", *arguments)
+            again = await refreshd("token", connection_id, "--force", *arguments)
+            told = json.loads((await refreshd("status", "-o", "json", *arguments)).stdout)
+            lines = [line for line in daemon.said if "grant_needs_user" in line]
 
+    assert again.code == 5
+    assert told["verdicts"] == {"fake": {"user": 1}}
+    assert [connection_id in line for line in lines] == [True]
     assert (bare.code, header.code, as_json.code) == (0, 0, 0)
     assert header.stdout.strip() == f"Authorization: Bearer {bare.stdout.strip()}"
     assert json.loads(as_json.stdout)["generation"] == 2

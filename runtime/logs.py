@@ -10,6 +10,7 @@ import logging
 import select
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -69,6 +70,33 @@ def configure_logs(
     # nats-py logs through the standard library; its texts can quote what it received.
     for name in ("nats", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    root = logging.getLogger()
+    root.handlers = [one for one in root.handlers if not isinstance(one, _OfLibraries)]
+    root.addHandler(_OfLibraries())
+
+
+class _OfLibraries(logging.Handler):
+    """Makes lines of ours of what libraries log: where, and never a text, which may quote anything.
+
+    Else Python prints them bare, between lines that a program reads as JSON.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, object] = {"logger": record.name}
+        fields["where"] = f"{record.filename}:{record.lineno}"
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            fields["error"] = type(error).__name__
+            fields["frames"] = frames_of(error)
+        # Below an error it is about how the library works, as at the end of a TLS connection.
+        tell = log.error if record.levelno >= logging.ERROR else log.debug
+        tell("library_logged", **fields)
+
+
+def frames_of(error: BaseException) -> list[str]:
+    """Return where an error came from, without its text."""
+    found = traceback.extract_tb(error.__traceback__)[-8:]
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in found]
 
 
 _LINE_LENGTH_MAX = select.PIPE_BUF // 4 * 3

@@ -1,6 +1,5 @@
 """Time, ids and the operator's journal: the small ports of ``actors.ports``."""
 
-import traceback
 from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID
@@ -9,7 +8,7 @@ import msgspec
 from uuid_utils import uuid7
 
 from domain.events import ProviderTokenRefreshFailed
-from runtime.logs import log
+from runtime.logs import frames_of, log
 
 _uuid = msgspec.msgpack.Decoder(UUID)
 _SIXTEEN_BYTES = b"\xc4\x10"
@@ -68,15 +67,11 @@ class LoggingJournal:
     def crashed(self, connection_id: UUID, error: Exception) -> None:
         """Log where the actor crashed, not the error's text, which may quote anything."""
         self.counts["crashed"] += 1
-        frames = [
-            f"{frame.filename}:{frame.lineno} {frame.name}"
-            for frame in traceback.extract_tb(error.__traceback__)[-8:]
-        ]
         log.error(
             "actor_crashed",
             connection_id=str(connection_id),
             error=type(error).__name__,
-            frames=frames,
+            frames=frames_of(error),
         )
 
     def quarantined(self, connection_id: UUID, quarantine_s: float) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import select
 import subprocess
@@ -47,6 +48,27 @@ SECRET_KEYS = [
 def defaults_afterwards() -> Generator[None]:
     yield
     structlog.reset_defaults()
+
+
+def test_what_a_library_logs_is_a_line_of_ours_without_its_text(capsys: pytest.CaptureFixture[str]):
+    configure_logs(level="debug", as_json=True)
+    configure_logs(level="debug", as_json=True)
+    library = logging.getLogger("asyncio")
+
+    library.warning("s3cret %s", "s3cret")
+    try:
+        raise ValueError("s3cret")
+    except ValueError:
+        library.exception("s3cret")
+
+    text = capsys.readouterr().err
+    harmless, wrong = map(json.loads, text.splitlines())
+    assert "s3cret" not in text
+    assert (harmless["event"], harmless["level"]) == ("library_logged", "debug")
+    assert harmless["logger"] == "asyncio"
+    assert harmless["where"].startswith("test_logs.py:")
+    assert (wrong["level"], wrong["error"]) == ("error", "ValueError")
+    assert "test_what_a_library_logs" in wrong["frames"][0]
 
 
 class Stderr:

@@ -276,7 +276,7 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
         await follow_rotation(link, streams, keyring, key_file)
         ledgers = await _taken_ledgers(link, config, streams, daemon_id)
         endpoint = await stack.enter_async_context(
-            HttpTokenEndpoint(profiles.secrets, now=SystemClock().now)
+            HttpTokenEndpoint(profiles.secrets, routes=profiles.route, now=SystemClock().now)
         )
         daemon = Daemon(
             config=config,

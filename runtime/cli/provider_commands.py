@@ -46,6 +46,7 @@ NOT_REACHED = frozenset(
         "connection_lost",
         "discovery_failed",
         "pool_timeout",
+        "proxy_failed",
         "timeout",
         "tls_failed",
     }
@@ -239,5 +240,7 @@ def _row(profile: ProviderProfile, origin: str) -> dict[str, str]:
 async def _probe(profile: ProviderProfile, config: Config, params: dict[str, str]) -> ProbeReport:
     """Make the request with the client's own secret."""
     profiles = load_profiles({profile.slug: config.providers[profile.slug]})
-    async with HttpTokenEndpoint(profiles.secrets, now=SystemClock().now) as endpoint:
+    async with HttpTokenEndpoint(
+        profiles.secrets, routes=profiles.route, now=SystemClock().now
+    ) as endpoint:
         return await endpoint.probe(profile, params=params)

@@ -1,7 +1,7 @@
 """Sends one HTTP request once, and knows whether any of it can have reached the other side.
 
 The transport is used without a client around it: no redirect is followed, no cookie is
-kept, no environment is read, nothing is retried and no line is logged (the client logs
+kept, nothing is retried and no line is logged (the client logs
 URLs, and some providers want tokens there).
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
@@ -26,6 +27,7 @@ from msgspec import structs
 
 from domain.credentials import Secret
 from domain.exchange import Answered, Lost, NotSent
+from runtime.provider.route import DIRECT, Route
 
 _REMAINING = ("x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining")
 _RATE_LIMIT_STATUSES = frozenset({400, 403, 429})
@@ -37,6 +39,13 @@ _BEFORE_SENDING = {
     "connection.start_tls.started": "tls_failed",
 }
 _CONNECTED = "connection.connect_tcp.complete"
+_TUNNEL_STEPS = {
+    "connection.connect_tcp.started": "connect_failed",
+    "connection.connect_tcp.complete": "proxy_failed",
+    "proxy.start_tls.started": "tls_failed",
+}
+_TUNNELLED = "proxy.start_tls.complete"
+"""From here on bytes go to the provider; before, a proxy was asked to lead there."""
 _NOT_A_STEP = frozenset(
     f"connection.{step}.{end}"
     for step in ("connect_tcp", "start_tls")
@@ -56,6 +65,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float
     """For all of it, by the event loop's clock."""
     answer_bytes_max: int
+    route: Route = DIRECT
 
 
 class _End(Enum):
@@ -68,7 +78,8 @@ class _End(Enum):
 class _Progress:
     """How far one request has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_tunnelled: bool = False) -> None:
+        self._is_in_tunnel = not is_tunnelled
         self.not_sent_code: str | None = "pool_timeout"
         """What it would be called if it failed now; None once a byte may have been sent."""
         self.response: httpx2.Response | None = None
@@ -77,9 +88,12 @@ class _Progress:
 
     async def note(self, name: str, info: dict[str, Any]) -> None:
         """Take one of the transport's trace events; what is not known counts as sending."""
-        if name not in _NOT_A_STEP:
+        if not self._is_in_tunnel:
+            self._is_in_tunnel = name == _TUNNELLED
+            self.not_sent_code = _TUNNEL_STEPS.get(name, self.not_sent_code)
+        elif name not in _NOT_A_STEP:
             self.not_sent_code = _BEFORE_SENDING.get(name)
-        elif name == _CONNECTED:
+        if name == _CONNECTED:
             self._socket = info["return_value"]
 
     async def close_unused(self) -> None:
@@ -100,13 +114,14 @@ class HttpSender:
 
         Args:
             now: The time, aware UTC.
-            tls: Whom to trust; None trusts the system's authorities.
+            tls: Whom to trust, whatever a route says; None does as routes say.
         """
         self._now = now
-        self._tls = tls or httpx2.create_ssl_context(trust_env=False)
+        self._tls = tls
+        self._trusted: dict[Path | None, ssl.SSLContext] = {}
         self.last_cause: str | None = None
         """Why the last request that failed did so, for who makes one at a time. No secret in it."""
-        self._transports: dict[tuple[str, int | None], httpx2.AsyncHTTPTransport] = {}
+        self._transports: dict[tuple[str, int | None, str | None], httpx2.AsyncHTTPTransport] = {}
         # It writes headers at its debug level.
         logging.getLogger("httpcore2").setLevel(logging.CRITICAL)
 
@@ -125,7 +140,8 @@ class HttpSender:
         Source:
             PROVIDERS.md quirks 22, 24, 33.
         """
-        progress = _Progress()
+        proxy = bounds.route.proxy_to(str(request.url))
+        progress = _Progress(is_tunnelled=proxy is not None)
         request.extensions = {
             "timeout": {"connect": bounds.connect_timeout_s, "pool": bounds.connect_timeout_s},
             "trace": progress.note,
@@ -134,7 +150,7 @@ class HttpSender:
         lost_code = "connection_lost"
         try:
             async with asyncio.timeout_at(bounds.deadline_s):
-                response = await self._transport(bounds).handle_async_request(request)
+                response = await self._transport(bounds, proxy).handle_async_request(request)
                 progress.response = response
                 if await _read(response, progress.body, bounds.answer_bytes_max) is _End.TOO_LARGE:
                     return Lost(code="answer_too_large")
@@ -155,8 +171,8 @@ class HttpSender:
         took_s = asyncio.get_running_loop().time() - started_s
         return now - timedelta(seconds=took_s), now
 
-    def _transport(self, bounds: Bounds) -> httpx2.AsyncHTTPTransport:
-        key = (bounds.pool, bounds.connections_max)
+    def _transport(self, bounds: Bounds, proxy: str | None) -> httpx2.AsyncHTTPTransport:
+        key = (bounds.pool, bounds.connections_max, proxy)
         if key not in self._transports:
             # A connection is never used twice: one that the server closes while we write gives an
             # error that does not tell whether the request was handled, and a token is spent once.
@@ -164,9 +180,21 @@ class HttpSender:
                 max_connections=bounds.connections_max, max_keepalive_connections=0
             )
             self._transports[key] = httpx2.AsyncHTTPTransport(
-                verify=self._tls, trust_env=False, limits=limits, retries=0
+                verify=self._trust(bounds.route),
+                trust_env=False,
+                limits=limits,
+                proxy=proxy,
+                retries=0,
             )
         return self._transports[key]
+
+    def _trust(self, route: Route) -> ssl.SSLContext:
+        """Return whom to trust; reading the system's authorities takes longer than a request."""
+        if self._tls is not None:
+            return self._tls
+        if route.ca_file not in self._trusted:
+            self._trusted[route.ca_file] = route.trust()
+        return self._trusted[route.ca_file]
 
 
 async def _read(response: httpx2.Response, body: bytearray, bytes_max: int) -> _End:

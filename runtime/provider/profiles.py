@@ -22,6 +22,7 @@ from domain.profile import AnswerPaths, ClientAuth, ErrorRule, ProviderProfile, 
 from runtime.provider.choices import with_choices
 from runtime.provider.client_auth import ProviderSecrets, fault_of_key
 from runtime.provider.endpoint_url import may_be_allowed, resolved_url
+from runtime.provider.route import DIRECT, Route, check_environment, route_of
 from runtime.provider.secret_files import ConfigError, secret_of
 
 CATALOGUE = Path(__file__).parent / "catalogue"
@@ -34,7 +35,7 @@ _SECRET_KEYS = frozenset({"client_secret_file", "client_secret_files", "private_
 _DERIVED = frozenset({"slug", "client_secrets"})
 _FIELDS = frozenset(ProviderProfile.__struct_fields__) - _DERIVED
 _TABLES = frozenset({"answer", "params", "extra_parameters", "extra_headers"})
-_KEYS = _FIELDS | _SECRET_KEYS | {"profile"}
+_KEYS = _FIELDS | _SECRET_KEYS | {"profile", "ca_file", "proxy"}
 _PLACES = ("token_endpoint", "issuer")
 _TEMPLATE = re.compile(r"\{[A-Za-z][A-Za-z0-9_]{0,63}\}")
 _ALLOWED_HOST = re.compile(
@@ -77,11 +78,15 @@ class Profiles:
     """The configured providers and their secrets. Never shows a secret."""
 
     def __init__(
-        self, profiles: Mapping[str, ProviderProfile], secrets: Mapping[str, ProviderSecrets]
+        self,
+        profiles: Mapping[str, ProviderProfile],
+        secrets: Mapping[str, ProviderSecrets],
+        routes: Mapping[str, Route],
     ) -> None:
-        """Take both by slug."""
+        """Take all by slug."""
         self._profiles = dict(profiles)
         self._secrets = dict(secrets)
+        self._routes = dict(routes)
 
     def get(self, slug: str) -> ProviderProfile | None:
         """Return a provider's profile, or None where there is none of that name."""
@@ -94,6 +99,10 @@ class Profiles:
             LookupError: There is no such provider.
         """
         return self._secrets[slug]
+
+    def route(self, slug: str) -> Route:
+        """Return the way to a provider."""
+        return self._routes.get(slug, DIRECT)
 
     def __iter__(self) -> Iterator[ProviderProfile]:
         """Go through the profiles by slug."""
@@ -116,11 +125,15 @@ def load_profiles(sections: Mapping[str, Mapping[str, Any]]) -> Profiles:
     """
     profiles: dict[str, ProviderProfile] = {}
     secrets: dict[str, ProviderSecrets] = {}
+    routes: dict[str, Route] = {}
+    if sections:
+        check_environment()
     for slug, section in sections.items():
         profile = configured_profile(slug, section)
         secrets[slug] = _secrets_of(profile, section)
+        routes[slug] = route_of(section, f"providers.{slug}")
         profiles[slug] = profile
-    return Profiles(profiles, secrets)
+    return Profiles(profiles, secrets, routes)
 
 
 def configured_profile(slug: str, section: Mapping[str, Any]) -> ProviderProfile:

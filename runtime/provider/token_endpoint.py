@@ -33,6 +33,7 @@ from runtime.provider.clocks import ProviderClocks
 from runtime.provider.discovery import Discovery
 from runtime.provider.endpoint_url import resolved_url, template_names
 from runtime.provider.http_sender import Bounds, HttpSender
+from runtime.provider.route import DIRECT, Route
 from runtime.provider.token_request import USER_AGENT, token_request
 
 _DISCOVERY_CONNECT_TIMEOUT_S = 5.0
@@ -69,17 +70,20 @@ class HttpTokenEndpoint:
         *,
         now: Callable[[], datetime],
         tls: ssl.SSLContext | None = None,
+        routes: Callable[[str], Route] = lambda _slug: DIRECT,
     ) -> None:
         """Take what is needed of the world.
 
         Args:
             secrets: A client's secrets by profile slug; LookupError or OSError: there are none.
             now: The time, aware UTC.
-            tls: Whom to trust; None trusts the system's authorities.
+            tls: Whom to trust, whatever a route says; None does as routes say.
+            routes: The way to a provider, by profile slug.
         """
         self._sender = HttpSender(now=now, tls=tls)
         self._clients = ClientAuthenticator(secrets, now=now)
-        self._discovery = Discovery(self._fetched)
+        self._routes = routes
+        self._discoveries: dict[Route, Discovery] = {}
         self._clocks = ProviderClocks()
 
     async def __aenter__(self) -> Self:
@@ -93,7 +97,8 @@ class HttpTokenEndpoint:
         _traceback: TracebackType | None,
     ) -> None:
         """Close what is open. The actors have ended their requests by then."""
-        await self._discovery.aclose()
+        for discovery in self._discoveries.values():
+            await discovery.aclose()
         await self._sender.aclose()
 
     def place(
@@ -186,7 +191,7 @@ class HttpTokenEndpoint:
         wait_s = min(profile.connect_timeout_s, profile.timeout_s / 2)
         try:
             async with asyncio.timeout_at(start_s + wait_s):
-                return await self._discovery.token_endpoint(
+                return await self._discovery(self._routes(profile.slug)).token_endpoint(
                     url, allowed_hosts=profile.allowed_hosts
                 )
         except TimeoutError:
@@ -214,18 +219,26 @@ class HttpTokenEndpoint:
             connect_timeout_s=profile.connect_timeout_s,
             deadline_s=deadline_s,
             answer_bytes_max=profile.answer_bytes_max,
+            route=self._routes(profile.slug),
         )
         exchange = await self._sender.send(message, bounds)
         if isinstance(exchange, Answered):
             self._clocks.note(profile.slug, endpoint, exchange)
         return exchange
 
-    async def _fetched(self, url: str) -> Exchange:
+    def _discovery(self, route: Route) -> Discovery:
+        """Return where endpoints are found by way of ``route``."""
+        if route not in self._discoveries:
+            self._discoveries[route] = Discovery(lambda url: self._fetched(url, route))
+        return self._discoveries[route]
+
+    async def _fetched(self, url: str, route: Route) -> Exchange:
         """Make one GET for the discovery; no slug has a dot, so its pool is nobody else's."""
         headers = {"accept": "application/json", "user-agent": USER_AGENT}
         headers["accept-encoding"] = "gzip"
         bounds = Bounds(
-            pool=".discovery",
+            pool=f".discovery.{route.ca_file or ''}",
+            route=route,
             connections_max=_DISCOVERY_CONNECTIONS_MAX,
             connect_timeout_s=_DISCOVERY_CONNECT_TIMEOUT_S,
             deadline_s=asyncio.get_running_loop().time() + _DISCOVERY_TIMEOUT_S,

@@ -348,7 +348,7 @@ def test_profiles_are_found_by_slug_and_show_no_secret(tmp_path: Path):
 
 def test_no_providers_are_no_profiles():
     assert list(load_profiles({})) == []
-    assert list(Profiles({}, {})) == []
+    assert list(Profiles({}, {}, {})) == []
 
 
 def test_sections_come_from_the_configuration_file(tmp_path: Path):

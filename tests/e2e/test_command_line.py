@@ -224,12 +224,18 @@ async def test_a_grant_that_is_not_active_says_to_programs_that_its_user_must_ac
     ("arguments", "lines"),
     [(("events",), 0), (("events", "-o", "json"), 0), (("list",), 0), (("events", "-f"), 1)],
 )
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 async def test_a_reader_that_stops_reading_ends_it_quietly(
-    run: Run, daemon: DaemonProcess, arguments: tuple[str, ...], lines: int
+    run: Run, daemon: DaemonProcess, arguments: tuple[str, ...], lines: int, unbuffered: str
 ):
     await connected(run)
 
-    ended = await refreshd_head(*arguments, "--data-dir", str(daemon.data_dir), lines=lines)
+    ended = await refreshd_head(
+        *arguments,
+        *("--data-dir", str(daemon.data_dir)),
+        lines=lines,
+        PYTHONUNBUFFERED=unbuffered,
+    )
 
     assert ended.stderr == ""
     assert ended.code == 128 + signal.SIGPIPE

@@ -24,9 +24,9 @@ async def refreshd(*arguments: str, stdin: str = "", **environment: str) -> Ende
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-async def refreshd_head(*arguments: str, lines: int) -> Ended:
+async def refreshd_head(*arguments: str, lines: int, **environment: str) -> Ended:
     """Return the outcome of ``refreshd ARGUMENTS | head -LINES``."""
-    process = await _started(arguments, {})
+    process = await _started(arguments, environment)
     assert process.stdout is not None
     assert process.stderr is not None
     async with asyncio.timeout(50):

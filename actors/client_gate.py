@@ -51,6 +51,8 @@ class _Pause:
         self._urls_min = 2 if profile.is_templated else 1
         self._failed: dict[UUID, str] = {}
         """Whose failures speak against it, the oldest first, and at which URL they were."""
+        self._refuted: dict[UUID, None] = {}
+        """Whose failures were their own, for others succeeded after them."""
         self._last_s = self._last_new_s = 0.0
         self._reason = ""
         self.is_on = False
@@ -77,6 +79,8 @@ class _Pause:
 
     def failed(self, connection_id: UUID, url: str, reason: str) -> bool:
         """Note a failure; return whether it began a pause."""
+        if connection_id in self._refuted and not self.is_on:
+            return False
         self._last_s, self._reason = anyio.current_time(), reason
         if self._failed.pop(connection_id, None) is None:
             self._last_new_s = self._last_s
@@ -88,8 +92,12 @@ class _Pause:
         self.is_on = self.is_on or is_evident
         return is_news
 
-    def succeeded(self) -> None:
-        """What is shared is right: whatever failed was somebody's own."""
+    def succeeded(self, connection_id: UUID) -> None:
+        """What is shared is right: whatever failed was somebody's own, and is no evidence again."""
+        self._refuted.update(dict.fromkeys(self._failed))
+        self._refuted.pop(connection_id, None)
+        while len(self._refuted) > _EVIDENCE_MAX:
+            del self._refuted[next(iter(self._refuted))]
         self._failed.clear()
         self.is_on = False
 
@@ -165,10 +173,10 @@ class ClientGate:
                 for pause in probed:
                     pause.is_probing = False
 
-    def succeeded(self) -> None:
+    def succeeded(self, connection_id: UUID) -> None:
         """Note that the provider took our configuration, at this host and so for the client."""
-        self._client.pause.succeeded()
-        self.pause.succeeded()
+        self._client.pause.succeeded(connection_id)
+        self.pause.succeeded(connection_id)
 
     def failed(self, connection_id: UUID, url: str, verdict: Verdict) -> bool:
         """Note a failure at ``url``; return whether it paused what was not paused before."""
@@ -178,7 +186,7 @@ class ClientGate:
             self._cooled_for = verdict.reason
         if verdict.failure_class is FailureClass.USER:
             # The provider spoke of the grant, so it knew the client.
-            self.succeeded()
+            self.succeeded(connection_id)
         if verdict.failure_class is not FailureClass.OPERATOR:
             return False
         match verdict.reach:

@@ -259,7 +259,7 @@ class Flight:
             return self._failed(not_sent, profile)
         outcome = await self._present(wish.secret, profile, gate)
         if isinstance(outcome, Tokens):
-            gate.succeeded()
+            gate.succeeded(self.actor.connection_id)
             return self._succeeded(outcome, wish.secret, profile)
         verdict = self._judged(outcome, profile)
         if gate.failed(self.actor.connection_id, route.url, verdict):

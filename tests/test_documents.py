@@ -45,7 +45,11 @@ def test_every_error_code_is_there_with_its_number_and_its_exit_code():
 def test_every_exit_code_is_there():
     told = {int(row[0]) for row in rows("docs/errors.md", "Exit codes")}
 
-    known = {number for name, number in vars(asking).items() if name.startswith("EXIT_")}
+    known = {
+        number
+        for name, number in vars(asking).items()
+        if name.startswith("EXIT_") and isinstance(number, int)
+    }
     assert told >= known | {0}
 
 

@@ -2,10 +2,8 @@
 
 On top of nats-py, as NATS.md section 3 asks:
 
-- nothing is buffered while disconnected (``pending_size=0``): a publish fails at once and can
-  not be applied later behind our back;
-- requests have our own inbox: a lost connection fails every waiting request at once instead
-  of at its time-out, and a request that cannot be sent leaves nothing behind;
+- nothing is buffered while disconnected (``pending_size=0``): a publish fails at once;
+- requests have our own inbox: a lost connection fails every waiting request at once;
 - a probe to ourselves every two seconds finds a connection that only looks alive;
 - callbacks cannot raise; a connection closed for good is told to ``on_closed``;
 - ``flush`` is never called under a cancel scope, ``drain`` and ``rtt`` never at all.
@@ -71,8 +69,12 @@ class NatsLink:
         self._waiting = Waiting()
         self._connected = asyncio.Event()
         self._probe: asyncio.Task[None] | None = None
-        self._closing = False
-        self._is_opening, self._is_patient, self._failed_attempts = False, True, 0
+        self._closing, self._is_opening, self._is_patient, self._failed_attempts = (
+            False,
+            False,
+            True,
+            0,
+        )
         self._failure, self._is_reached = "", True
         """What went wrong last while no server had let us in, and whether one was reached."""
         self.closed = asyncio.Event()
@@ -180,20 +182,9 @@ class NatsLink:
         """Return at once when connected, else when a connection was made again."""
         await self._connected.wait()
         while not self.is_connected:
-            # nats-py has noticed the loss and is yet to tell us: give it time to.
+            # nats-py is yet to tell us.
             await asyncio.sleep(0.01)
             await self._connected.wait()
-
-    async def publish(
-        self,
-        subject: str,
-        payload: bytes,
-        *,
-        reply: str = "",
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """Send a message, without waiting for the server; see ``publish_now``."""
-        self.publish_now(subject, payload, reply=reply, headers=headers)
 
     def publish_now(
         self,
@@ -227,8 +218,7 @@ class NatsLink:
         """Put several messages behind all that was sent before, together.
 
         Args:
-            messages: Subject, whole header block (ADR-4) and payload of each. What the caller
-                has built of safe parts is not checked again.
+            messages: Subject, header block (ADR-4) and payload, built of safe parts: unchecked.
 
         Raises:
             NotSentError: Not connected, too much unsent already, or one is too large: those
@@ -277,7 +267,7 @@ class NatsLink:
         answer = self._waiting.open(token, subject, gathered)
         timer = answer.get_loop().call_later(timeout_s, give_up_waiting, answer)
         try:
-            await self.publish(subject, payload, reply=f"{self.inbox}.{token}", headers=headers)
+            self.publish_now(subject, payload, reply=f"{self.inbox}.{token}", headers=headers)
             message = await answer
         finally:
             timer.cancel()
@@ -287,11 +277,7 @@ class NatsLink:
         return message
 
     async def request_many(self, subject: str, payload: bytes, *, timeout_s: float) -> list[Msg]:
-        """Send a request and return its answers, the last of which has a status.
-
-        Raises:
-            LinkError: As for ``request``.
-        """
+        """Do as ``request``, and return all answers, the last of which has a status."""
         gathered: list[Msg] = []
         last = await self._requested(new_token(), subject, payload, gathered, timeout_s=timeout_s)
         return [*gathered, last]
@@ -372,7 +358,7 @@ class NatsLink:
         answer = self._waiting.open(token, subject)
         try:
             async with asyncio.timeout(self._limits.probe_interval_s):
-                await self.publish(subject, b"")
+                self.publish_now(subject, b"")
                 await answer
         except TimeoutError:
             raise NoAnswerError("no answer in time") from None

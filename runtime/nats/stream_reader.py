@@ -73,7 +73,7 @@ async def read_stream(
     finally:
         # It would go away by itself, but one listing makes several and listings come in crowds.
         with contextlib.suppress(LinkError, nats.errors.Error):
-            await link.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{consumer.name}", b"")
+            link.publish_now(f"$JS.API.CONSUMER.DELETE.{stream}.{consumer.name}", b"")
             await subscription.unsubscribe()
 
 
@@ -85,7 +85,7 @@ async def _pull(link: NatsLink, stream: str, consumer: str, inbox: str, *, wait_
         "expires": int(wait_s * 1e9),
         "idle_heartbeat": int(wait_s / 4 * 1e9),
     }
-    await link.publish(
+    link.publish_now(
         f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
         msgspec.json.encode(request),
         reply=inbox,

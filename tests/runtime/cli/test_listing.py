@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from domain.result import Failure, FailureCode, Success
+from runtime.cli.asking import with_one_name
 from runtime.cli.client import CommandClient
 from runtime.cli.listing import show_listing
 
@@ -83,7 +84,9 @@ async def test_a_connection_that_comes_again_is_shown_once(capsys: Capture):
     daemon, _ = await listed(capsys, [1, 2], [2, 3, 1], as_json=True)
 
     shown = json.loads("".join(daemon.printed))
-    assert [one["id"] for one in shown] == [str(UUID(int=number)) for number in (1, 2, 3)]
+    assert [one["connection_id"] for one in shown] == [
+        str(UUID(int=number)) for number in (1, 2, 3)
+    ]
 
 
 async def test_json_is_one_array_however_many_pages_came(capsys: Capture):
@@ -91,7 +94,7 @@ async def test_json_is_one_array_however_many_pages_came(capsys: Capture):
         daemon, _ = await listed(capsys, *pages, as_json=True)
 
         assert json.loads("".join(daemon.printed)) == [
-            connection(number) for page in pages for number in page
+            with_one_name(connection(number)) for page in pages for number in page
         ]
 
 

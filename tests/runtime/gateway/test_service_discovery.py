@@ -137,7 +137,7 @@ async def test_one_request_is_answered_by_one_of_two_daemons(
         stats = 0
         inbox = client.client.new_inbox()
         subscription = await client.client.subscribe(inbox)
-        await client.publish("$SRV.STATS.refreshd", b"", reply=inbox)
+        client.publish_now("$SRV.STATS.refreshd", b"", reply=inbox)
         for _ in range(2):
             body = json.loads((await subscription.next_msg(timeout=5)).data)
             stats += sum(e["num_requests"] for e in body["endpoints"])
@@ -155,7 +155,7 @@ async def test_a_daemon_that_has_stopped_is_not_found(tmp_path: Path):
         async with open_link(first.link._login, name="caller") as client:
             inbox = client.client.new_inbox()
             subscription = await client.client.subscribe(inbox)
-            await client.publish("$SRV.PING.refreshd", b"", reply=inbox)
+            client.publish_now("$SRV.PING.refreshd", b"", reply=inbox)
             await subscription.next_msg(timeout=5)
             await client.flush()
             assert subscription.pending_msgs == 0
@@ -203,7 +203,7 @@ async def test_an_answer_never_goes_where_only_the_daemon_may_publish(
     eavesdropper = await client.client.subscribe(reply)
     await client.flush()
 
-    await client.publish(subject, b"", reply=reply)
+    client.publish_now(subject, b"", reply=reply)
     assert "ok" in await ask(client, f"refreshd.v1.connection.{ID}.get")
     await ask(client, "$SRV.STATS")
     await daemon.link.flush()
@@ -223,7 +223,7 @@ async def test_a_command_with_a_forbidden_reply_is_carried_out_like_one_without(
 ):
     await connect(client)
 
-    await client.publish(f"refreshd.v1.connection.{ID}.revoke", b"", reply=BUCKET_0_SUBJECT)
+    client.publish_now(f"refreshd.v1.connection.{ID}.revoke", b"", reply=BUCKET_0_SUBJECT)
 
     async def is_revoked() -> bool:
         view = await ask(client, f"refreshd.v1.connection.{ID}.get")
@@ -236,9 +236,9 @@ async def test_a_command_with_a_forbidden_reply_is_carried_out_like_one_without(
 async def test_a_command_without_a_reply_subject_is_carried_out_and_hurts_nobody(
     client: NatsLink, daemon: Daemon
 ):
-    await client.publish(f"refreshd.v1.connection.{ID}.get", b"")
-    await client.publish("$SRV.PING", b"")
-    await client.publish("refreshd.v1.connect", b"\xff")
+    client.publish_now(f"refreshd.v1.connection.{ID}.get", b"")
+    client.publish_now("$SRV.PING", b"")
+    client.publish_now("refreshd.v1.connect", b"\xff")
 
     assert (await ask(client, "$SRV.PING"))["name"] == "refreshd"
     await eventually(lambda: daemon.service.commands_in_flight == 0)

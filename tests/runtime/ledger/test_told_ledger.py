@@ -14,7 +14,7 @@ from domain.decision import store_failed
 from domain.events import Event, ProviderTokenRefreshFailed
 from domain.exchange import Verdict
 from domain.profile import FailureClass, ProviderProfile
-from domain.refreshing import died, failed
+from domain.refreshing import failed
 from runtime.ledger.told_ledger import ToldLedger
 from runtime.world import LoggingJournal
 from tests.domain.shapes import CONNECTION_ID, NOW, SLUG, USER_ID, stored
@@ -54,7 +54,7 @@ def entry_of(*events: Event) -> Entry:
 
 
 def dead() -> tuple[Event, ...]:
-    return died(ACTIVE, DEAD, PROFILE, now=NOW, ids=CountingIds()).events
+    return failed(ACTIVE, DEAD, PROFILE, draw=0.5, now=NOW, ids=CountingIds()).events
 
 
 def broken() -> tuple[Event, ...]:

@@ -67,7 +67,7 @@ async def test_nobody_makes_a_link_answer_itself(nats_login: Login, link: NatsLi
         heard = await overheard_at(link, f"{OWN}.>")
         await echo(own)
 
-        await link.publish("echo", b"forged", reply=f"{own.inbox}.1")
+        link.publish_now("echo", b"forged", reply=f"{own.inbox}.1")
         answer = await link.request("echo", b"mine", timeout_s=5.0)
         await own.flush()
         await link.flush()

@@ -95,7 +95,7 @@ async def test_an_answer_that_comes_too_late_is_nobody_elses(link: NatsLink):
     await echo(link)
     with pytest.raises(NoAnswerError):
         await link.request("slow", b"", timeout_s=0.05)
-    await link.publish(asked[0].reply, b"late")
+    link.publish_now(asked[0].reply, b"late")
 
     assert (await link.request("echo", b"mine", timeout_s=2.0)).data == b"mine"
 
@@ -265,7 +265,7 @@ async def test_whoever_waits_for_a_connection_is_told_when_it_is_back(nats_login
         with anyio.fail_after(5):
             await link.wait_connected()
 
-        await link.publish("echo", b"")
+        link.publish_now("echo", b"")
 
 
 async def test_waiting_in_the_instant_between_loss_and_notice_blocks_nobody(nats_login: Login):
@@ -371,7 +371,7 @@ async def test_closing_is_not_told_as_a_loss(nats_login: Login):
     assert not link.closed.is_set()
     assert not link.is_connected
     with pytest.raises(NotSentError):
-        await link.publish("subject", b"")
+        link.publish_now("subject", b"")
 
 
 async def test_closing_in_a_black_hole_ends_soon(nats_login: Login):

@@ -22,7 +22,7 @@ USER = {"authorization": {"user": "u", "password": "hunter2"}}
 async def is_answered(link: NatsLink) -> bool:
     """Whether a message to ourselves comes back."""
     heard = await link.client.subscribe(link.client.new_inbox())
-    await link.publish(heard.subject, b"hello")
+    link.publish_now(heard.subject, b"hello")
     return (await heard.next_msg(timeout=5)).data == b"hello"
 
 

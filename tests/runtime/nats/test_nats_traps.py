@@ -109,7 +109,7 @@ async def test_a_flush_confirms_what_was_sent_before_it(nats_login: Login):
     async with proxied_link(nats_login) as (proxy, link):
         proxy.recorded = bytearray()
         await link.client.subscribe("subject")
-        await link.publish("subject", b"")
+        link.publish_now("subject", b"")
         await link.client.flush()
 
         assert [line.split()[0] for line in proxy.recorded.splitlines() if line] == [
@@ -197,7 +197,7 @@ async def test_whatever_else_a_message_breaks_is_survived(
     with monkeypatch.context() as patch:
         patch.setattr(patient_link.client, "_build_message", raising)
         await patient_link.client.subscribe("subject")
-        await patient_link.publish("subject", b"")
+        patient_link.publish_now("subject", b"")
         await eventually(lambda: patient_link.bad_messages == 1)
 
     assert await answers(patient_link)
@@ -233,13 +233,13 @@ async def test_a_publish_while_disconnected_fails_at_once_and_stays_unsent(nats_
         await proxy.cut()
         await eventually(lambda: not link.is_connected)
 
-        with anyio.fail_after(0.5), pytest.raises(NotSentError):
-            await link.publish("zombie", b"of the outage")
+        with pytest.raises(NotSentError):
+            link.publish_now("zombie", b"of the outage")
         with anyio.fail_after(0.5), pytest.raises(NotSentError):
             await link.request("zombie", b"of the outage", timeout_s=30.0)
         proxy.weather = Weather.FAIR
         await eventually(lambda: link.is_connected)
-        await link.publish("zombie", b"after it")
+        link.publish_now("zombie", b"after it")
 
         assert (await seen.next_msg(timeout=5)).data == b"after it"
 
@@ -319,7 +319,7 @@ async def test_a_request_that_cannot_be_sent_leaves_nothing_behind(
 
 async def test_headers_count_for_the_size_that_the_server_takes(patient_link: NatsLink):
     with pytest.raises(NotSentError):
-        await patient_link.publish("subject", b"x" * 1024 * 1024, headers={"a": "b"})
+        patient_link.publish_now("subject", b"x" * 1024 * 1024, headers={"a": "b"})
 
     assert await answers(patient_link)
     assert not patient_link.closed.is_set()

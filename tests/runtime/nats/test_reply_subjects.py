@@ -76,7 +76,7 @@ async def test_a_request_that_aims_elsewhere_is_served_and_answered_nowhere(
         await caller.client.subscribe("jobs.>", cb=hear)
         await link.flush()
 
-        await caller.publish("work", b"aimed", reply="jobs.delete")
+        caller.publish_now("work", b"aimed", reply="jobs.delete")
         answer = await caller.request("work", b"asked", timeout_s=5.0)
         await link.flush()
         await caller.flush()

@@ -46,6 +46,20 @@ def refuse_if_changeable(path: Path) -> None:
         raise ExposedError(_told(path, found, "change"))
 
 
+def make_private(folder: Path) -> None:
+    """Let nobody else read a folder of ours; version 0.1 and copies leave it open to readers.
+
+    Raises:
+        ExposedError: Somebody else can change it, or owns it.
+        OSError: It cannot be looked at or changed.
+    """
+    refuse_if_changeable(folder)
+    found = folder.stat()
+    if found.st_mode & _READ and found.st_uid == os.geteuid():
+        folder.chmod(0o700)
+        log.warning("folder_made_private", path=str(folder))
+
+
 def check_secret_file(path: Path) -> None:
     """Refuse a file that others can change; warn of one that they can read. A pipe is taken.
 

@@ -28,7 +28,7 @@ import msgspec
 from runtime.logs import log
 from runtime.nats.link import SERVER_VERSION_MIN, Login
 from runtime.nats.private_files import make_private_folder, replace_private_file
-from runtime.private import ExposedError, refuse_unless_private
+from runtime.private import ExposedError, make_private
 
 CONTEXT_FILE = "context.json"
 _USER = "refreshd"
@@ -141,7 +141,7 @@ class EmbeddedNats:
         """Start the process and return its address, or None when it ended before it listened."""
         make_private_folder(self._folder)
         try:
-            refuse_unless_private(self._folder)
+            make_private(self._folder)
         except ExposedError as error:
             raise EmbeddedNatsError(str(error)) from None
         for stale in self._folder.glob("*.ports"):

@@ -302,7 +302,9 @@ class NatsLink:
             self._waiting.refuse(refused, self._login.who)
         if not self._is_opening:
             return
-        self._failure = cause
+        if "authorization" not in self._failure.lower():
+            # What comes after a refusal is the server's hanging up.
+            self._failure = cause
         if refused_subject(error, "subscription") is not None:
             self._failure = f"{self._login.who} may not subscribe to {self.inbox}.>"
         self._is_reached = not isinstance(error, OSError)

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import socket
+import ssl
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -110,7 +111,7 @@ def cause_of(error: BaseException) -> str:
             return "no answer in time"
         case socket.gaierror(strerror=str(text)):
             return text
-        case OSError(errno=int(number)) if number > 0:
+        case OSError(errno=int(number)) if number > 0 and not isinstance(error, ssl.SSLError):
             # asyncio's own text begins with the number and ends with a tuple.
             return os.strerror(number)
         case _:

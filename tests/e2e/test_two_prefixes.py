@@ -20,7 +20,7 @@ async def listed(url: str, folder: Path, **environment: str) -> list[str]:
         "list", "-o", "json", "--nats", url, "--data-dir", str(folder), **environment
     )
     assert shown.code == 0, shown.stderr
-    return [connection["id"] for connection in json.loads(shown.stdout)]
+    return [connection["connection_id"] for connection in json.loads(shown.stdout)]
 
 
 async def told(url: str, folder: Path, **environment: str) -> set[str]:

@@ -56,5 +56,8 @@ async def _ignore(_error: Exception) -> None:
 async def leave_unsent(sender: Client | NatsLink, *, messages: int) -> None:
     """Publish so many large messages without waiting until they are sent."""
     for _ in range(messages):
-        await sender.publish("big", b"x" * 500_000)
+        if isinstance(sender, NatsLink):
+            sender.publish_now("big", b"x" * 500_000)
+        else:
+            await sender.publish("big", b"x" * 500_000)
         await anyio.lowlevel.checkpoint()

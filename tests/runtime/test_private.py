@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from runtime.config import Config, load_config
 from runtime.daemon import DaemonError, run_daemon
@@ -15,6 +16,7 @@ from runtime.nats.embedded import EmbeddedNatsError
 from runtime.private import (
     ExposedError,
     check_secret_file,
+    make_private,
     refuse_if_changeable,
     refuse_unless_private,
 )
@@ -112,7 +114,7 @@ def test_a_link_is_as_private_as_what_it_leads_to(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("folder", "mode", "error"), [(".", 0o770, DaemonError), ("nats", 0o755, EmbeddedNatsError)]
+    ("folder", "mode", "error"), [(".", 0o770, DaemonError), ("nats", 0o775, EmbeddedNatsError)]
 )
 def test_a_data_folder_that_is_not_ours_alone_is_refused_at_the_start(
     tmp_path: Path, folder: str, mode: int, error: type[Exception]
@@ -128,6 +130,19 @@ def test_a_data_folder_that_is_not_ours_alone_is_refused_at_the_start(
 
     with pytest.raises(error, match=f"{path}: mode is {mode:04o}.*: chmod 0700 {path}"):
         anyio.run(start)
+
+
+def test_a_folder_that_others_can_read_is_made_private_and_told(tmp_path: Path):
+    folder = tmp_path / "nats"
+    folder.mkdir()
+    folder.chmod(0o755)
+
+    with capture_logs() as logs:
+        make_private(folder)
+        make_private(folder)
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert [line["event"] for line in logs] == ["folder_made_private"]
 
 
 def test_a_client_secret_that_others_can_change_is_refused_with_its_key(tmp_path: Path):

@@ -16,7 +16,7 @@ import anyio
 
 from actors.entry import EVENTS_MAX, Entry
 from actors.envelope import Envelope
-from actors.flight import Flight, Wish
+from actors.flight import Flight
 from actors.house import House
 from actors.partition import UNCLEAR, Partition
 from actors.ports import Stored
@@ -31,13 +31,8 @@ from actors.token_desk import (
     served,
 )
 from actors.waiting_line import WaitingLine
-from actors.world import (
-    BROKEN,
-    INTERNAL_ERROR,
-    MAILBOX_FULL,
-    TIMED_OUT,
-    database_error,
-)
+from actors.wish import Wish
+from actors.world import BROKEN, INTERNAL_ERROR, MAILBOX_FULL, TIMED_OUT, database_error
 from domain.commands import Command, Get, GetToken
 from domain.connection import ProviderConnection
 from domain.decision import Reply, decide

@@ -81,7 +81,9 @@ class Directory:
         self._writers: list[anyio.CancelScope] = []
         self._now_s = 0.0
         self._is_draining = False
+        self._refrains = False
         self._gives_up = False
+        self._ends_s = math.inf
         self._ended = anyio.Event()
 
     @property
@@ -150,24 +152,36 @@ class Directory:
         if actor.connection is None:
             self.rested(actor)
 
+    def refrain(self) -> None:
+        """Present nothing to a provider any more: flights that are not begun are refused."""
+        self._refrains = True
+        for flight in self._flights:
+            flight.refrain()
+
     async def drain(self, grace_s: float) -> bool:
-        """Refuse new commands, and return when nothing is under way; False if time ran out."""
+        """Refuse what is new, and return when nothing is under way; False if time ran out."""
         self._is_draining = True
+        self.refrain()
         with anyio.move_on_after(grace_s):
             while self.busy_actors:
                 await self._pause()
             return True
         return not self.busy_actors
 
-    async def stop(self, *, at_once: bool = False) -> None:
+    async def stop(self, *, at_once: bool = False, within_s: float = math.inf) -> None:
         """End, and return when every command is answered.
 
         A request that was sent to a provider is waited for, and its outcome is stored if that is
-        possible within ``last_outcome_s``; ``at_once``, where there is no ledger any more, gives
-        up what is not stored.
+        possible within ``last_outcome_s``, else spilled; ``at_once``, where there is no ledger
+        any more, spills it without a wait.
+
+        Args:
+            at_once: Give up what is not stored.
+            within_s: After this nothing is waited for: see ``Flight.cut_off``.
         """
         assert self._tasks is not None
         self._gives_up = at_once
+        self._ends_s = anyio.current_time() + within_s
         self._tasks.cancel_scope.cancel()
         await self._ended.wait()
 
@@ -182,6 +196,8 @@ class Directory:
         """See ``House``. A flight outlives the directory's cancellation, once it is begun."""
         assert self._tasks is not None
         self._flights.add(flight)
+        if self._refrains:
+            flight.refrain()
         self._stir()
         self._tasks.start_soon(self._fly, flight)
 
@@ -308,12 +324,16 @@ class Directory:
             flight.stop(at_once=self._gives_up)
         with anyio.CancelScope(shield=True):
             while self._flights:
+                if anyio.current_time() >= self._ends_s:
+                    for flight in self._flights:
+                        flight.cut_off()
                 await self._pause()
 
     async def _wind_up(self) -> None:
         """Wait until what is decided is stored, and end the writers."""
         self._refuse_all()
         patience_s = 0.0 if self._gives_up else self.limits.last_burst_s
+        patience_s = min(patience_s, max(self._ends_s - anyio.current_time(), 0.0))
         with anyio.move_on_after(patience_s, shield=True):
             while any(not partition.is_settled for partition in self.partitions):
                 await self._pause()

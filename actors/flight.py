@@ -16,15 +16,15 @@ left open: it waits for the intent's deadline and then stores that the outcome i
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
-from uuid import UUID
 
 import anyio
 from msgspec.structs import replace
 
 from actors.client_gate import ClientGate, while_closed
 from actors.entry import Entry
-from actors.partition import Partition
+from actors.pilot import Pilot
+from actors.ports import Outcome
+from actors.wish import Route, Wish
 from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_error
 from domain.connection import ProviderConnection
 from domain.credentials import Credentials, Secret
@@ -46,47 +46,6 @@ from domain.verdicts import client_changed, escalated, judge, rotation_lost
 
 _LOOK_AGAIN_S = 1.0
 """How often a flight that waits looks whether the client may ask sooner than was said."""
-
-
-class Wish(NamedTuple):
-    """What a flight is for: to present the token of a generation."""
-
-    secret: OAuthSecret
-    generation: int
-    was_rejected: bool
-    """Whether a caller said that the present access token was rejected."""
-
-
-class _Route(NamedTuple):
-    """How a connection's requests go."""
-
-    profile: ProviderProfile
-    gate: ClientGate
-    url: str
-
-
-class Pilot(Protocol):
-    """The actor whose flight it is."""
-
-    connection_id: UUID
-    partition: Partition
-
-    @property
-    def connection(self) -> ProviderConnection | None:
-        """The newest state."""
-        ...
-
-    def commit(self, step: Step) -> Entry:
-        """Decide a step."""
-        ...
-
-    def callers_wait(self, until_s: float, failure: Failure) -> bool:
-        """Answer the callers whose time ends before; return whether there are others."""
-        ...
-
-    def landed(self, flight: "Flight") -> None:
-        """The flight is over."""
-        ...
 
 
 class Flight:
@@ -115,6 +74,11 @@ class Flight:
         self._opens_s = -math.inf
         """When the client may ask again, while that is waited for."""
         self._awake: anyio.Event | None = None
+        self.is_stopped = False
+        """Whether nothing is presented any more that was not presented yet."""
+        self._flying = anyio.CancelScope()
+        """Shielded from the intent on."""
+        self._asking: anyio.CancelScope | None = None
 
     async def run(self) -> None:
         """Fly. Never raises but to be cancelled, and not once the intent is decided."""
@@ -132,19 +96,24 @@ class Flight:
         finally:
             self.actor.landed(self)
 
-    def stop(self, *, at_once: bool) -> None:
-        """Present nothing any more, and try to store what is held for ``last_outcome_s``.
+    def refrain(self) -> None:
+        """Present nothing any more: a flight without an intent ends with ``SHUTTING_DOWN``."""
+        if not self.is_stopped and (self._wish is None or not self.is_begun):
+            self.failure = SHUTTING_DOWN
+            self._flying.cancel()
+        self.is_stopped = True
 
-        Args:
-            at_once: There is nothing left to store it in.
-        """
+    def stop(self, *, at_once: bool) -> None:
+        """Refrain, and try to store what is held for ``last_outcome_s``, or spill it at once."""
+        self.refrain()
         self._patience_s = 0.0 if at_once else self._limits.last_outcome_s
         self.wake()
 
-    @property
-    def is_stopped(self) -> bool:
-        """Whether the daemon ends."""
-        return self._patience_s < math.inf
+    def cut_off(self) -> None:
+        """Wait for nothing more: the intent of a request that has no answer yet stays open."""
+        self.stop(at_once=True)
+        if self._asking is not None:
+            self._asking.cancel()
 
     def refusal(self, due_s: float) -> Failure | None:
         """Return what a caller whose time ends at ``due_s`` is told at once, or None."""
@@ -172,7 +141,10 @@ class Flight:
         world, profile = self._world, self._world.providers.of(connection)
         left_s = (connection.intent.deadline_at - world.clock.now()).total_seconds()
         # A clock that was set back must not make this wait for hours.
-        await anyio.sleep(min(max(left_s, 0.0), attempt_s_max(profile)))
+        with self._flying:
+            await anyio.sleep(min(max(left_s, 0.0), attempt_s_max(profile)))
+        if self._flying.cancelled_caught:
+            return
         with anyio.CancelScope(shield=True):
             step = left_open(connection, profile, now=world.clock.now(), ids=world.ids)
             if not await self._is_stored(self.actor.commit(step)):
@@ -184,7 +156,7 @@ class Flight:
         The slot is given back when the provider has answered: storing may take longer.
         """
         make_step: Callable[[], Step] | None = None
-        with anyio.CancelScope() as scope:
+        with self._flying as scope:
             while (route := await self._open_route()) is not None:
                 async with route.gate.slot(self.actor.connection_id) as closed:
                     if closed is not None:
@@ -197,7 +169,7 @@ class Flight:
                 assert route is not None
                 await self._keep(make_step, route.gate)
 
-    async def _open_route(self) -> _Route | None:
+    async def _open_route(self) -> Route | None:
         """Wait until the client may ask, if that is in the time of a caller, and return where.
 
         None: nobody waits for that, or what they saw was never stored.
@@ -210,13 +182,11 @@ class Flight:
             closed = gate.closed(connection.id)
             if closed is None:
                 self._opens_s, self.failure = -math.inf, None
-                return _Route(profile, gate, place.url)
+                return Route(profile, gate, place.url)
             self._opens_s, self.failure = anyio.current_time() + closed.left_s, while_closed(closed)
             if not self.actor.callers_wait(self._opens_s, self.failure):
                 return None
             await self._sleep(min(closed.left_s, _LOOK_AGAIN_S))
-        if self.is_stopped:
-            self.failure = SHUTTING_DOWN
         return None
 
     def _may_still_ask(self, wish: Wish, profile: ProviderProfile) -> bool:
@@ -228,7 +198,7 @@ class Flight:
             connection, profile, was_rejected=wish.was_rejected, now=self._world.clock.now()
         )
 
-    async def _attempt(self, wish: Wish, route: _Route) -> Callable[[], Step] | None:
+    async def _attempt(self, wish: Wish, route: Route) -> Callable[[], Step] | None:
         """Store the intent, make the request, and return how to keep what came of it.
 
         None: nothing was presented, ``failure`` says why. An intent that took too long to store
@@ -254,10 +224,18 @@ class Flight:
             self.failure = database_error("the refresh could not be noted")
             return None
         if not in_time or took_s > PREPARATION_S_MAX or self.is_stopped:
+            self.failure = SHUTTING_DOWN if self.is_stopped else None
             not_sent = judge(profile, NotSent(code="not_begun"), sent_scope=False)
             assert isinstance(not_sent, Verdict)
             return self._failed(not_sent, profile)
-        outcome = await self._present(wish.secret, profile, gate)
+        outcome = None
+        with anyio.CancelScope() as self._asking:
+            outcome = await self._present(wish.secret, profile, gate)
+        self._asking = None
+        if outcome is None:
+            world.journal.cut_off(self.actor.connection_id)
+            self.failure = SHUTTING_DOWN
+            return None
         if isinstance(outcome, Tokens):
             gate.succeeded(self.actor.connection_id)
             return self._succeeded(outcome, wish.secret, profile)
@@ -355,14 +333,19 @@ class Flight:
 
     async def _keep(self, make_step: Callable[[], Step], gate: ClientGate) -> None:
         """Store an outcome, and know what to answer."""
-        step = make_step()
-        if not await self._is_stored(self.actor.commit(step)):
-            self._world.journal.outcome_lost(self.actor.connection_id)
+        intent, step = self._connection().intent, make_step()
+        assert intent is not None
+        entry = self.actor.commit(step)
+        outcome = Outcome(intent.attempt_id, intent.generation, step.connection, step.events)
+        is_stored = await self._is_stored(entry, within_s=self._limits.unclear_s)
+        if not is_stored and not await self._is_stored_or_spilled(entry, outcome):
             self.failure = database_error("the daemon stopped")
             return
         trouble = step.connection.trouble
         if trouble is None:
             self.is_fresh = True
+            return
+        if self.failure is not None:
             return
         closed = gate.closed(self.actor.connection_id)
         is_the_clients = closed is not None and trouble.failure_class is closed.failure_class
@@ -371,6 +354,20 @@ class Flight:
             if closed is not None and is_the_clients
             else failure_of(step.connection, self._world.clock.now())
         )
+
+    async def _is_stored_or_spilled(self, entry: Entry, outcome: Outcome) -> bool:
+        """Spill an outcome that the ledger does not take; return whether it is stored after all.
+
+        While the ledger is in doubt the daemon may be killed: so it is spilled before that ends.
+        """
+        connection_id, spill = self.actor.connection_id, self._world.spill
+        is_spilled = await spill.keep(outcome)
+        if await self._is_stored(entry):
+            await spill.forget(outcome)
+            return True
+        if not is_spilled:
+            self._world.journal.outcome_lost(connection_id)
+        return False
 
     async def _is_stored(self, entry: Entry, *, within_s: float = math.inf) -> bool:
         """Wait for an entry, and return whether it is stored.

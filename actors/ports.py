@@ -11,6 +11,7 @@ from uuid import UUID
 from actors.entry import Entry
 from domain.connection import ProviderConnection
 from domain.credentials import Sealed, Secret
+from domain.events import Event
 from domain.exchange import Exchange, ExchangeRequest, Place
 from domain.profile import ProviderProfile
 from domain.remembered import Answers
@@ -93,6 +94,29 @@ class Sealer(Protocol):
         ...
 
 
+class Outcome(NamedTuple):
+    """What became of one attempt to refresh, as it goes into the ledger."""
+
+    attempt_id: UUID
+    generation: int
+    """The credentials that were presented."""
+    connection: ProviderConnection
+    """As it is after the attempt, its credentials sealed."""
+    events: tuple[Event, ...]
+
+
+class Spill(Protocol):
+    """Where outcomes are kept that the ledger does not take; the next start takes them in."""
+
+    async def keep(self, outcome: Outcome) -> bool:
+        """Write an outcome durably; False: it cannot be. Never raises but to be cancelled."""
+        ...
+
+    async def forget(self, outcome: Outcome) -> None:
+        """Remove an outcome that the ledger has taken. Never raises but to be cancelled."""
+        ...
+
+
 class TokenEndpoint(Protocol):
     """The token endpoints of all providers."""
 
@@ -158,7 +182,11 @@ class Journal(Protocol):
         ...
 
     def outcome_lost(self, connection_id: UUID) -> None:
-        """The daemon stopped while what a provider answered could not be stored."""
+        """The daemon stopped while what a provider answered could not be stored, nor spilled."""
+        ...
+
+    def cut_off(self, connection_id: UUID) -> None:
+        """The daemon stopped before a provider answered: the intent is open in the ledger."""
         ...
 
     def client_paused(self, provider_slug: str, code: str, reason: str) -> None:

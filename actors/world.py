@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from actors.client_gate import ClientGates
-from actors.ports import Clock, Ids, Journal, Sealer, TokenEndpoint
+from actors.ports import Clock, Ids, Journal, Sealer, Spill, TokenEndpoint
 from domain.connection import ProviderConnection
 from domain.decision import DATABASE_ERROR
 from domain.profile import ProviderProfile
@@ -36,9 +36,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     restarts_period_s: Seconds = 60.0
     quarantine_s: Seconds = 30.0
     last_burst_s: Seconds = 4.0
-    """How long a stopping daemon waits for what is decided to be stored."""
+    """How long an ending directory waits for what is decided to be stored."""
     last_outcome_s: Seconds = 20.0
-    """How long a stopping daemon tries to store what a provider has answered."""
+    """How long an ending directory tries to store what a provider has answered."""
     answer_margin_s: Seconds = 0.15
     """How long before its caller's time is up a waiting command is answered."""
 
@@ -69,6 +69,7 @@ class World(NamedTuple):
     ids: Ids
     journal: Journal
     providers: Providers
+    spill: Spill
 
 
 SHUTTING_DOWN = Failure(

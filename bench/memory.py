@@ -25,6 +25,7 @@ from domain.decision import Reply
 from runtime.ledger.sealing import Keyring
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 from tests.fakes.providers import no_providers
+from tests.fakes.world import MemorySpill
 
 ACTORS = 50_000
 SECRET_BYTES = 600
@@ -66,6 +67,7 @@ async def main() -> None:
         ids=ids,
         journal=LoggingJournal(),
         providers=no_providers(),
+        spill=MemorySpill(),
     )
     directory = Directory(
         world=world, limits=Limits(), ledgers=[_ForgetfulLedger()], partition_of=lambda _: 0

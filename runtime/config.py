@@ -95,8 +95,8 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         INBOX_PREFIXES
     )
     """How a request's reply subject must begin to be answered."""
-    drain_grace_s: Seconds = 20.0
-    """How long SIGTERM waits for what is under way."""
+    drain_grace_s: Seconds = 25.0
+    """How long a stop takes at most, from SIGTERM to the end of the process."""
     limits: ServiceLimits = ServiceLimits()
 
 

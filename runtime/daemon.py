@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from actors.ports import PartitionLostError
 from actors.world import Providers, World
 from runtime import VERSION
 from runtime.config import Config
+from runtime.data_folder import KEYRING_FILE, OUTCOMES_FOLDER, only_daemon_of
 from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
@@ -27,6 +27,7 @@ from runtime.ledger.key_rotation import follow_rotation, open_keyring_of
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
 from runtime.ledger.sealing import Keyring
+from runtime.ledger.spill import SpillFolder
 from runtime.ledger.streams import (
     Streams,
     StreamsError,
@@ -39,17 +40,16 @@ from runtime.ledger.told_ledger import told
 from runtime.logs import log
 from runtime.nats.durability import Durable, warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats
-from runtime.nats.link import Login, NatsLink, open_link
+from runtime.nats.link import NatsLink, open_link
 from runtime.nats.private_files import make_private_folder
 from runtime.private import ExposedError, refuse_if_changeable
 from runtime.provider.profiles import Profiles, load_profiles
 from runtime.provider.token_endpoint import HttpTokenEndpoint
+from runtime.stop_budget import StopBudget
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
-KEYRING_FILE = "keyring.json"
 DAEMON_INBOX = "_INBOX_refreshd"
 """Stored records come in there: no other user of the server needs the right to read it."""
-_LAST_ANSWERS_S = 5.0
 _CHECKPOINT_S = 0.5
 _RECORD_BYTES = 32 * 1024
 """What a record may hold besides its secret: params, what it remembers, what was wrong last."""
@@ -76,6 +76,8 @@ class Daemon:
         is_durable: Durable,
         profiles: Profiles,
         endpoint: HttpTokenEndpoint,
+        spill: SpillFolder,
+        budget: StopBudget,
     ) -> None:
         """Make every part; nothing is started."""
         ids = Uuid7Ids()
@@ -94,6 +96,7 @@ class Daemon:
         self.journal = LoggingJournal()
         self._gates = ClientGates()
         self._ledgers = ledgers
+        self._budget = budget
         world = World(
             sealer=keyring,
             clock=SystemClock(),
@@ -106,12 +109,13 @@ class Daemon:
                 draw=random.random,
                 owner=daemon_id,
             ),
+            spill=spill,
         )
         self.directory = Directory(
             world=world,
             limits=config.actors,
             ledgers=told(ledgers.partitions, self.journal.refresh_failed),
-            partition_of=lambda connection_id: partition_of(connection_id, streams.partitions),
+            partition_of=partial(partition_of, partitions=streams.partitions),
         )
         self.responder = Responder(link)
         self.service = CommandService(
@@ -187,18 +191,22 @@ class Daemon:
             self._lost_partition.set_result(str(_first(group)))
 
     async def drain(self) -> None:
-        """Take no new commands; return when those taken are answered, at last ``SHUTTING_DOWN``."""
-        # Without NATS nothing that waits for it can end.
-        grace_s = 0.0 if self.is_lost else self.config.service.drain_grace_s
-        until_s = anyio.current_time() + grace_s
-        with anyio.CancelScope(deadline=until_s):
+        """Take no new commands; return when those taken are answered, at last ``SHUTTING_DOWN``.
+
+        Takes as long as the budget allows. Without NATS only the providers' answers are waited for.
+        """
+        budget = self._budget
+        budget.begin()
+        self.directory.refrain()
+        with anyio.move_on_after(budget.flights_s):
             await self.service.stop_taking()
-        if not await self.directory.drain(max(until_s - anyio.current_time(), 0.0)):
+        if not self.is_lost and not await self.directory.drain(budget.flights_s):
             log.error("drain_ran_out_of_time", busy_actors=self.directory.busy_actors)
-        await self.directory.stop(at_once=self.is_lost)
-        if not self.is_lost and not await self._ledgers.caught_up():
-            log.warning("views_lag_behind", consequence="the next start writes what they lack")
-        with anyio.move_on_after(_LAST_ANSWERS_S) as scope:
+        await self.directory.stop(at_once=self.is_lost, within_s=budget.flights_s)
+        with anyio.move_on_after(budget.ending_s):
+            if not self.is_lost and not await self._ledgers.caught_up():
+                log.warning("views_lag_behind", consequence="the next start writes what they lack")
+        with anyio.move_on_after(budget.ending_s) as scope:
             await self.responder.drained()
             await self.service.stop()
         if scope.cancelled_caught:
@@ -231,7 +239,8 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
     """Yield a daemon that takes commands; drain and stop it afterwards.
 
     Raises:
-        DaemonError: Another daemon uses the data folder, or others than we can change it.
+        DataFolderError: Another daemon uses the data folder.
+        DaemonError: Others than we can change the data folder.
         EmbeddedNatsError, LinkError, StreamsError, KeyringError, ConfigError: As they
             say. StreamsError also where a profile takes larger answers than a record holds.
         PartitionLostError: Another daemon goes on taking what this one takes.
@@ -244,15 +253,13 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
         raise DaemonError(str(error)) from None
     daemon_id = f"d-{os.urandom(4).hex()}"
     profiles = load_profiles(config.providers)
+    budget = StopBudget(config.service.drain_grace_s)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_only_daemon_of(data_dir))
-        embedded: EmbeddedNats | None = None
-        if config.nats.url is None:
-            embedded = EmbeddedNats(
-                data_dir, server_bin=config.nats.server_bin, port=config.nats.port
-            )
-            stack.push_async_callback(embedded.stop)
-            login: Login = await embedded.start()
+        stack.enter_context(only_daemon_of(data_dir))
+        embedded = None if config.nats.url is not None else _embedded(config, data_dir)
+        if embedded is not None:
+            stack.push_async_callback(_ended_with, embedded, budget)
+            login = await embedded.start()
             is_durable = True
         else:
             login = config.login()
@@ -275,6 +282,10 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
         keyring = opened(connections=streams.connections)
         await follow_rotation(link, streams, keyring, key_file)
         ledgers = await _taken_ledgers(link, config, streams, daemon_id)
+        spill = SpillFolder(data_dir / OUTCOMES_FOLDER)
+        await spill.take_in(
+            ledgers.partitions, partial(partition_of, partitions=streams.partitions)
+        )
         endpoint = await stack.enter_async_context(
             HttpTokenEndpoint(profiles.secrets, routes=profiles.route, now=SystemClock().now)
         )
@@ -290,6 +301,8 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             is_durable=is_durable,
             profiles=profiles,
             endpoint=endpoint,
+            spill=spill,
+            budget=budget,
         )
         tasks = await stack.enter_async_context(anyio.create_task_group())
         tasks.start_soon(ledgers.run)
@@ -302,30 +315,6 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             with anyio.CancelScope(shield=True):
                 await daemon.drain()
             tasks.cancel_scope.cancel()
-
-
-async def serve(
-    config: Config, data_dir: Path, *, announce: Callable[[str], None], stop: asyncio.Event
-) -> None:
-    """Run a daemon until ``stop`` is set.
-
-    Raises:
-        DaemonError: And the others of ``run_daemon``; also when NATS is gone for good.
-    """
-    async with run_daemon(config, data_dir) as daemon:
-        announce(daemon.ready_line)
-        watching = asyncio.create_task(daemon.watch())
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            watching.cancel()
-        if watching.done() and not watching.cancelled():
-            daemon.is_lost = True
-            watching.result()
-        log.info("draining")
-    log.info("stopped")
 
 
 def _check_answers(profiles: Profiles, streams: Streams) -> None:
@@ -360,6 +349,15 @@ async def _taken_ledgers(
     return ledgers
 
 
+def _embedded(config: Config, data_dir: Path) -> EmbeddedNats:
+    return EmbeddedNats(data_dir, server_bin=config.nats.server_bin, port=config.nats.port)
+
+
+async def _ended_with(embedded: EmbeddedNats, budget: StopBudget) -> None:
+    """End the embedded server in what is left of the stop's time."""
+    await embedded.stop(within_s=budget.all_s)
+
+
 def _first(group: BaseExceptionGroup[PartitionLostError]) -> BaseException:
     """Return the first error of a group, however deep it lies."""
     error: BaseException = group
@@ -378,17 +376,3 @@ def _stream_settings(config: Config) -> StreamSettings:
         event_bytes_max=config.events.bytes_max,
         event_duplicate_window_s=config.events.duplicate_window_s,
     )
-
-
-@contextlib.contextmanager
-def _only_daemon_of(data_dir: Path):  # noqa: ANN202
-    """Hold the data folder's lock, which ends with the process however it ends."""
-    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DaemonError(f"{data_dir}: another refreshd uses this data folder") from None
-        yield
-    finally:
-        os.close(descriptor)

@@ -98,6 +98,15 @@ class LoggingJournal:
         self.counts["outcome_lost"] += 1
         log.critical("outcome_lost", connection_id=str(connection_id))
 
+    def cut_off(self, connection_id: UUID) -> None:
+        """Log that a provider's answer was not waited for."""
+        self.counts["cut_off"] += 1
+        log.error(
+            "refresh_cut_off",
+            connection_id=str(connection_id),
+            consequence="the next start takes its outcome for unknown",
+        )
+
     def client_paused(self, provider_slug: str, code: str, reason: str) -> None:
         """Log once that our configuration for a provider does not work."""
         self.counts["client_paused"] += 1

@@ -18,6 +18,7 @@ from domain.result import Failure, FailureCode, Success
 from runtime.cli.client import CommandClient
 from runtime.config import Config, default_data_dir, load_config
 from runtime.daemon import DaemonError
+from runtime.data_folder import DataFolderError
 from runtime.ledger.sealing import KeyringError
 from runtime.ledger.streams import StreamsError
 from runtime.logs import configure_logs
@@ -247,7 +248,7 @@ def _exit_code(error: Exception) -> int:
             return EXIT_UNAVAILABLE
         case PartitionLostError():
             return EXIT_TRY_AGAIN
-        case DaemonError() | OSError():
+        case DaemonError() | DataFolderError() | OSError():
             return EXIT_ERROR
         case _:
             raise error

@@ -44,8 +44,8 @@ from runtime.cli.listing import show_listing
 from runtime.cli.provider_commands import provider
 from runtime.cli.status_verbs import add_status_verbs
 from runtime.cli.tables import event_head, show_event, show_fields
-from runtime.daemon import serve
-from runtime.logs import configure_logs
+from runtime.logs import configure_logs, log
+from runtime.serving import serve
 
 CredentialsFile = Annotated[str, Parameter(allow_leading_hyphen=True)]
 """A path, or - for standard input."""
@@ -71,10 +71,12 @@ add_status_verbs(app)
 
 @app.command(name="serve")
 def serve_command(*, place: Place = _SOMEWHERE) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; a second signal ends it at once."""
+    """Run the daemon until SIGTERM or Ctrl-C; a second one ends it at once, SIGHUP never does."""
     settings = place.settings()
     as_json = {"auto": None, "json": True, "text": False}[settings.log.format]
     configure_logs(level=settings.log.level, as_json=as_json, repeats_max=_REPEATS_MAX)
+    # Until the loop takes signals, a hang-up must not end us.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     leave_no_core()
     collect_garbage_seldom()
 
@@ -89,6 +91,7 @@ def serve_command(*, place: Place = _SOMEWHERE) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(signal.SIGHUP, log.warning, "sighup_ignored")
         await serve(settings, place.folder(), announce=to_stderr, stop=stop)
 
     uvloop.run(run())

@@ -13,6 +13,7 @@ password with it: that program may have been sent the last one. JetStream runs w
 import asyncio
 import ctypes
 import fcntl
+import math
 import os
 import re
 import secrets
@@ -123,14 +124,19 @@ class EmbeddedNats:
         assert self._process is not None
         return await self._process.wait()
 
-    async def stop(self) -> None:
-        """End the server; never raises."""
+    async def stop(self, *, within_s: float = math.inf) -> None:
+        """End the server; never raises.
+
+        Args:
+            within_s: It is killed after this, at last after ten seconds: what it has acknowledged
+                is synced to disk.
+        """
         process = self._process
         if process is None or process.returncode is not None:
             return
         process.terminate()
         try:
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
+            async with asyncio.timeout(min(within_s, _STOP_TIMEOUT_S)):
                 await process.wait()
         except TimeoutError:
             log.warning("embedded_nats_killed")

@@ -18,7 +18,7 @@ def create_private_file(path: Path, content: bytes) -> None:
         os.link(draft, path)
     finally:
         draft.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def replace_private_file(path: Path, content: bytes) -> None:
@@ -33,7 +33,7 @@ def replace_private_file(path: Path, content: bytes) -> None:
     except OSError:
         draft.unlink()
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def make_private_folder(path: Path) -> None:
@@ -62,7 +62,7 @@ def _draft(path: Path, content: bytes) -> Path:
     return draft
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Make the folder's entries durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

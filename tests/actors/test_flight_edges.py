@@ -68,8 +68,12 @@ async def test_an_answer_that_comes_after_the_stop_is_stored_although_the_ledger
         assert scene.stage.journal.counts["outcome_lost"] == 0
 
 
-async def test_an_answer_that_cannot_be_stored_in_the_grace_of_a_stop_is_told_as_lost() -> None:
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_an_answer_that_cannot_be_stored_in_the_grace_of_a_stop_is_spilled_or_told_as_lost(
+    is_full: bool,
+) -> None:
     scene = Scene()
+    scene.stage.spill.is_full = is_full
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
         asked = scene.stage.send(GetToken(connection_id=ID))
@@ -79,7 +83,8 @@ async def test_an_answer_that_cannot_be_stored_in_the_grace_of_a_stop_is_told_as
         await scene.stage.directory.stop()
 
         assert anyio.current_time() < 60.0
-        assert scene.stage.journal.counts["outcome_lost"] == 1
+        assert scene.stage.journal.counts["outcome_lost"] == is_full
+        assert [one.connection.generation for one in scene.stage.spill.kept] == [2] * (not is_full)
         assert asked.code is FailureCode.SHUTTING_DOWN
 
 

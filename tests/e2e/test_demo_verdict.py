@@ -11,7 +11,8 @@ import pytest
 from runtime.cli.client import CommandClient
 from runtime.cli.demo import Run, verdict
 from runtime.config import Config
-from runtime.daemon import KEYRING_FILE, run_daemon
+from runtime.daemon import run_daemon
+from runtime.data_folder import KEYRING_FILE
 from runtime.ledger.sealing import Keyring, open_keyring
 from runtime.ledger.subjects import NO_TAG, bucket_stream, partition_of
 from runtime.nats.embedded import CONTEXT_FILE, read_context

@@ -24,6 +24,7 @@ from tests.fakes.world import (
     CountingIds,
     CountingJournal,
     MemoryLedger,
+    MemorySpill,
     PlainSealer,
     TickingClock,
 )
@@ -69,12 +70,14 @@ class Stage:
         self.clock = clock or TickingClock()
         self.journal = CountingJournal()
         self.providers = providers or no_providers()
+        self.spill = MemorySpill()
         world = World(
             sealer or PlainSealer(),
             self.clock,
             ids or CountingIds(),
             self.journal,
             self.providers,
+            self.spill,
         )
         self.directory = Directory(
             world=world, limits=self.limits, ledgers=[self.ledger], partition_of=lambda _: 0

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from actors.entry import Entry
-from actors.ports import CannotUnsealError, PartitionLostError, Stored
+from actors.ports import CannotUnsealError, Outcome, PartitionLostError, Stored
 from domain.connection import ProviderConnection
 from domain.credentials import Sealed, Secret
 from domain.events import Event
@@ -162,6 +162,30 @@ class CountingIds:
         return UUID(int=(7 << 76) | (2 << 62) | self._last)
 
 
+class MemorySpill:
+    """Keeps outcomes in a list; ``is_full`` is a disk without room."""
+
+    def __init__(self) -> None:
+        """Start with nothing kept."""
+        self.kept: list[Outcome] = []
+        self.ever_kept = 0
+        self.is_full = False
+
+    async def keep(self, outcome: Outcome) -> bool:
+        """See ``Spill``."""
+        await anyio.lowlevel.checkpoint()
+        if self.is_full:
+            return False
+        self.kept.append(outcome)
+        self.ever_kept += 1
+        return True
+
+    async def forget(self, outcome: Outcome) -> None:
+        """See ``Spill``."""
+        await anyio.lowlevel.checkpoint()
+        self.kept.remove(outcome)
+
+
 class CountingJournal:
     """Counts what it is told."""
 
@@ -194,6 +218,10 @@ class CountingJournal:
     def outcome_lost(self, connection_id: UUID) -> None:
         """See ``Journal``."""
         self.counts["outcome_lost"] += 1
+
+    def cut_off(self, connection_id: UUID) -> None:
+        """See ``Journal``."""
+        self.counts["cut_off"] += 1
 
     def client_paused(self, provider_slug: str, code: str, reason: str) -> None:
         """See ``Journal``."""

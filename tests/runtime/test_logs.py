@@ -304,6 +304,7 @@ def test_a_crash_deep_down_is_told_by_its_last_frames_alone():
         (lambda journal: journal.quarantined(ID, 30.0), "actor_quarantined", {"quarantined": 1}),
         (lambda journal: journal.store_failed(ID, "why"), "store_failed", {"store_failed": 1}),
         (lambda journal: journal.dropped(ID, 7), "commands_dropped", {"dropped": 7}),
+        (lambda journal: journal.cut_off(ID), "refresh_cut_off", {"cut_off": 1}),
     ],
 )
 def test_the_journal_counts_and_logs_each_trouble(

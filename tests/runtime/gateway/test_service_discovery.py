@@ -10,7 +10,8 @@ import anyio
 import pytest
 
 from runtime.config import Config, KeysConfig, NatsConfig
-from runtime.daemon import KEYRING_FILE, Daemon, run_daemon
+from runtime.daemon import Daemon, run_daemon
+from runtime.data_folder import KEYRING_FILE
 from runtime.ledger.subjects import NO_TAG, bucket_stream
 from runtime.nats.errors import NoRespondersError
 from runtime.nats.link import NatsLink, open_link

@@ -1,0 +1,185 @@
+"""Outcomes that the ledger did not take, as files; the next start takes them in.
+
+One file an attempt, ``<data-dir>/outcomes/<connection>.<attempt>``: the entry as it would have been
+appended, its credentials sealed. It is applied only where the ledger still holds that attempt's
+intent, and removed only when the ledger has acknowledged it. One that does not fit any more is
+kept, as ``<name>.aside``, if it holds credentials that are stored nowhere else.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import anyio.to_thread
+import msgspec
+
+from actors.entry import Entry
+from actors.envelope import Envelope
+from actors.ports import Ledger, Outcome, StoreUnavailableError
+from domain.connection import ProviderConnection
+from domain.events import Event
+from domain.record import Record, RecordError, decode_record, encode_record
+from runtime.ledger.partition_ledger import RecordTooLargeError
+from runtime.logs import log
+from runtime.nats.private_files import make_private_folder, replace_private_file, sync_folder
+
+SCHEMA_VERSION = 1
+_ASIDE = ".aside"
+
+
+class _Spilled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file holds, in MessagePack. Fields are only ever added."""
+
+    v: int = SCHEMA_VERSION
+    connection_id: UUID
+    attempt_id: UUID
+    generation: int
+    """The credentials that were presented."""
+    record: bytes
+    """As it would have gone into the bucket."""
+    events: tuple[Event, ...]
+
+
+_encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
+_decoder = msgspec.msgpack.Decoder(_Spilled)
+
+
+class SpillFolder:
+    """Implements ``actors.ports.Spill``."""
+
+    def __init__(self, path: Path) -> None:
+        """Use a folder; it is made if need be.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        make_private_folder(path)
+        sync_folder(path.parent)
+        self._path = path
+
+    async def keep(self, outcome: Outcome) -> bool:
+        """See ``Spill.keep``."""
+        connection_id = str(outcome.connection.id)
+        try:
+            data = encode_outcome(outcome)
+            await anyio.to_thread.run_sync(replace_private_file, self._file_of(outcome), data)
+        except OSError as error:
+            log.error("outcome_not_spilled", connection_id=connection_id, cause=error.strerror)
+            return False
+        log.warning(
+            "outcome_spilled", connection_id=connection_id, file=self._file_of(outcome).name
+        )
+        return True
+
+    async def forget(self, outcome: Outcome) -> None:
+        """See ``Spill.forget``."""
+        file = self._file_of(outcome)
+        await anyio.to_thread.run_sync(_remove, file)
+        log.info("outcome_stored", connection_id=str(outcome.connection.id), file=file.name)
+
+    async def take_in(self, ledgers: Sequence[Ledger], partition_of: Callable[[UUID], int]) -> None:
+        """Append what an earlier daemon could not, before anybody else writes the ledgers.
+
+        A file that cannot be read now, or whose record cannot, is left where it is.
+
+        Raises:
+            OSError: The folder cannot be read.
+            PartitionLostError: Another daemon has taken a partition.
+        """
+        for file in sorted(self._path.iterdir()):
+            if file.name.startswith("."):
+                # A draft that a kill left behind: nobody else writes here.
+                _remove(file)
+                continue
+            if file.name.endswith(_ASIDE):
+                continue
+            try:
+                spilled = _decoder.decode(file.read_bytes())
+                connection = decode_record(spilled.record).connection
+            except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecordError) as error:
+                log.error("outcome_unreadable", file=file.name, error=type(error).__name__)
+                continue
+            await _take_in(file, spilled, connection, ledgers[partition_of(connection.id)])
+
+    def _file_of(self, outcome: Outcome) -> Path:
+        return self._path / f"{outcome.connection.id}.{outcome.attempt_id}"
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """Return the content of an outcome's file."""
+    return _encoder.encode(
+        _Spilled(
+            connection_id=outcome.connection.id,
+            attempt_id=outcome.attempt_id,
+            generation=outcome.generation,
+            record=encode_record(Record(connection=outcome.connection)),
+            events=outcome.events,
+        )
+    )
+
+
+class _Nobody:
+    """Makes entries that nobody waits for."""
+
+    def broke(self, asked: Sequence[Envelope], error: Exception) -> None:
+        """See ``actors.entry.Maker``."""
+
+    def settled(self, entry: Entry) -> None:
+        """See ``Maker``."""
+
+
+async def _take_in(
+    file: Path, spilled: _Spilled, connection: ProviderConnection, ledger: Ledger
+) -> None:
+    """Append one outcome if its intent is still open, and be done with its file."""
+    connection_id = str(connection.id)
+    try:
+        stored = await ledger.read(connection.id)
+    except StoreUnavailableError as error:
+        log.error("outcome_not_taken_in", connection_id=connection_id, cause=str(error))
+        return
+    now = stored.connection
+    intent = None if now is None else now.intent
+    if intent is not None and (intent.attempt_id, intent.generation) == (
+        spilled.attempt_id,
+        spilled.generation,
+    ):
+        entry = Entry(connection.id, _Nobody())
+        entry.connection, entry.answers = connection, stored.answers
+        entry.events.extend(spilled.events)
+        try:
+            ledger.add(entry)
+        except RecordTooLargeError:
+            _set_aside(file, connection_id, "its record is larger than the bucket takes")
+            return
+        await ledger.append()
+        log.warning("outcome_taken_in", connection_id=connection_id, file=file.name)
+        _remove(file)
+    elif connection.generation == spilled.generation or _holds(now, connection):
+        # Nothing is lost: it gave no credentials, or they are stored.
+        log.info("outcome_not_needed", connection_id=connection_id, file=file.name)
+        _remove(file)
+    else:
+        _set_aside(file, connection_id, "the ledger has gone on without it")
+
+
+def _holds(now: ProviderConnection | None, spilled: ProviderConnection) -> bool:
+    """Whether the spilled credentials are stored, or the connection was ended for good."""
+    if now is None or now.credentials is None:
+        return True
+    return now.credentials == spilled.credentials
+
+
+def _set_aside(file: Path, connection_id: str, cause: str) -> None:
+    """Keep a file that no start is to look at again."""
+    aside = file.with_name(file.name + _ASIDE)
+    file.rename(aside)
+    log.error("outcome_set_aside", connection_id=connection_id, file=aside.name, cause=cause)
+
+
+def _remove(file: Path) -> None:
+    """Remove a file; one that cannot be is looked at by the next start, and does no harm."""
+    try:
+        file.unlink()
+    except OSError as error:
+        log.warning("outcome_file_left", file=file.name, cause=error.strerror)

@@ -1,0 +1,167 @@
+"""A spilled outcome is stored by the next start if, and only if, its attempt is still open."""
+
+import stat
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from actors.ports import Outcome, Stored, StoreUnavailableError
+from domain.connection import ProviderConnection, RefreshIntent
+from domain.remembered import Answers, Remembered
+from runtime.ledger.partition_ledger import RecordTooLargeError
+from runtime.ledger.spill import SpillFolder
+from tests.fakes.commands import connection_number
+from tests.fakes.connections import active, refresh_events
+from tests.fakes.world import EPOCH, MemoryLedger
+
+ID = connection_number(1)
+ATTEMPT, OTHER_ATTEMPT = UUID(int=7 << 76 | 2 << 62 | 1), UUID(int=7 << 76 | 2 << 62 | 2)
+
+
+def _open(attempt_id: UUID = ATTEMPT, *, generation: int = 1) -> ProviderConnection:
+    """Return a connection whose attempt has no outcome yet."""
+    intent = RefreshIntent(
+        attempt_id=attempt_id,
+        generation=generation,
+        owner="d-1",
+        started_at=EPOCH,
+        deadline_at=EPOCH + timedelta(seconds=35),
+    )
+    return msgspec.structs.replace(active(ID, generation=generation), intent=intent)
+
+
+def _outcome(*, generation: int = 2) -> Outcome:
+    events = tuple(refresh_events(ID, 1)[1:])
+    return Outcome(ATTEMPT, 1, active(ID, generation=generation), events)
+
+
+def _holding(connection: ProviderConnection | None, answers: Answers = ()) -> MemoryLedger:
+    ledger = MemoryLedger()
+    if connection is not None:
+        ledger.records[connection.id] = Stored(connection, answers)
+    return ledger
+
+
+async def _taken_in(
+    folder: Path, ledger: MemoryLedger, outcome: Outcome | None = None
+) -> list[str]:
+    """Spill an outcome, let another daemon take it in, and return the files that are left."""
+    assert await SpillFolder(folder / "outcomes").keep(outcome or _outcome())
+    await SpillFolder(folder / "outcomes").take_in([ledger], lambda _: 0)
+    return sorted(file.name for file in (folder / "outcomes").iterdir())
+
+
+async def test_a_file_is_for_its_owner_alone_and_named_by_connection_and_attempt(tmp_path: Path):
+    await SpillFolder(tmp_path / "outcomes").keep(_outcome())
+
+    (file,) = (tmp_path / "outcomes").iterdir()
+    assert file.name == f"{ID}.{ATTEMPT}"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+async def test_what_was_stored_after_all_is_forgotten(tmp_path: Path):
+    spill = SpillFolder(tmp_path / "outcomes")
+    await spill.keep(_outcome())
+
+    await spill.forget(_outcome())
+    await spill.forget(_outcome())
+
+    assert list((tmp_path / "outcomes").iterdir()) == []
+
+
+async def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path):
+    spill = SpillFolder(tmp_path / "outcomes")
+    (tmp_path / "outcomes").rmdir()
+    (tmp_path / "outcomes").write_text("a file is in the way")
+
+    assert not await spill.keep(_outcome())
+
+
+async def test_the_outcome_of_an_open_attempt_is_stored_with_its_events(tmp_path: Path):
+    answers = (Remembered(message_id=b"0123456789abcdef"),)
+    ledger, outcome = _holding(_open(), answers), _outcome()
+
+    assert await _taken_in(tmp_path, ledger, outcome) == []
+
+    (change,) = ledger.changes_of(ID)
+    assert change == (ID, outcome.connection, answers, outcome.events)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [_open(OTHER_ATTEMPT), _open(generation=3), active(ID, generation=5)],
+    ids=["another attempt", "another generation", "no attempt"],
+)
+async def test_credentials_that_the_ledger_has_gone_on_without_are_set_aside(
+    tmp_path: Path, stored: ProviderConnection
+):
+    ledger = _holding(stored)
+
+    left = await _taken_in(tmp_path, ledger)
+    await SpillFolder(tmp_path / "outcomes").take_in([ledger], lambda _: 0)
+
+    assert left == [f"{ID}.{ATTEMPT}.aside"]
+    assert ledger.groups == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "outcome"),
+    [
+        (active(ID, generation=2), _outcome()),
+        (active(ID, generation=5), _outcome(generation=1)),
+        (None, _outcome()),
+    ],
+    ids=["stored already", "it gave no credentials", "the connection is not stored"],
+)
+async def test_an_outcome_without_which_nothing_is_lost_is_removed(
+    tmp_path: Path, stored: ProviderConnection | None, outcome: Outcome
+):
+    ledger = _holding(stored)
+
+    assert await _taken_in(tmp_path, ledger, outcome) == []
+    assert ledger.groups == []
+
+
+async def test_what_cannot_be_read_now_is_left_for_the_next_start(tmp_path: Path):
+    ledger = _holding(_open())
+
+    def fail(operation: str, _: UUID) -> None:
+        if operation == "read":
+            raise StoreUnavailableError("no answer")
+
+    ledger.before = fail
+    (tmp_path / "outcomes").mkdir()
+    (tmp_path / "outcomes" / "broken").write_bytes(b"\xc1")
+    (tmp_path / "outcomes" / ".draft").write_bytes(b"half an outcome")
+
+    assert await _taken_in(tmp_path, ledger) == [f"{ID}.{ATTEMPT}", "broken"]
+    ledger.before = None
+    assert await _taken_in(tmp_path, ledger) == ["broken"]
+    assert ledger.records[ID].connection == _outcome().connection
+
+
+async def test_a_record_that_no_bucket_takes_holds_no_start_up(tmp_path: Path):
+    ledger = _holding(_open())
+
+    def fail(operation: str, _: UUID) -> None:
+        if operation == "add":
+            raise RecordTooLargeError
+
+    ledger.before = fail
+
+    assert await _taken_in(tmp_path, ledger) == [f"{ID}.{ATTEMPT}.aside"]
+
+
+async def test_a_file_stays_until_its_append_is_acknowledged(tmp_path: Path):
+    ledger, there = _holding(_open()), list[bool]()
+    file = tmp_path / "outcomes" / f"{ID}.{ATTEMPT}"
+    ledger.after_append = lambda: there.append(file.exists())
+
+    await _taken_in(tmp_path, ledger)
+
+    assert there == [True]
+    assert not file.exists()

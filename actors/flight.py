@@ -205,7 +205,7 @@ class Flight:
         is not acted on: its deadline is for the others.
         """
         world, profile, gate = self._world, route.profile, route.gate
-        self.failure = self.actor.partition.refusal()
+        self.failure = world.refusal() or self.actor.partition.refusal()
         if self.failure is not None:
             return None
         started_s = anyio.current_time()
@@ -365,7 +365,7 @@ class Flight:
         if await self._is_stored(entry):
             await spill.forget(outcome)
             return True
-        if not is_spilled:
+        if not is_spilled and not await spill.keep(outcome):
             self._world.journal.outcome_lost(connection_id)
         return False
 

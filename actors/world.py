@@ -70,6 +70,8 @@ class World(NamedTuple):
     journal: Journal
     providers: Providers
     spill: Spill
+    refusal: Callable[[], Failure | None] = lambda: None
+    """Why nothing may be presented to a provider now, or None."""
 
 
 SHUTTING_DOWN = Failure(

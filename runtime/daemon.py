@@ -15,14 +15,14 @@ from anyio.abc import TaskStatus
 from actors.client_gate import ClientGates
 from actors.directory import Directory
 from actors.ports import PartitionLostError
-from actors.world import Providers, World
+from actors.world import Providers, World, database_error
+from domain.result import Failure
 from runtime import VERSION
 from runtime.config import Config
 from runtime.data_folder import KEYRING_FILE, OUTCOMES_FOLDER, only_daemon_of
 from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
-from runtime.gateway.wire import body_bytes_max
 from runtime.ledger.key_rotation import follow_rotation, open_keyring_of
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
@@ -30,8 +30,6 @@ from runtime.ledger.sealing import Keyring
 from runtime.ledger.spill import SpillFolder
 from runtime.ledger.streams import (
     Streams,
-    StreamsError,
-    StreamSettings,
     connections_stored,
     ensure_streams,
 )
@@ -39,20 +37,22 @@ from runtime.ledger.subjects import partition_of
 from runtime.ledger.told_ledger import told
 from runtime.logs import log
 from runtime.nats.durability import Durable, warn_unless_durable
-from runtime.nats.embedded import EmbeddedNats
-from runtime.nats.link import NatsLink, open_link
+from runtime.nats.embedded import EmbeddedNats, EmbeddedNatsError
+from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
+from runtime.nats.free_space import FreeSpace
+from runtime.nats.link import Login, NatsLink, open_link
 from runtime.nats.private_files import make_private_folder
 from runtime.private import ExposedError, refuse_if_changeable
 from runtime.provider.profiles import Profiles, load_profiles
 from runtime.provider.token_endpoint import HttpTokenEndpoint
 from runtime.stop_budget import StopBudget
+from runtime.stream_settings import check_answers, stream_settings
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
 DAEMON_INBOX = "_INBOX_refreshd"
 """Stored records come in there: no other user of the server needs the right to read it."""
+NO_SPACE = database_error("too little disk space is free to store what a provider would answer")
 _CHECKPOINT_S = 0.5
-_RECORD_BYTES = 32 * 1024
-"""What a record may hold besides its secret: params, what it remembers, what was wrong last."""
 
 
 class DaemonError(Exception):
@@ -72,7 +72,7 @@ class Daemon:
         connections: int,
         keyring: Keyring,
         daemon_id: str,
-        embedded: EmbeddedNats | None,
+        keeper: EmbeddedKeeper | None,
         is_durable: Durable,
         profiles: Profiles,
         endpoint: HttpTokenEndpoint,
@@ -81,14 +81,13 @@ class Daemon:
     ) -> None:
         """Make every part; nothing is started."""
         ids = Uuid7Ids()
-        prefix = config.service.prefix
         self.config = config
         self.link = link
         self.daemon_id = daemon_id
-        self.embedded = embedded
+        self._keeper = keeper
         self.connections_at_start = connections
         self._is_durable = is_durable
-        self._lost_partition: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._end = asyncio.get_running_loop().create_future()
         self.is_lost = False
         """Whether the daemon ends because NATS is gone for good."""
         self._streams = streams
@@ -110,6 +109,7 @@ class Daemon:
                 owner=daemon_id,
             ),
             spill=spill,
+            refusal=self._refusal,
         )
         self.directory = Directory(
             world=world,
@@ -123,7 +123,7 @@ class Daemon:
             directory=self.directory,
             responder=self.responder,
             ids=ids,
-            prefix=prefix,
+            prefix=config.service.prefix,
             limits=config.service.limits,
             list_connections=Listing(
                 ledgers.partitions,
@@ -156,8 +156,9 @@ class Daemon:
             "version": VERSION,
             "uptime_s": round(time.monotonic() - self._started_s, 1),
             "nats": self.link.url,
-            "nats_mode": "embedded" if self.embedded else "external",
+            "nats_mode": "embedded" if self._keeper else "external",
             "sync_always": self._is_durable,
+            **({} if self._keeper is None else self._keeper.status()),
             "partitions": self._streams.partitions,
             "connections": await connections_stored(self.link, self._streams),
             "resident_actors": self.directory.resident_actors,
@@ -188,7 +189,24 @@ class Daemon:
         try:
             await self.directory.run(task_status=task_status)
         except* PartitionLostError as group:
-            self._lost_partition.set_result(str(_first(group)))
+            self._ends_for(PartitionLostError(str(_first(group))))
+
+    def _refusal(self) -> Failure | None:
+        """Return why no provider may be asked: what it answers could not be stored."""
+        return NO_SPACE if self._keeper is not None and self._keeper.space.is_low else None
+
+    async def keep_embedded(self) -> None:
+        """Keep the embedded server alive; one that dies too often ends the daemon, in order."""
+        if self._keeper is not None:
+            try:
+                await self._keeper.run()
+            except EmbeddedNatsError as error:
+                self._ends_for(DaemonError(str(error)))
+
+    def _ends_for(self, error: Exception) -> None:
+        """Note why the daemon cannot go on; the first reason is told."""
+        if not self._end.done():
+            self._end.set_result(error)
 
     async def drain(self) -> None:
         """Take no new commands; return when those taken are answered, at last ``SHUTTING_DOWN``.
@@ -216,21 +234,17 @@ class Daemon:
         """Return never; raise when the daemon cannot go on.
 
         Raises:
-            DaemonError: The NATS connection was closed for good, or the embedded server ended.
+            DaemonError: The NATS connection was closed for good, or the embedded server died too
+                often.
             PartitionLostError: Another daemon has taken a partition.
         """
         closed = asyncio.create_task(self.link.closed.wait())
-        ended = asyncio.create_task(self.embedded.exited()) if self.embedded else None
-        tasks = {task for task in (closed, ended) if task is not None}
         try:
-            await asyncio.wait({*tasks, self._lost_partition}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({closed, self._end}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-        if self._lost_partition.done():
-            raise PartitionLostError(self._lost_partition.result())
-        if ended is not None and ended.done():
-            raise DaemonError(f"the embedded nats-server ended with code {ended.result()}")
+            closed.cancel()
+        if self._end.done():
+            raise self._end.result()
         raise DaemonError("the connection to NATS was closed for good")
 
 
@@ -264,21 +278,13 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
         else:
             login = config.login()
             is_durable = await warn_unless_durable(config.nats.monitoring_url)
-        link = await stack.enter_async_context(
-            open_link(
-                login,
-                name=f"refreshd {daemon_id}",
-                limits=config.nats.link,
-                inbox_prefix=config.nats.inbox_prefix or DAEMON_INBOX,
-                reply_prefixes=config.service.reply_prefixes,
-            )
-        )
+        link = await stack.enter_async_context(_link(config, login, daemon_id))
         key_file = config.keys.file or data_dir / KEYRING_FILE
         opened = partial(open_keyring_of, key_file, create=config.keys.file is None)
         streams = await ensure_streams(
-            link, _stream_settings(config), keyring_id=lambda: opened(connections=0).primary
+            link, stream_settings(config), keyring_id=lambda: opened(connections=0).primary
         )
-        _check_answers(profiles, streams)
+        check_answers(profiles, streams)
         keyring = opened(connections=streams.connections)
         await follow_rotation(link, streams, keyring, key_file)
         ledgers = await _taken_ledgers(link, config, streams, daemon_id)
@@ -297,7 +303,7 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             connections=await connections_stored(link, streams),
             keyring=keyring,
             daemon_id=daemon_id,
-            embedded=embedded,
+            keeper=embedded and _keeper(config, data_dir, embedded, ledgers),
             is_durable=is_durable,
             profiles=profiles,
             endpoint=endpoint,
@@ -307,6 +313,7 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
         tasks = await stack.enter_async_context(anyio.create_task_group())
         tasks.start_soon(ledgers.run)
         tasks.start_soon(daemon.responder.run)
+        tasks.start_soon(daemon.keep_embedded)
         await tasks.start(daemon.run_directory)
         await daemon.start()
         try:
@@ -315,22 +322,6 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             with anyio.CancelScope(shield=True):
                 await daemon.drain()
             tasks.cancel_scope.cancel()
-
-
-def _check_answers(profiles: Profiles, streams: Streams) -> None:
-    """Refuse a profile that takes answers which no record could hold: their tokens would be lost.
-
-    Raises:
-        StreamsError: The text names the setting and how much room there is.
-    """
-    room_bytes = streams.record_bytes_max - _RECORD_BYTES
-    for profile in profiles:
-        if profile.answer_bytes_max > room_bytes:
-            raise StreamsError(
-                f"providers.{profile.slug}.answer_bytes_max is {profile.answer_bytes_max}, but a "
-                f"record has room for {room_bytes}: lower it, or raise "
-                "service.limits.credential_bytes_max and the buckets' max_msg_size with it"
-            )
 
 
 async def _taken_ledgers(
@@ -349,8 +340,35 @@ async def _taken_ledgers(
     return ledgers
 
 
+def _link(
+    config: Config, login: Login, daemon_id: str
+) -> contextlib.AbstractAsyncContextManager[NatsLink]:
+    return open_link(
+        login,
+        name=f"refreshd {daemon_id}",
+        limits=config.nats.link,
+        inbox_prefix=config.nats.inbox_prefix or DAEMON_INBOX,
+        reply_prefixes=config.service.reply_prefixes,
+    )
+
+
 def _embedded(config: Config, data_dir: Path) -> EmbeddedNats:
     return EmbeddedNats(data_dir, server_bin=config.nats.server_bin, port=config.nats.port)
+
+
+def _keeper(
+    config: Config, data_dir: Path, embedded: EmbeddedNats, ledgers: Ledgers
+) -> EmbeddedKeeper:
+    return EmbeddedKeeper(
+        embedded,
+        FreeSpace(data_dir, bytes_min=config.nats.free_bytes_min),
+        limits=KeeperLimits(
+            restarts_max=config.nats.restarts_max,
+            restarts_period_s=config.nats.restarts_period_s,
+            write_silent_s=config.nats.write_silent_s,
+        ),
+        is_silent=lambda: ledgers.is_silent,
+    )
 
 
 async def _ended_with(embedded: EmbeddedNats, budget: StopBudget) -> None:
@@ -364,15 +382,3 @@ def _first(group: BaseExceptionGroup[PartitionLostError]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _stream_settings(config: Config) -> StreamSettings:
-    return StreamSettings(
-        prefix=config.service.prefix,
-        partitions=config.state.partitions,
-        replicas=config.nats.replicas,
-        record_bytes_max=2 * body_bytes_max(config.service.limits.credential_bytes_max),
-        event_age_s_max=config.events.age_s_max,
-        event_bytes_max=config.events.bytes_max,
-        event_duplicate_window_s=config.events.duplicate_window_s,
-    )

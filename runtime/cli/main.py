@@ -13,6 +13,7 @@ import re
 import resource
 import signal
 import sys
+import threading
 from typing import Annotated, Any
 
 import uvloop
@@ -62,6 +63,8 @@ _SOMEWHERE = Place()
 _REPEATS_MAX = 20
 _PR_SET_DUMPABLE = 4
 _HERE = Asking()
+_OVERRUN_S = 0.5
+"""How much longer than its grace a stop may take before the process ends all the same."""
 
 
 app.command(fake_provider_command, name="fake-provider")
@@ -88,6 +91,7 @@ def serve_command(*, place: Place = _SOMEWHERE) -> None:
             if stop.is_set():
                 os._exit(EXIT_ERROR)
             stop.set()
+            end_at_last(settings.service.drain_grace_s + _OVERRUN_S)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
@@ -95,6 +99,18 @@ def serve_command(*, place: Place = _SOMEWHERE) -> None:
         await serve(settings, place.folder(), announce=to_stderr, stop=stop)
 
     uvloop.run(run())
+
+
+def end_at_last(within_s: float) -> None:
+    """End the process after so many seconds, whatever holds it up; all that is stored is synced."""
+
+    def end() -> None:
+        log.critical("stop_overran")
+        os._exit(EXIT_ERROR)
+
+    timer = threading.Timer(within_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 def collect_garbage_seldom() -> None:

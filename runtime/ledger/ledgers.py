@@ -19,7 +19,7 @@ from runtime.ledger.streams import StreamsError
 from runtime.ledger.subjects import bucket_name, event_marker_subject, event_stream, ledger_subject
 from runtime.ledger.take_over import take_over
 from runtime.logs import log
-from runtime.nats.errors import LinkError
+from runtime.nats.errors import NO_ANSWER_IN_TIME, LinkError
 from runtime.nats.jetstream_api import JetStreamError, stream_info
 from runtime.nats.link import NatsLink
 
@@ -130,6 +130,17 @@ class Ledgers:
                 await self._trim(ledger)
             return True
         return False
+
+    @property
+    def is_silent(self) -> bool | None:
+        """Whether a write had no answer in time; None: another trouble; False: no trouble."""
+        troubles = {
+            trouble
+            for ledger in self.partitions
+            for trouble in (ledger.writer.trouble, ledger.records.trouble, ledger.events.trouble)
+            if trouble
+        }
+        return NO_ANSWER_IN_TIME in troubles or (None if troubles else False)
 
     def status(self) -> dict[str, object]:
         """Return how far each view is behind, and what is held for that."""

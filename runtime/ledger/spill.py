@@ -6,6 +6,7 @@ intent, and removed only when the ledger has acknowledged it. One that does not 
 kept, as ``<name>.aside``, if it holds credentials that are stored nowhere else.
 """
 
+import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -25,6 +26,9 @@ from runtime.nats.private_files import make_private_folder, replace_private_file
 
 SCHEMA_VERSION = 1
 _ASIDE = ".aside"
+_BALLAST = "ballast"
+BALLAST_BYTES = 1024 * 1024
+"""Room for some hundred outcomes, given up when the disk is full."""
 
 
 class _Spilled(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,13 +60,19 @@ class SpillFolder:
         make_private_folder(path)
         sync_folder(path.parent)
         self._path = path
+        self._ballast = path / _BALLAST
+        if not self._ballast.exists():
+            try:
+                replace_private_file(self._ballast, bytes(BALLAST_BYTES))
+            except OSError as error:
+                log.warning("no_ballast", folder=str(path), cause=error.strerror)
 
     async def keep(self, outcome: Outcome) -> bool:
         """See ``Spill.keep``."""
         connection_id = str(outcome.connection.id)
         try:
             data = encode_outcome(outcome)
-            await anyio.to_thread.run_sync(replace_private_file, self._file_of(outcome), data)
+            await anyio.to_thread.run_sync(self._write, self._file_of(outcome), data)
         except OSError as error:
             log.error("outcome_not_spilled", connection_id=connection_id, cause=error.strerror)
             return False
@@ -91,7 +101,7 @@ class SpillFolder:
                 # A draft that a kill left behind: nobody else writes here.
                 _remove(file)
                 continue
-            if file.name.endswith(_ASIDE):
+            if file.name == _BALLAST or file.name.endswith(_ASIDE):
                 continue
             try:
                 spilled = _decoder.decode(file.read_bytes())
@@ -100,6 +110,20 @@ class SpillFolder:
                 log.error("outcome_unreadable", file=file.name, error=type(error).__name__)
                 continue
             await _take_in(file, spilled, connection, ledgers[partition_of(connection.id)])
+
+    def _write(self, file: Path, data: bytes) -> None:
+        """Write a file; on a full disk into the room that the ballast held.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        try:
+            replace_private_file(file, data)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._ballast.unlink(missing_ok=True)
+            replace_private_file(file, data)
 
     def _file_of(self, outcome: Outcome) -> Path:
         return self._path / f"{outcome.connection.id}.{outcome.attempt_id}"

@@ -37,6 +37,7 @@ _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 10.0
 _LOCK_PAUSE_S = 0.05
 _PR_SET_PDEATHSIG = 1
+_STORE_BYTES_MAX = 1 << 60
 
 
 class EmbeddedNatsError(Exception):
@@ -84,6 +85,22 @@ class EmbeddedNats:
         self._server_bin = server_bin
         self._port = port
         self._process: asyncio.subprocess.Process | None = None
+        self._login: Login | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process ended with."""
+        return None if self._process is None else self._process.returncode
+
+    @property
+    def log_file(self) -> Path:
+        """Where the server logs."""
+        return self._folder / "nats-server.log"
 
     @property
     def pid(self) -> int | None:
@@ -112,12 +129,21 @@ class EmbeddedNats:
             login = msgspec.structs.replace(login, password=_new_password())
             url = await self._spawn(program, login, None)
         if url is None:
-            raise EmbeddedNatsError(
-                f"nats-server did not start; its log is {self._folder / 'nats-server.log'}"
-            )
-        login = msgspec.structs.replace(login, url=url)
-        self._write_context(login)
-        return login
+            raise EmbeddedNatsError(f"nats-server did not start; its log is {self.log_file}")
+        self._login = msgspec.structs.replace(login, url=url)
+        self._write_context(self._login)
+        return self._login
+
+    async def restart(self) -> bool:
+        """Start a server that has ended again, with the same address; whether it listens.
+
+        Raises:
+            EmbeddedNatsError: Another one still uses its files.
+            OSError: Its files cannot be written.
+        """
+        assert self._login is not None
+        program = _find_server(self._server_bin)
+        return await self._spawn(program, self._login, _port_of(self._login.url)) is not None
 
     async def exited(self) -> int:
         """Return the server's exit code once it has ended."""
@@ -156,7 +182,7 @@ class EmbeddedNats:
         replace_private_file(config, self._config_text(login, port).encode())
         lock = await self._lock_store()
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            await self._run(
                 program,
                 "-c",
                 config,
@@ -175,6 +201,14 @@ class EmbeddedNats:
         except TimeoutError:
             await self.stop()
             return None
+
+    async def _run(self, *command: Any, **options: Any) -> None:  # noqa: ANN401
+        """Start a process, and know of it also where we are cancelled meanwhile."""
+        starting = asyncio.ensure_future(asyncio.create_subprocess_exec(*command, **options))
+        try:
+            await asyncio.shield(starting)
+        finally:
+            self._process = await starting
 
     async def _lock_store(self) -> int:
         """Return a lock on the server's files, which the server inherits and holds while it lives.
@@ -210,12 +244,15 @@ class EmbeddedNats:
             "host": "127.0.0.1",
             "port": port or -1,
             "ports_file_dir": str(self._folder),
-            "log_file": str(self._folder / "nats-server.log"),
+            "log_file": str(self.log_file),
             "logfile_size_limit": 16 * 1024 * 1024,
             "logfile_max_num": 3,
             "authorization": {"user": login.user, "password": login.password},
             "jetstream": {
                 "store_dir": str(self._folder / "jetstream"),
+                # The default is three quarters of what is free when it starts: less than it holds
+                # where the disk was nearly full.
+                "max_file_store": _STORE_BYTES_MAX,
                 "sync_interval": "always",
             },
         }

@@ -1,5 +1,8 @@
 """What can become of a message or a request, as far as anybody knows."""
 
+NO_ANSWER_IN_TIME = "no answer in time"
+"""The text of a ``NoAnswerError`` whose request timed out while the connection was there."""
+
 
 class LinkError(Exception):
     """A message or request failed; the text is a short cause in words of ours."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from nats.aio.msg import Msg
 
-from runtime.nats.errors import NoAnswerError, NotAllowedError
+from runtime.nats.errors import NO_ANSWER_IN_TIME, NoAnswerError, NotAllowedError
 
 _NOT_ALLOWED = re.compile(
     r"permissions violation for (?P<right>publish|subscription) to \"(?P<subject>[^\"]*)\""
@@ -101,7 +101,7 @@ def new_token() -> str:
 def give_up_waiting(answer: asyncio.Future[Msg]) -> None:
     """Fail a request whose time is up; cheaper than a time-out context around each."""
     if not answer.done():
-        answer.set_exception(NoAnswerError("no answer in time"))
+        answer.set_exception(NoAnswerError(NO_ANSWER_IN_TIME))
 
 
 def cause_of(error: BaseException) -> str:

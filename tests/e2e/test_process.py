@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes.daemon_process import (
     CREDENTIALS,
+    DaemonProcess,
     daemon_process,
     external_nats,
     plain_caller,
@@ -24,6 +25,10 @@ def nats_server_of(pid: int) -> int:
     children = (Path("/proc") / str(pid) / "task" / str(pid) / "children").read_text().split()
     (child,) = children
     return int(child)
+
+
+def restarted(daemon: DaemonProcess) -> int:
+    return sum("embedded_nats_restarted" in line for line in daemon.said)
 
 
 def is_gone(pid: int) -> bool:
@@ -156,15 +161,17 @@ async def test_it_warns_of_a_server_that_it_cannot_see_to_be_durable(tmp_path: P
     assert "sync_interval: always" in said
 
 
-async def test_the_daemon_ends_with_an_error_when_its_server_ends(tmp_path: Path):
-    async with daemon_process(tmp_path) as daemon:
-        os.kill(nats_server_of(daemon.process.pid), signal.SIGKILL)
+async def test_the_daemon_ends_with_an_error_when_its_server_ends_too_often(tmp_path: Path):
+    once = {"REFRESHD_NATS_RESTARTS_MAX": "1"}
+    async with daemon_process(tmp_path, environment=once) as daemon:
+        for restarts in (0, 1):
+            await eventually(lambda n=restarts: restarted(daemon) == n)
+            os.kill(nats_server_of(daemon.process.pid), signal.SIGKILL)
 
-        async with asyncio.timeout(60):
-            code = await daemon.process.wait()
-        await eventually(lambda: any("embedded nats-server" in line for line in daemon.said))
+        code = await daemon.stop_by_itself()
 
     assert code == 1
+    assert "ended with code -9, which is more than 1 times within 600 s" in daemon.said[-1]
 
 
 async def test_the_demo_says_that_nothing_was_lost():

@@ -118,7 +118,8 @@ async def _types(caller: PlainCaller, connection_id: str) -> list[str]:
 
 
 def _outcomes(folder: Path) -> list[Path]:
-    return sorted((folder / "data" / "outcomes").iterdir())
+    files = (folder / "data" / "outcomes").iterdir()
+    return sorted(file for file in files if file.name != "ballast")
 
 
 async def _lost_its_server(folder: Path, provider: FakeProvider, end: signal.Signals) -> str:

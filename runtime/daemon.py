@@ -19,7 +19,8 @@ from actors.world import Providers, World, database_error
 from domain.result import Failure
 from runtime import VERSION
 from runtime.config import Config
-from runtime.data_folder import KEYRING_FILE, OUTCOMES_FOLDER, only_daemon_of
+from runtime.data_folder import KEYRING_FILE, OUTCOMES_FOLDER, make_data_folder, only_daemon_of
+from runtime.gateway.living import alone_on
 from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
@@ -41,8 +42,6 @@ from runtime.nats.embedded import EmbeddedNats, EmbeddedNatsError
 from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
 from runtime.nats.free_space import FreeSpace
 from runtime.nats.link import Login, NatsLink, open_link
-from runtime.nats.private_files import make_private_folder
-from runtime.private import ExposedError, refuse_if_changeable
 from runtime.provider.profiles import Profiles, load_profiles
 from runtime.provider.token_endpoint import HttpTokenEndpoint
 from runtime.stop_budget import StopBudget
@@ -53,6 +52,8 @@ DAEMON_INBOX = "_INBOX_refreshd"
 """Stored records come in there: no other user of the server needs the right to read it."""
 NO_SPACE = database_error("too little disk space is free to store what a provider would answer")
 _CHECKPOINT_S = 0.5
+_OTHERS_STOP_S = 5.0
+"""How much longer than our own grace another daemon's drain is waited for."""
 
 
 class DaemonError(Exception):
@@ -249,22 +250,20 @@ class Daemon:
 
 
 @contextlib.asynccontextmanager
-async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
+async def run_daemon(
+    config: Config, data_dir: Path, *, takes_over: bool = False
+) -> AsyncGenerator[Daemon]:
     """Yield a daemon that takes commands; drain and stop it afterwards.
 
     Raises:
-        DataFolderError: Another daemon uses the data folder.
-        DaemonError: Others than we can change the data folder.
+        DataFolderError: Another daemon uses the data folder, or others than we can change it.
         EmbeddedNatsError, LinkError, StreamsError, KeyringError, ConfigError: As they
             say. StreamsError also where a profile takes larger answers than a record holds.
+        LivingDaemonError: Another daemon serves the prefix, and ``takes_over`` is not given.
         PartitionLostError: Another daemon goes on taking what this one takes.
         OSError: The data folder cannot be used.
     """
-    make_private_folder(data_dir)
-    try:
-        refuse_if_changeable(data_dir)
-    except ExposedError as error:
-        raise DaemonError(str(error)) from None
+    make_data_folder(data_dir)
     daemon_id = f"d-{os.urandom(4).hex()}"
     profiles = load_profiles(config.providers)
     budget = StopBudget(config.service.drain_grace_s)
@@ -279,6 +278,8 @@ async def run_daemon(config: Config, data_dir: Path) -> AsyncGenerator[Daemon]:
             login = config.login()
             is_durable = await warn_unless_durable(config.nats.monitoring_url)
         link = await stack.enter_async_context(_link(config, login, daemon_id))
+        if not takes_over:
+            await _alone(config, link)
         key_file = config.keys.file or data_dir / KEYRING_FILE
         opened = partial(open_keyring_of, key_file, create=config.keys.file is None)
         streams = await ensure_streams(
@@ -349,6 +350,16 @@ def _link(
         limits=config.nats.link,
         inbox_prefix=config.nats.inbox_prefix or DAEMON_INBOX,
         reply_prefixes=config.service.reply_prefixes,
+    )
+
+
+async def _alone(config: Config, link: NatsLink) -> None:
+    """Return when no other daemon serves the prefix; see ``alone_on`` for what it raises."""
+    await alone_on(
+        config.service.prefix,
+        link,
+        inbox_prefix=config.nats.inbox_prefix or DAEMON_INBOX,
+        patience_s=config.service.drain_grace_s + _OTHERS_STOP_S,
     )
 
 

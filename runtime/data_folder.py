@@ -6,13 +6,30 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+from runtime.nats.private_files import make_private_folder
+from runtime.private import ExposedError, refuse_if_changeable
+
 KEYRING_FILE = "keyring.json"
 OUTCOMES_FOLDER = "outcomes"
 _LOCK_FILE = "lock"
 
 
 class DataFolderError(Exception):
-    """The data folder is another daemon's; the text names it."""
+    """The data folder is another daemon's, or not ours alone to change; the text names it."""
+
+
+def make_data_folder(data_dir: Path) -> None:
+    """Make the data folder, or take one that is there.
+
+    Raises:
+        DataFolderError: Others than we can change it.
+        OSError: It cannot be made or looked at.
+    """
+    make_private_folder(data_dir)
+    try:
+        refuse_if_changeable(data_dir)
+    except ExposedError as error:
+        raise DataFolderError(str(error)) from None
 
 
 @contextlib.contextmanager

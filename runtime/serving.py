@@ -10,14 +10,19 @@ from runtime.logs import log
 
 
 async def serve(
-    config: Config, data_dir: Path, *, announce: Callable[[str], None], stop: asyncio.Event
+    config: Config,
+    data_dir: Path,
+    *,
+    announce: Callable[[str], None],
+    stop: asyncio.Event,
+    takes_over: bool = False,
 ) -> None:
     """Run a daemon until ``stop`` is set.
 
     Raises:
         DaemonError: And the others of ``run_daemon``; also when NATS is gone for good.
     """
-    async with run_daemon(config, data_dir) as daemon:
+    async with run_daemon(config, data_dir, takes_over=takes_over) as daemon:
         announce(daemon.ready_line)
         watching = asyncio.create_task(daemon.watch())
         stopping = asyncio.create_task(stop.wait())

@@ -19,6 +19,7 @@ from runtime.cli.client import CommandClient
 from runtime.config import Config, default_data_dir, load_config
 from runtime.daemon import DaemonError
 from runtime.data_folder import DataFolderError
+from runtime.gateway.living import LivingDaemonError
 from runtime.ledger.sealing import KeyringError
 from runtime.ledger.streams import StreamsError
 from runtime.logs import configure_logs
@@ -246,7 +247,7 @@ def _exit_code(error: Exception) -> int:
             return EXIT_USAGE
         case LinkError() | EmbeddedNatsError() | StreamsError() | JetStreamError():
             return EXIT_UNAVAILABLE
-        case PartitionLostError():
+        case PartitionLostError() | LivingDaemonError():
             return EXIT_TRY_AGAIN
         case DaemonError() | DataFolderError() | OSError():
             return EXIT_ERROR

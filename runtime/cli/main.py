@@ -73,8 +73,16 @@ add_status_verbs(app)
 
 
 @app.command(name="serve")
-def serve_command(*, place: Place = _SOMEWHERE) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; a second one ends it at once, SIGHUP never does."""
+def serve_command(
+    *, take_over: Annotated[bool, Parameter(negative=())] = False, place: Place = _SOMEWHERE
+) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C; a second one ends it at once, SIGHUP never does.
+
+    Parameters
+    ----------
+    take_over
+        Start beside a living daemon of the same prefix, too; that one ends with exit code 75.
+    """
     settings = place.settings()
     as_json = {"auto": None, "json": True, "text": False}[settings.log.format]
     configure_logs(level=settings.log.level, as_json=as_json, repeats_max=_REPEATS_MAX)
@@ -96,7 +104,7 @@ def serve_command(*, place: Place = _SOMEWHERE) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
         loop.add_signal_handler(signal.SIGHUP, log.warning, "sighup_ignored")
-        await serve(settings, place.folder(), announce=to_stderr, stop=stop)
+        await serve(settings, place.folder(), announce=to_stderr, stop=stop, takes_over=take_over)
 
     uvloop.run(run())
 

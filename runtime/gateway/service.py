@@ -23,6 +23,7 @@ from domain.decision import Reply
 from domain.list_query import ListQuery
 from domain.result import Failure, FailureCode, Success
 from runtime.gateway.connect_warnings import with_warnings
+from runtime.gateway.living import DRAINING
 from runtime.gateway.replies import failure_body, failure_headers, reply_body, value_body
 from runtime.gateway.responder import Responder
 from runtime.gateway.subjects import QUEUE_GROUP, SERVICE_NAME
@@ -181,6 +182,7 @@ class CommandService:
         self._lists: set[asyncio.Task[None]] = set()
         self._list_slots = asyncio.Semaphore(limits.lists_max)
         self._service: DiscoverableService | None = None
+        self._metadata: dict[str, str] = {}
         self.now_s = asyncio.get_running_loop().time
 
     @property
@@ -199,6 +201,7 @@ class CommandService:
         Raises:
             LinkError: The server did not take the subscriptions.
         """
+        self._metadata = metadata
         self._link.replies.forbid(f"{self._prefix}.", f"{self._link.inbox}.")
         service = DiscoverableService(
             self._link.client,
@@ -222,6 +225,7 @@ class CommandService:
 
     async def stop_taking(self) -> None:
         """Take no new requests; those already received are handed over first."""
+        self._metadata[DRAINING] = "true"
         if self._service is not None:
             await self._service.drain_endpoints()
 

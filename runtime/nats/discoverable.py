@@ -1,16 +1,58 @@
 """A service that NATS tools can discover (ADR-32), on nats-py's ``nats.micro``."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 
+import msgspec
+from nats.aio.msg import Msg
 from nats.micro.request import Request
 from nats.micro.service import EndpointStats, Service, ServiceStats
 from nats.micro.service import ServiceConfig as MicroServiceConfig
 
 from runtime.nats.client import ArmouredClient, Arrived
+from runtime.nats.link import NatsLink
 
 ServiceConfig = MicroServiceConfig
+
+
+class Discovered(msgspec.Struct):
+    """A service that answered a PING."""
+
+    id: str = ""
+    metadata: dict[str, str] = {}
+
+
+async def discovered(link: NatsLink, name: str, *, inbox: str, within_s: float) -> list[Discovered]:
+    """Return the services of a name that answer within ``within_s`` (ADR-32).
+
+    Args:
+        link: Who asks.
+        name: The services'.
+        inbox: Where the answers come in.
+        within_s: Not waited for where the server knows that there is nobody.
+
+    Raises:
+        LinkError: The question could not be sent.
+    """
+    found: list[Discovered] = []
+    nobody = asyncio.Event()
+
+    async def take(message: Msg) -> None:
+        if message.headers and message.headers.get("Status") == "503":
+            nobody.set()
+            return
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            found.append(msgspec.json.decode(message.data, type=Discovered))
+
+    subscription = await link.client.subscribe(inbox, cb=take)
+    link.publish_now(f"$SRV.PING.{name}", b"", reply=inbox)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await nobody.wait()
+    await subscription.unsubscribe()
+    return found
 
 
 class Counted:

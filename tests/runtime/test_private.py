@@ -11,7 +11,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from runtime.config import Config, load_config
-from runtime.daemon import DaemonError, run_daemon
+from runtime.daemon import run_daemon
+from runtime.data_folder import DataFolderError
 from runtime.nats.embedded import EmbeddedNatsError
 from runtime.private import (
     ExposedError,
@@ -114,7 +115,7 @@ def test_a_link_is_as_private_as_what_it_leads_to(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("folder", "mode", "error"), [(".", 0o770, DaemonError), ("nats", 0o775, EmbeddedNatsError)]
+    ("folder", "mode", "error"), [(".", 0o770, DataFolderError), ("nats", 0o775, EmbeddedNatsError)]
 )
 def test_a_data_folder_that_is_not_ours_alone_is_refused_at_the_start(
     tmp_path: Path, folder: str, mode: int, error: type[Exception]

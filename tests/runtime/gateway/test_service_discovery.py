@@ -133,7 +133,7 @@ async def test_stats_of_an_untouched_endpoint_are_zero(client: NatsLink):
 async def test_one_request_is_answered_by_one_of_two_daemons(
     client: NatsLink, daemon: Daemon, tmp_path: Path
 ):
-    async with run_daemon(_at(daemon, tmp_path), tmp_path / "second"):
+    async with run_daemon(_at(daemon, tmp_path), tmp_path / "second", takes_over=True):
         seen = {(await ask(client, "refreshd.v1.status"))["ok"]["daemon"] for _ in range(40)}
         stats = 0
         inbox = client.client.new_inbox()
@@ -150,7 +150,7 @@ async def test_one_request_is_answered_by_one_of_two_daemons(
 async def test_a_daemon_that_has_stopped_is_not_found(tmp_path: Path):
     async with run_daemon(Config(), tmp_path) as first:
         config = _at(first, tmp_path)
-        async with run_daemon(config, tmp_path / "second"):
+        async with run_daemon(config, tmp_path / "second", takes_over=True):
             pass
 
         async with open_link(first.link._login, name="caller") as client:

@@ -1,0 +1,123 @@
+"""One daemon a prefix: a start beside a living one is refused, unless it is told to take over."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+from nats.aio.msg import Msg
+
+from runtime.fake_provider.server import running_fake_provider
+from tests.fakes.daemon_process import (
+    DaemonProcess,
+    PlainCaller,
+    daemon_process,
+    external_nats,
+    plain_caller,
+)
+from tests.fakes.eventually import eventually
+from tests.fakes.refreshd_command import refreshd
+from tests.fakes.token_daemon import connect, token, write_config
+
+
+async def test_a_start_beside_a_living_daemon_is_refused_and_names_it(tmp_path: Path):
+    async with (
+        external_nats(tmp_path) as server,
+        daemon_process(tmp_path / "one", "--nats", server.url) as living,
+        plain_caller(server.url) as caller,
+    ):
+        daemon = (await caller.ask("status")).body["ok"]["daemon"]
+
+        second = await refreshd("serve", "--data-dir", str(tmp_path / "two"), "--nats", server.url)
+
+        assert second.code == 75
+        assert f"daemon {daemon} serves refreshd.v1 already" in second.stderr.splitlines()[-1]
+        assert "--take-over" in second.stderr
+        assert (await caller.connect()) is not None
+        assert living.process.returncode is None
+
+
+async def test_a_daemon_of_another_prefix_is_nobody_to_ask(tmp_path: Path):
+    async with (
+        external_nats(tmp_path) as server,
+        daemon_process(tmp_path / "one", "--nats", server.url),
+    ):
+        other = {"REFRESHD_SERVICE_PREFIX": "other.v1"}
+
+        second = await refreshd(
+            "serve", "--data-dir", str(tmp_path / "two"), "--nats", server.url, **other
+        )
+
+    assert "serves" not in second.stderr
+
+
+async def test_take_over_ends_the_living_one_with_a_clear_line(tmp_path: Path):
+    keys = {"REFRESHD_KEYS_FILE": str(tmp_path / "one" / "keyring.json")}
+    async with (
+        external_nats(tmp_path) as server,
+        daemon_process(tmp_path / "one", "--nats", server.url) as former,
+        plain_caller(server.url) as caller,
+    ):
+        connection_id = await caller.connect()
+        async with daemon_process(
+            tmp_path / "two", "--nats", server.url, "--take-over", environment=keys
+        ):
+            # The former one learns it by its next write.
+            refreshing = asyncio.create_task(_refresh_until_over(caller, connection_id, former))
+            code = await former.stop_by_itself()
+            await refreshing
+            answer = await caller.refresh(connection_id)
+
+    assert code == 75
+    assert "another daemon writes its ledger" in former.said[-1]
+    assert answer.code == "ok"
+
+
+async def _refresh_until_over(
+    caller: PlainCaller, connection_id: str, former: DaemonProcess
+) -> None:
+    while former.process.returncode is None:
+        await caller.refresh(connection_id)
+
+
+async def _asked_who_is_there(caller: PlainCaller, *, times: int) -> asyncio.Future[None]:
+    """Return a future that is done when daemons have been asked for so many times."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asked: list[Msg] = []
+
+    async def count(message: Msg) -> None:
+        asked.append(message)
+        if len(asked) == times:
+            done.set_result(None)
+
+    await caller.client.subscribe("$SRV.PING.refreshd", cb=count)
+    await caller.client.flush()
+    return done
+
+
+async def test_a_start_waits_for_a_daemon_that_drains_and_loses_nothing(tmp_path: Path):
+    keys = {"REFRESHD_KEYS_FILE": str(tmp_path / "one" / "keyring.json")}
+    async with running_fake_provider() as provider, external_nats(tmp_path) as server:
+        arguments = ("--config", str(write_config(tmp_path, provider)), "--nats", server.url)
+        async with (
+            daemon_process(tmp_path / "one", *arguments) as former,
+            plain_caller(server.url) as caller,
+        ):
+            connection_id, _ = await connect(caller, provider)
+            provider.quirks.set({"hang": "after"})
+            asked = asyncio.create_task(token(caller, connection_id))
+            await eventually(lambda: provider.stats.hanging == 1)
+            former.process.send_signal(signal.SIGTERM)
+            await eventually(lambda: any("draining" in line for line in former.said))
+            asked_twice = await _asked_who_is_there(caller, times=2)
+            asked_twice.add_done_callback(lambda _: provider.release())
+            provider.quirks.set({"hang": "no"})
+
+            async with daemon_process(tmp_path / "two", *arguments, environment=keys) as later:
+                assert await former.stop_by_itself() == 0
+                again = await token(caller, connection_id)
+            first = await asked
+
+    assert first.code == again.code == "ok"
+    assert again.body["ok"]["generation"] == 2
+    assert provider.stats.calls == 1
+    assert any("waiting_for_a_daemon_that_drains" in line for line in later.said)

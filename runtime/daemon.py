@@ -126,12 +126,7 @@ class Daemon:
             ids=ids,
             prefix=config.service.prefix,
             limits=config.service.limits,
-            list_connections=Listing(
-                ledgers.partitions,
-                view=connection_view,
-                checkpointed=ledgers.checkpointed,
-                records_max=config.service.limits.list_records_max,
-            ).page,
+            list_connections=_listing(config, ledgers).page,
             report_status=self.status,
             has_profile=lambda slug: profiles.get(slug) is not None,
         )
@@ -339,6 +334,15 @@ async def _taken_ledgers(
     )
     await ledgers.open(streams.partitions)
     return ledgers
+
+
+def _listing(config: Config, ledgers: Ledgers) -> Listing:
+    return Listing(
+        ledgers.partitions,
+        view=connection_view,
+        checkpointed=ledgers.checkpointed,
+        records_max=config.service.limits.list_records_max,
+    )
 
 
 def _link(

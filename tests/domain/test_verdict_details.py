@@ -280,7 +280,7 @@ def test_no_exchange_without_an_answer_raises(code: str, kind: Any) -> None:
 @pytest.mark.parametrize(
     ("code", "reach"),
     [
-        *((code, Reach.CONNECTION) for code in OF_ONE_CONNECTION),
+        *((code, Reach.CONNECTION) for code in sorted(OF_ONE_CONNECTION)),
         ("issuer_mismatch", Reach.HOST),
         ("client_secret_missing", Reach.CLIENT),
         ("client_key_unusable", Reach.CLIENT),

@@ -47,11 +47,6 @@ def show_fields(value: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {_cell(field)}" for name, field in value.items())
 
 
-def show_connections(connections: list[dict[str, Any]]) -> str:
-    """Return a table of connections."""
-    return "\n".join([connection_head(), *map(show_connection, connections)])
-
-
 def connection_head() -> str:
     """Return the head of a table of connections."""
     return show_row([column.head for column in _CONNECTION], _CONNECTION)

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from runtime.cli.tables import (
+    connection_head,
     event_head,
-    show_connections,
+    show_connection,
     show_event,
     show_fields,
     show_table,
@@ -14,6 +15,11 @@ from runtime.cli.tables import (
 
 ID = "01890000-0000-7000-8000-00000000c0de"
 USER = "01890000-0000-7000-8000-00000000abcd"
+
+
+def show_connections(connections: list[dict[str, Any]]) -> str:
+    """Return a table as ``refreshd list`` prints it."""
+    return "\n".join([connection_head(), *map(show_connection, connections)])
 
 
 @pytest.fixture(autouse=True)

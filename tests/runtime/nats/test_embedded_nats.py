@@ -261,7 +261,7 @@ async def test_its_end_is_told(server: EmbeddedNats):
 
 
 PARENT = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from runtime.nats.embedded import EmbeddedNats
 
@@ -271,6 +271,8 @@ async def main():
     print(server.pid, flush=True)
     await asyncio.Event().wait()
 
+# Who started the tests in the background may have had it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     asyncio.run(main())
 except KeyboardInterrupt:

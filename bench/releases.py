@@ -65,9 +65,8 @@ class Release:
                 "connection_id": one,
                 "credentials": credentials(0),
             }
-            expected = msgspec.json.encode({"ok": {"connection_id": one}})
             request = ("refreshd.v1.connect", msgspec.json.encode(body))
-            await self.load.run(lambda _, r=request: r, callers=1, requests=1, expected=expected)
+            await self.load.run(lambda _, r=request: r, callers=1, requests=1, expected=None)
 
     async def measure(self, pick: Callable[[], str], *, callers: int, requests: int) -> Measured:
         """Refresh from so many callers."""

@@ -109,6 +109,9 @@ class SpillFolder:
             except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecordError) as error:
                 log.error("outcome_unreadable", file=file.name, error=type(error).__name__)
                 continue
+            if spilled.v > SCHEMA_VERSION:
+                log.error("outcome_unreadable", file=file.name, error=f"schema {spilled.v}")
+                continue
             await _take_in(file, spilled, connection, ledgers[partition_of(connection.id)])
 
     def _write(self, file: Path, data: bytes) -> None:

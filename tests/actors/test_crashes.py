@@ -222,23 +222,32 @@ async def test_past_crashes_and_quarantines_are_forgotten() -> None:
         assert stage.directory._quarantined_until_s == {}
 
 
+async def _flown_into_a_bug(
+    scene: Scene, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Sent], Sent]:
+    """Return three callers of a flight that met a bug of the sealer, and a command behind it."""
+
+    def bug(*_: Any, **__: Any) -> None:
+        raise BugError
+
+    stage = scene.stage
+    await stage.ask(scene.connect())
+    asked = [stage.send(GetToken(connection_id=ID)) for _ in range(3)]
+    await anyio.sleep(0.01)
+    held = stage.send(Refresh(connection_id=ID, credentials=None))
+    monkeypatch.setattr(type(stage.directory.world.sealer), operation, bug)
+    await stage.settled()
+    monkeypatch.undo()
+    return asked, held
+
+
 async def test_a_bug_while_a_flight_is_answered_is_told_to_its_callers_and_hurts_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scene = Scene()
     stage = scene.stage
-
-    def bug(*_: Any, **__: Any) -> None:
-        raise BugError
-
     async with stage.opened():
-        await stage.ask(scene.connect())
-        asked = [stage.send(GetToken(connection_id=ID)) for _ in range(3)]
-        await anyio.sleep(0.01)
-        held = stage.send(Refresh(connection_id=ID, credentials=None))
-        monkeypatch.setattr(type(stage.directory.world.sealer), "unseal", bug)
-        await stage.settled()
-        monkeypatch.undo()
+        asked, held = await _flown_into_a_bug(scene, "unseal", monkeypatch)
 
         assert {one.code for one in asked} == {FailureCode.DATABASE_ERROR}
         assert held.code is FailureCode.INVALID_CREDENTIALS
@@ -254,18 +263,8 @@ async def test_a_bug_while_the_outcome_is_sealed_answers_everybody_and_leaves_th
 ) -> None:
     scene = Scene()
     stage = scene.stage
-
-    def bug(*_: Any, **__: Any) -> None:
-        raise BugError
-
     async with stage.opened():
-        await stage.ask(scene.connect())
-        asked = [stage.send(GetToken(connection_id=ID)) for _ in range(3)]
-        await anyio.sleep(0.01)
-        held = stage.send(Refresh(connection_id=ID, credentials=None))
-        monkeypatch.setattr(type(stage.directory.world.sealer), "seal", bug)
-        await stage.settled()
-        monkeypatch.undo()
+        asked, held = await _flown_into_a_bug(scene, "seal", monkeypatch)
 
         assert {one.code for one in [*asked, held]} == {FailureCode.DATABASE_ERROR}
         assert stage.journal.counts["crashed"] == 1

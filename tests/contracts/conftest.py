@@ -5,10 +5,11 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from runtime.ledger.streams import StreamSettings, ensure_streams
+from runtime.ledger.streams import ensure_streams
 from runtime.nats.embedded import EmbeddedNats
 from runtime.nats.link import Login, open_link
-from tests.fakes.ledger_worlds import PREFIX, LedgerWorld, MemoryWorld, RealWorld
+from tests.fakes.ledger_worlds import LedgerWorld, MemoryWorld, RealWorld
+from tests.fakes.stream_settings import settings_of
 
 PARTITIONS = 64
 _numbers = itertools.count()
@@ -27,14 +28,8 @@ async def nats_login(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator
     try:
         login = await server.start()
         async with open_link(login, name="contracts") as link:
-            settings = StreamSettings(
-                prefix=PREFIX,
-                partitions=PARTITIONS,
-                replicas=1,
-                record_bytes_max=64 * 1024,
-                event_age_s_max=3600,
-                event_bytes_max=64 * 1024 * 1024,
-                event_duplicate_window_s=1,
+            settings = settings_of(
+                PARTITIONS, event_bytes_max=64 * 1024 * 1024, event_duplicate_window_s=1
             )
             await ensure_streams(link, settings)
         yield login

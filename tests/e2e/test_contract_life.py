@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import nats.errors
 import pytest
 
 from tests.fakes.daemon_process import PlainCaller, daemon_process, plain_caller
@@ -61,7 +62,8 @@ async def test_killed_in_the_middle_it_has_lost_nothing_that_it_acknowledged(tmp
             while first.process.returncode is None:
                 try:
                     answer = await tell(caller, subject, "refresh", timeout_s=0.5)
-                except Exception:  # the server is gone with the daemon
+                except (nats.errors.Error, OSError, TimeoutError):
+                    # The server is gone with the daemon.
                     return
                 acknowledged += answer.code == "ok"
                 if acknowledged == 100:

@@ -1,11 +1,7 @@
 """What the papers say of another prefix is true: its names, and how to make its permissions."""
 
-import asyncio
-import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -23,7 +19,7 @@ from runtime.ledger.subjects import (
 )
 from tests.conftest import ROOT
 from tests.fakes.daemon_process import PlainCaller, plain_caller
-from tests.fakes.eventually import eventually
+from tests.fakes.nats_process import guarded_server
 
 PREFIX = "acme.tokens"
 USERS = ("DAEMON", "APP", "TOKENS", "READER", "EVENTS", "AUDIT", "ADMIN", "SETUP")
@@ -66,24 +62,8 @@ def permissions(folder: Path) -> str:
 @pytest.fixture
 async def guarded_url(tmp_path: Path) -> AsyncGenerator[str]:
     """A server with these users, each with the password ``pw``."""
-    config = tmp_path / "server.conf"
-    config.write_text(
-        f'listen: "127.0.0.1:-1"\nports_file_dir: "{tmp_path}"\n'
-        f'jetstream {{ store_dir: "{tmp_path}/js", sync_interval: always }}\n'
-        + permissions(tmp_path)
-    )
-    server = await asyncio.create_subprocess_exec(
-        *(Path(sys.executable).parent / "nats-server", "-c", config),
-        env=os.environ | dict.fromkeys(USERS, "pw"),
-        stderr=subprocess.DEVNULL,
-    )
-    ports = tmp_path / f"nats-server_{server.pid}.ports"
-    try:
-        await eventually(lambda: ports.exists() and ports.read_text().endswith("}"))
-        yield json.loads(ports.read_text())["nats"][0]
-    finally:
-        server.kill()
-        await server.wait()
+    async with guarded_server(tmp_path, permissions(tmp_path), USERS) as url:
+        yield url
 
 
 async def test_the_permissions_for_another_prefix_suffice(guarded_url: str, tmp_path: Path):

@@ -3,12 +3,8 @@
 The server runs with the block of the page and the daemon as its user ``daemon``.
 """
 
-import asyncio
 import contextlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +21,7 @@ from runtime.config import load_config
 from runtime.daemon import run_daemon
 from runtime.nats.link import Login, open_link
 from tests.fakes.eventually import eventually
+from tests.fakes.nats_process import guarded_server
 from tests.fakes.papers import block
 
 USERS = ("daemon", "app", "tokens", "reader", "events", "admin", "setup", "audit")
@@ -169,24 +166,9 @@ class User(NamedTuple):
 @pytest.fixture
 async def url(tmp_path: Path) -> AsyncGenerator[str]:
     """A server with the users of SECURITY.md, each with the password ``pw``."""
-    config = tmp_path / "server.conf"
-    config.write_text(
-        f'listen: "127.0.0.1:-1"\nports_file_dir: "{tmp_path}"\n'
-        f'jetstream {{ store_dir: "{tmp_path}/js", sync_interval: always }}\n'
-        + block("SECURITY.md", "", "accounts")
-    )
-    server = await asyncio.create_subprocess_exec(
-        *(Path(sys.executable).parent / "nats-server", "-c", config),
-        env=os.environ | dict.fromkeys((user.upper() for user in USERS), "pw"),
-        stderr=subprocess.DEVNULL,
-    )
-    ports = tmp_path / f"nats-server_{server.pid}.ports"
-    try:
-        await eventually(lambda: ports.exists() and ports.read_text().endswith("}"))
-        yield json.loads(ports.read_text())["nats"][0]
-    finally:
-        server.kill()
-        await server.wait()
+    passwords = (user.upper() for user in USERS)
+    async with guarded_server(tmp_path, block("SECURITY.md", "", "accounts"), passwords) as server:
+        yield server
 
 
 @contextlib.asynccontextmanager

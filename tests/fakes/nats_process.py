@@ -1,9 +1,12 @@
 """A nats-server that somebody else runs, with whatever configuration, on loopback."""
 
+import asyncio
 import contextlib
 import json
+import os
+import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,3 +41,33 @@ async def nats_process(folder: Path, settings: Mapping[str, object]) -> AsyncGen
             yield NatsProcess(Login(url=listening["nats"][0]), listening["monitoring"][0])
         finally:
             process.kill()
+
+
+@contextlib.asynccontextmanager
+async def guarded_server(
+    folder: Path, permissions: str, passwords: Iterable[str]
+) -> AsyncGenerator[str]:
+    """Yield the URL of a server with the users of a paper.
+
+    Args:
+        folder: For its files.
+        permissions: The block of the paper, whose passwords are variables.
+        passwords: Those variables; each is ``pw``.
+    """
+    config = folder / "server.conf"
+    config.write_text(
+        f'listen: "127.0.0.1:-1"\nports_file_dir: "{folder}"\n'
+        f'jetstream {{ store_dir: "{folder}/js", sync_interval: always }}\n{permissions}'
+    )
+    server = await asyncio.create_subprocess_exec(
+        *(NATS_SERVER, "-c", config),
+        env=os.environ | dict.fromkeys(passwords, "pw"),
+        stderr=subprocess.DEVNULL,
+    )
+    ports = folder / f"nats-server_{server.pid}.ports"
+    try:
+        await eventually(lambda: ports.exists() and ports.read_text().endswith("}"))
+        yield json.loads(ports.read_text())["nats"][0]
+    finally:
+        server.kill()
+        await server.wait()

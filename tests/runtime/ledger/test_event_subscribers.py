@@ -3,7 +3,7 @@
 import msgspec
 from nats.aio.msg import Msg
 
-from runtime.ledger.streams import StreamSettings, ensure_streams
+from runtime.ledger.streams import ensure_streams
 from runtime.nats.link import NatsLink
 from runtime.world import Uuid7Ids
 from tests.fakes.ledger_worlds import (
@@ -14,16 +14,9 @@ from tests.fakes.ledger_worlds import (
     store_refreshes,
     taken,
 )
+from tests.fakes.stream_settings import settings_of
 
-SETTINGS = StreamSettings(
-    prefix=PREFIX,
-    partitions=1,
-    replicas=1,
-    record_bytes_max=64 * 1024,
-    event_age_s_max=3600,
-    event_bytes_max=-1,
-    event_duplicate_window_s=600,
-)
+SETTINGS = settings_of(1)
 ids = Uuid7Ids()
 
 

@@ -7,30 +7,22 @@ import anyio
 import pytest
 
 from runtime.ledger.groups import decode_group
-from runtime.ledger.streams import StreamSettings, ensure_streams
+from runtime.ledger.streams import ensure_streams
 from runtime.nats.link import Login, open_link
 from runtime.world import Uuid7Ids
 from tests.fakes.connections import active
 from tests.fakes.daemon_process import external_nats
 from tests.fakes.faulty_streams import Fate
 from tests.fakes.ledger_worlds import (
-    PREFIX,
     RealWorld,
     caught_up,
     followed,
     store_refreshes,
     taken,
 )
+from tests.fakes.stream_settings import settings_of
 
-SETTINGS = StreamSettings(
-    prefix=PREFIX,
-    partitions=1,
-    replicas=1,
-    record_bytes_max=64 * 1024,
-    event_age_s_max=3600,
-    event_bytes_max=-1,
-    event_duplicate_window_s=1,
-)
+SETTINGS = settings_of(1, event_duplicate_window_s=1)
 ids = Uuid7Ids()
 
 

@@ -21,17 +21,10 @@ from runtime.nats.jetstream_api import last_message, stream_info
 from runtime.nats.link import NatsLink
 from runtime.world import Uuid7Ids
 from tests.fakes.ledger_worlds import LIMITS, PREFIX, caught_up, store_refreshes
+from tests.fakes.stream_settings import settings_of
 
 PARTITIONS = 3
-SETTINGS = StreamSettings(
-    prefix=PREFIX,
-    partitions=PARTITIONS,
-    replicas=1,
-    record_bytes_max=64 * 1024,
-    event_age_s_max=3600,
-    event_bytes_max=-1,
-    event_duplicate_window_s=1,
-)
+SETTINGS = settings_of(PARTITIONS, record_bytes_max=64 * 1024, event_duplicate_window_s=1)
 ids = Uuid7Ids()
 
 

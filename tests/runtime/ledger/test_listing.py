@@ -14,12 +14,13 @@ from domain.result import Failure, FailureCode, Success
 from runtime.gateway.replies import value_body
 from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.listing import Listing
-from runtime.ledger.streams import StreamSettings, ensure_streams
+from runtime.ledger.streams import ensure_streams
 from runtime.ledger.subjects import MARKER_KEY, NO_TAG, bucket_stream, record_key_subject
 from runtime.nats.link import NatsLink
 from tests.fakes.buckets import listing_of
 from tests.fakes.commands import connection_number
 from tests.fakes.connections import active, record_subject
+from tests.fakes.stream_settings import settings_of
 
 PARTITIONS = 3
 STRANGER = UUID(int=99)
@@ -27,15 +28,7 @@ STRANGER = UUID(int=99)
 
 @pytest.fixture
 async def listing(link: NatsLink) -> Listing:
-    settings = StreamSettings(
-        prefix="refreshd.v1",
-        partitions=PARTITIONS,
-        replicas=1,
-        record_bytes_max=200_000,
-        event_age_s_max=3600,
-        event_bytes_max=-1,
-        event_duplicate_window_s=120,
-    )
+    settings = settings_of(PARTITIONS)
     await ensure_streams(link, settings)
     return listing_of(
         [

@@ -21,13 +21,14 @@ from runtime.gateway.replies import value_body
 from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.listing import Listing
 from runtime.ledger.partition_streams import Kept, Outgoing, View
-from runtime.ledger.streams import StreamSettings, ensure_streams
+from runtime.ledger.streams import ensure_streams
 from runtime.ledger.subjects import NO_TAG
 from runtime.nats.link import Login, NatsLink, open_link
 from tests.fakes.buckets import listing_of
 from tests.fakes.commands import connection_number
 from tests.fakes.connections import active, record_subject
 from tests.fakes.memory_streams import MemoryStreams
+from tests.fakes.stream_settings import settings_of
 
 ROUNDS = 25
 USER = active(connection_number(0)).user_id
@@ -50,15 +51,7 @@ async def pages(listing: Listing, query: ListQuery) -> list[list[UUID]]:
 async def test_nothing_is_left_out_while_others_create_and_rewrite(
     nats_login: Login, link: NatsLink
 ):
-    settings = StreamSettings(
-        prefix="refreshd.v1",
-        partitions=1,
-        replicas=1,
-        record_bytes_max=200_000,
-        event_age_s_max=3600,
-        event_bytes_max=-1,
-        event_duplicate_window_s=120,
-    )
+    settings = settings_of(1)
     await ensure_streams(link, settings)
     ids = [connection_number(number) for number in range(600)]
     listing = listing_of([JetStreamPartition(link, 0, answer_timeout_s=5, tag=NO_TAG)])

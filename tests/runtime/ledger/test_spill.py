@@ -150,6 +150,20 @@ async def test_what_cannot_be_read_now_is_left_for_the_next_start(tmp_path: Path
     assert ledger.records[ID].connection == _outcome().connection
 
 
+async def test_a_later_versions_file_is_left_for_a_later_version(tmp_path: Path):
+    ledger = _holding(_open())
+    assert await SpillFolder(tmp_path / "outcomes").keep(_outcome())
+    (name,) = _files(tmp_path)
+    file = tmp_path / "outcomes" / name
+    later = msgspec.msgpack.decode(file.read_bytes()) | {"v": 99}
+    file.write_bytes(msgspec.msgpack.encode(later))
+
+    await SpillFolder(tmp_path / "outcomes").take_in([ledger], lambda _: 0)
+
+    assert _files(tmp_path) == [name]
+    assert ledger.records[ID].connection == _open()
+
+
 async def test_a_record_that_no_bucket_takes_holds_no_start_up(tmp_path: Path):
     ledger = _holding(_open())
 

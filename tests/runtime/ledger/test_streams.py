@@ -21,16 +21,9 @@ from runtime.nats.jetstream_api import create_stream, stream_info
 from runtime.nats.link import NatsLink, open_link
 from tests.fakes.connections import record_subject
 from tests.fakes.nats_process import nats_process
+from tests.fakes.stream_settings import settings_of
 
-SETTINGS = StreamSettings(
-    prefix="refreshd.v1",
-    partitions=None,
-    replicas=1,
-    record_bytes_max=200_000,
-    event_age_s_max=3600,
-    event_bytes_max=-1,
-    event_duplicate_window_s=120,
-)
+SETTINGS = settings_of(None)
 
 
 def with_partitions(partitions: int | None) -> StreamSettings:

@@ -69,14 +69,10 @@ class NatsLink:
         self._waiting = Waiting()
         self._connected = asyncio.Event()
         self._probe: asyncio.Task[None] | None = None
-        self._closing, self._is_opening, self._is_patient, self._failed_attempts = (
-            False,
-            False,
-            True,
-            0,
-        )
-        self._failure, self._is_reached = "", True
-        """What went wrong last while no server had let us in, and whether one was reached."""
+        self._closing = self._is_opening = False
+        self._is_patient, self._failed_attempts = True, 0
+        self._failure, self._is_silent = "", False
+        """What went wrong last while no server had let us in; whether none of them answered."""
         self.closed = asyncio.Event()
         """Set when the connection has ended for good without ``close`` being called."""
         self.bad_messages = self.reconnects = 0
@@ -151,7 +147,7 @@ class NatsLink:
             with contextlib.suppress(Exception):
                 await self._client.close()
             cause = self._failure or cause_of(error)
-            kind = CannotConnectError if self._is_reached else NobodyListensError
+            kind = NobodyListensError if self._is_silent else CannotConnectError
             raise kind(f"cannot connect to {self.url}: {cause}") from None
         self._is_opening = False
         self._connected.set()
@@ -307,7 +303,8 @@ class NatsLink:
             self._failure = cause
         if refused_subject(error, "subscription") is not None:
             self._failure = f"{self._login.who} may not subscribe to {self.inbox}.>"
-        self._is_reached = not isinstance(error, OSError)
+        is_silent = isinstance(error, OSError) and not isinstance(error, ConnectionResetError)
+        self._is_silent = is_silent and (self._is_silent or self._failed_attempts == 0)
         self._failed_attempts += 1
         is_tried = self._failed_attempts >= len(self._client.servers)
         if is_tried and not self._is_patient and not self._client.is_connected:

@@ -1,6 +1,8 @@
 """What a server does not allow is told at once, with who may not do what."""
 
+import asyncio
 import socket
+import struct
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -77,6 +79,34 @@ async def test_who_is_not_patient_is_told_at_once_that_nobody_listens_or_lets_hi
 
     assert str(silent.value) == f"cannot connect to {nobody.url}: Connection refused"
     assert "authorization violation" in str(refused.value).lower()
+    assert not isinstance(refused.value, NobodyListensError)
+
+
+async def test_a_server_that_refuses_was_reached_though_another_one_is_silent(reader: Login):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        servers = f"{reader.url},nats://127.0.0.1:{taken.getsockname()[1]}"
+        stranger = msgspec.structs.replace(reader, url=servers, password="wrong")
+        with anyio.fail_after(5), pytest.raises(CannotConnectError) as refused:
+            async with open_link(stranger, name="test", limits=TEN_SECONDS, is_patient=False):
+                pass
+
+    assert not isinstance(refused.value, NobodyListensError)
+
+
+async def test_a_server_that_hangs_up_was_reached():
+    def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Lingering for no time resets the connection.
+        client = writer.get_extra_info("socket")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as rude:
+        login = Login(url=f"nats://127.0.0.1:{rude.sockets[0].getsockname()[1]}")
+        with anyio.fail_after(5), pytest.raises(CannotConnectError) as refused:
+            async with open_link(login, name="test", limits=TEN_SECONDS, is_patient=False):
+                pass
+
     assert not isinstance(refused.value, NobodyListensError)
 
 

@@ -24,6 +24,10 @@ class StoreUnavailableError(Exception):
     """
 
 
+class RecordUnreadableError(StoreUnavailableError):
+    """What is stored cannot be trusted: damaged, or of a later version. No other read helps."""
+
+
 class PartitionLostError(Exception):
     """Another daemon writes the partition's ledger: nothing more can be stored by this one."""
 
@@ -69,7 +73,8 @@ class Ledger(Protocol):
         """Return what was stored last; never an older state.
 
         Raises:
-            StoreUnavailableError: It could not be read, or the record cannot be trusted.
+            StoreUnavailableError: It could not be read now.
+            RecordUnreadableError: It was read, and cannot be trusted.
         """
         ...
 

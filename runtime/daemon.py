@@ -256,6 +256,7 @@ async def run_daemon(
             say. StreamsError also where a profile takes larger answers than a record holds.
         LivingDaemonError: Another daemon serves the prefix, and ``takes_over`` is not given.
         PartitionLostError: Another daemon goes on taking what this one takes.
+        SpillError: A spilled outcome cannot be taken in now.
         OSError: The data folder cannot be used.
     """
     make_data_folder(data_dir)

@@ -21,6 +21,7 @@ from runtime.daemon import DaemonError
 from runtime.data_folder import DataFolderError
 from runtime.gateway.living import LivingDaemonError
 from runtime.ledger.sealing import KeyringError
+from runtime.ledger.spill import SpillError
 from runtime.ledger.streams import StreamsError
 from runtime.logs import configure_logs
 from runtime.nats.embedded import CONTEXT_FILE, EmbeddedNatsError, read_context
@@ -247,7 +248,7 @@ def _exit_code(error: Exception) -> int:
             return EXIT_USAGE
         case LinkError() | EmbeddedNatsError() | StreamsError() | JetStreamError():
             return EXIT_UNAVAILABLE
-        case PartitionLostError() | LivingDaemonError():
+        case PartitionLostError() | LivingDaemonError() | SpillError():
             return EXIT_TRY_AGAIN
         case DaemonError() | DataFolderError() | OSError():
             return EXIT_ERROR

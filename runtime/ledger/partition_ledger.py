@@ -8,7 +8,7 @@ from uuid import UUID
 import anyio
 
 from actors.entry import Entry
-from actors.ports import Stored, StoreUnavailableError
+from actors.ports import RecordUnreadableError, Stored, StoreUnavailableError
 from domain.events import Event
 from domain.record import Record, RecordError, decode_record, encode_record
 from runtime.ledger.events_view import EventsView
@@ -136,10 +136,7 @@ class PartitionLedger:
     def recall(self, connection_id: UUID) -> Stored | None:
         """See ``Ledger.recall``: what the bucket may lack is in memory."""
         record = self.records.recall(connection_id)
-        if record is None:
-            return None
-        stored = decode_record(record)
-        return Stored(stored.connection, stored.answers)
+        return None if record is None else _stored(connection_id, record)
 
     async def read(self, connection_id: UUID) -> Stored:
         """See ``Ledger.read``.
@@ -222,7 +219,7 @@ def _stored(connection_id: UUID, data: bytes | None) -> Stored:
     """Return what a record says.
 
     Raises:
-        StoreUnavailableError: It cannot be trusted.
+        RecordUnreadableError: It cannot be trusted.
     """
     if data is None:
         return Stored(None)
@@ -230,8 +227,8 @@ def _stored(connection_id: UUID, data: bytes | None) -> Stored:
         record = decode_record(data)
     except RecordError as error:
         log.error("record_unreadable", connection_id=str(connection_id), cause=str(error))
-        raise StoreUnavailableError("the record cannot be read") from None
+        raise RecordUnreadableError("the record cannot be read") from None
     if record.connection.id != connection_id:
         log.error("record_misplaced", connection_id=str(connection_id))
-        raise StoreUnavailableError("the record is another connection's")
+        raise RecordUnreadableError("the record is another connection's")
     return Stored(record.connection, record.answers)

@@ -3,25 +3,30 @@
 One file an attempt, ``<data-dir>/outcomes/<connection>.<attempt>``: the entry as it would have been
 appended, its credentials sealed. It is applied only where the ledger still holds that attempt's
 intent, and removed only when the ledger has acknowledged it. One that does not fit any more is
-kept, as ``<name>.aside``, if it holds credentials that are stored nowhere else.
+kept, as ``<name>.aside``, if it holds credentials that are stored nowhere else. Where it cannot be
+told now whether it fits, there is no start: the first command would close the intent without it.
 """
 
 import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
+import anyio
 import anyio.to_thread
 import msgspec
 
 from actors.entry import Entry
 from actors.envelope import Envelope
-from actors.ports import Ledger, Outcome, StoreUnavailableError
+from actors.ports import Ledger, Outcome, RecordUnreadableError, Stored, StoreUnavailableError
 from domain.connection import ProviderConnection
 from domain.events import Event
+from domain.record import SCHEMA_VERSION as RECORD_SCHEMA_VERSION
 from domain.record import Record, RecordError, decode_record, encode_record
 from runtime.ledger.partition_ledger import RecordTooLargeError
 from runtime.logs import log
+from runtime.nats.errors import NO_ANSWER_IN_TIME
 from runtime.nats.private_files import make_private_folder, replace_private_file, sync_folder
 
 SCHEMA_VERSION = 1
@@ -29,6 +34,13 @@ _ASIDE = ".aside"
 _BALLAST = "ballast"
 BALLAST_BYTES = 1024 * 1024
 """Room for some hundred outcomes, given up when the disk is full."""
+_TAKE_IN_S = 20.0
+"""How long the ledger may take to give a record or to take one, as long as to be taken over."""
+_READ_PAUSE_S = 0.2
+
+
+class SpillError(Exception):
+    """An outcome cannot be taken in now; the text names its file, the cause and the mend."""
 
 
 class _Spilled(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,8 +56,13 @@ class _Spilled(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...]
 
 
+class _Version(msgspec.Struct):
+    v: int
+
+
 _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
 _decoder = msgspec.msgpack.Decoder(_Spilled)
+_version_decoder = msgspec.msgpack.Decoder(_Version)
 
 
 class SpillFolder:
@@ -87,32 +104,37 @@ class SpillFolder:
         await anyio.to_thread.run_sync(_remove, file)
         log.info("outcome_stored", connection_id=str(outcome.connection.id), file=file.name)
 
-    async def take_in(self, ledgers: Sequence[Ledger], partition_of: Callable[[UUID], int]) -> None:
+    async def take_in(
+        self,
+        ledgers: Sequence[Ledger],
+        partition_of: Callable[[UUID], int],
+        *,
+        within_s: float = _TAKE_IN_S,
+    ) -> None:
         """Append what an earlier daemon could not, before anybody else writes the ledgers.
 
-        A file that cannot be read now, or whose record cannot, is left where it is.
+        A file of a later version is left where it is, and so is one whose connection has a record
+        that cannot be trusted: nobody can use that one either. A damaged file is set aside.
+
+        Args:
+            ledgers: One a partition.
+            partition_of: Which of them is a connection's.
+            within_s: How long a ledger may take to give one record, and to take one.
 
         Raises:
             OSError: The folder cannot be read.
             PartitionLostError: Another daemon has taken a partition.
+            SpillError: A file cannot be read, or its partition's ledger neither read nor written.
         """
         for file in sorted(self._path.iterdir()):
             if file.name.startswith("."):
                 # A draft that a kill left behind: nobody else writes here.
                 _remove(file)
-                continue
-            if file.name == _BALLAST or file.name.endswith(_ASIDE):
-                continue
-            try:
-                spilled = _decoder.decode(file.read_bytes())
-                connection = decode_record(spilled.record).connection
-            except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecordError) as error:
-                log.error("outcome_unreadable", file=file.name, error=type(error).__name__)
-                continue
-            if spilled.v > SCHEMA_VERSION:
-                log.error("outcome_unreadable", file=file.name, error=f"schema {spilled.v}")
-                continue
-            await _take_in(file, spilled, connection, ledgers[partition_of(connection.id)])
+            elif file.name != _BALLAST and not file.name.endswith(_ASIDE):
+                found = _found(file)
+                if found is not None:
+                    ledger = ledgers[partition_of(found.connection.id)]
+                    await _take_in(file, found, ledger, within_s=within_s)
 
     def _write(self, file: Path, data: bytes) -> None:
         """Write a file; on a full disk into the room that the ballast held.
@@ -155,14 +177,54 @@ class _Nobody:
         """See ``Maker``."""
 
 
-async def _take_in(
-    file: Path, spilled: _Spilled, connection: ProviderConnection, ledger: Ledger
-) -> None:
-    """Append one outcome if its intent is still open, and be done with its file."""
+class _Found(NamedTuple):
+    """A file's content."""
+
+    spilled: _Spilled
+    connection: ProviderConnection
+
+
+def _found(file: Path) -> _Found | None:
+    """Return what a file holds; None: nothing that this version can take in.
+
+    Raises:
+        SpillError: It cannot be read.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise SpillError(
+            f"{file}: {error.strerror}: a provider's answer lies here that no ledger holds; let "
+            "the daemon's user read it, or move it away to do without it"
+        ) from None
+    try:
+        schema = _version_decoder.decode(data).v
+        if schema > SCHEMA_VERSION:
+            log.error("outcome_unreadable", file=file.name, error=f"schema {schema}")
+            return None
+        spilled = _decoder.decode(data)
+        schema = _version_decoder.decode(spilled.record).v
+        if schema > RECORD_SCHEMA_VERSION:
+            log.error("outcome_unreadable", file=file.name, error=f"record schema {schema}")
+            return None
+        return _Found(spilled, decode_record(spilled.record).connection)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError):
+        _set_aside(file, "it is damaged")
+        return None
+
+
+async def _take_in(file: Path, found: _Found, ledger: Ledger, *, within_s: float) -> None:
+    """Append one outcome if its intent is still open, and be done with its file.
+
+    Raises:
+        PartitionLostError: Another daemon has taken the partition.
+        SpillError: It cannot be told whether the intent is open, or the ledger does not take it.
+    """
+    spilled, connection = found
     connection_id = str(connection.id)
     try:
-        stored = await ledger.read(connection.id)
-    except StoreUnavailableError as error:
+        stored = await _stored(file, connection.id, ledger, within_s=within_s)
+    except RecordUnreadableError as error:
         log.error("outcome_not_taken_in", connection_id=connection_id, cause=str(error))
         return
     now = stored.connection
@@ -177,9 +239,12 @@ async def _take_in(
         try:
             ledger.add(entry)
         except RecordTooLargeError:
-            _set_aside(file, connection_id, "its record is larger than the bucket takes")
+            _set_aside(file, "its record is larger than the bucket takes")
             return
-        await ledger.append()
+        with anyio.move_on_after(within_s) as scope:
+            await ledger.append()
+        if scope.cancelled_caught:
+            raise _cannot_be_taken_in(file, "its ledger takes nothing")
         log.warning("outcome_taken_in", connection_id=connection_id, file=file.name)
         _remove(file)
     elif connection.generation == spilled.generation or _holds(now, connection):
@@ -187,7 +252,34 @@ async def _take_in(
         log.info("outcome_not_needed", connection_id=connection_id, file=file.name)
         _remove(file)
     else:
-        _set_aside(file, connection_id, "the ledger has gone on without it")
+        _set_aside(file, "the ledger has gone on without it")
+
+
+async def _stored(file: Path, connection_id: UUID, ledger: Ledger, *, within_s: float) -> Stored:
+    """Return a connection's record, asking for it again and again.
+
+    Raises:
+        RecordUnreadableError: It cannot be trusted.
+        SpillError: It could not be read in time.
+    """
+    cause = NO_ANSWER_IN_TIME
+    with anyio.move_on_after(within_s):
+        while True:
+            try:
+                return await ledger.read(connection_id)
+            except RecordUnreadableError:
+                raise
+            except StoreUnavailableError as error:
+                cause = str(error)
+            await anyio.sleep(_READ_PAUSE_S)
+    raise _cannot_be_taken_in(file, f"its connection cannot be read: {cause}")
+
+
+def _cannot_be_taken_in(file: Path, cause: str) -> SpillError:
+    return SpillError(
+        f"{file}: a provider's answer lies here that no ledger holds, and {cause}; start again "
+        "when JetStream answers, or move the file away to do without it"
+    )
 
 
 def _holds(now: ProviderConnection | None, spilled: ProviderConnection) -> bool:
@@ -197,10 +289,11 @@ def _holds(now: ProviderConnection | None, spilled: ProviderConnection) -> bool:
     return now.credentials == spilled.credentials
 
 
-def _set_aside(file: Path, connection_id: str, cause: str) -> None:
+def _set_aside(file: Path, cause: str) -> None:
     """Keep a file that no start is to look at again."""
     aside = file.with_name(file.name + _ASIDE)
     file.rename(aside)
+    connection_id = file.name.partition(".")[0]
     log.error("outcome_set_aside", connection_id=connection_id, file=aside.name, cause=cause)
 
 

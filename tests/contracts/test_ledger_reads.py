@@ -4,8 +4,10 @@ from uuid import UUID
 
 import pytest
 
-from actors.ports import StoreUnavailableError
+from actors.ports import RecordUnreadableError, StoreUnavailableError
+from domain.record import Record, encode_record
 from runtime.ledger.partition_streams import View
+from runtime.ledger.records_view import Changed
 from runtime.ledger.subjects import MARKER_KEY
 from runtime.world import Uuid7Ids
 from tests.fakes.connections import active, pending
@@ -52,8 +54,27 @@ async def test_a_stale_replica_is_asked_again_and_never_believed(world: LedgerWo
     assert await generation_of(ledger, one) == 3
 
     streams.stale_reads = 1_000
-    with pytest.raises(StoreUnavailableError, match="not fresh"):
+    with pytest.raises(StoreUnavailableError, match="not fresh") as refused:
         await ledger.read(one)
+    assert not isinstance(refused.value, RecordUnreadableError)
+
+
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+async def test_a_record_that_cannot_be_trusted_is_told_from_one_that_cannot_be_read_now(
+    world: LedgerWorld, *, is_checkpointed: bool
+) -> None:
+    ledger, damaged, misplaced = await taken(world.streams()), next(ids), next(ids)
+    other = encode_record(Record(connection=active(next(ids))))
+    ledger.records.follow(
+        ledger.writer.last_seq, [Changed(damaged, b"\xc1"), Changed(misplaced, other)]
+    )
+    if is_checkpointed:
+        await ledger.records.advance()
+
+    with pytest.raises(RecordUnreadableError, match="cannot be read"):
+        await ledger.read(damaged)
+    with pytest.raises(RecordUnreadableError, match="another connection's"):
+        await ledger.read(misplaced)
 
 
 async def test_a_scan_goes_through_the_bucket_in_the_order_of_the_last_writes(

@@ -100,6 +100,19 @@ async def test_a_second_daemon_on_the_same_folder_is_refused(tmp_path: Path):
     assert "another refreshd uses this data folder" in second.stderr
 
 
+async def test_an_answer_of_a_provider_that_cannot_be_looked_at_is_one_line_and_75(tmp_path: Path):
+    async with daemon_process(tmp_path) as daemon:
+        file = tmp_path / "outcomes" / "a-connection.an-attempt"
+        await asyncio.to_thread(file.mkdir)
+        await daemon.stop()
+
+    ended = await refreshd("serve", "--data-dir", str(tmp_path))
+
+    assert ended.code == 75
+    assert ended.stderr.splitlines()[-1].startswith(f"refreshd: {file}: Is a directory: ")
+    assert "Traceback" not in ended.stderr
+
+
 async def test_no_server_at_the_given_address_is_one_line_and_69(tmp_path: Path):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

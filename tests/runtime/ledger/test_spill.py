@@ -6,14 +6,15 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+import anyio
 import msgspec
 import pytest
 
-from actors.ports import Outcome, Stored, StoreUnavailableError
+from actors.ports import Outcome, RecordUnreadableError, Stored, StoreUnavailableError
 from domain.connection import ProviderConnection, RefreshIntent
 from domain.remembered import Answers, Remembered
 from runtime.ledger.partition_ledger import RecordTooLargeError
-from runtime.ledger.spill import SpillFolder
+from runtime.ledger.spill import SpillError, SpillFolder
 from tests.fakes.commands import connection_number
 from tests.fakes.connections import active, refresh_events
 from tests.fakes.world import EPOCH, MemoryLedger
@@ -132,30 +133,93 @@ async def test_an_outcome_without_which_nothing_is_lost_is_removed(
     assert ledger.groups == []
 
 
-async def test_what_cannot_be_read_now_is_left_for_the_next_start(tmp_path: Path):
-    ledger = _holding(_open())
+def _unreadable(*errors: Exception, lasts: bool = False) -> MemoryLedger:
+    """Return a ledger with an open intent, whose reads fail in turn, the last for ever if it lasts."""
+    ledger, left = _holding(_open()), list(errors)
 
     def fail(operation: str, _: UUID) -> None:
-        if operation == "read":
-            raise StoreUnavailableError("no answer")
+        if operation == "read" and left:
+            raise left[0] if lasts and len(left) == 1 else left.pop(0)
 
     ledger.before = fail
+    return ledger
+
+
+async def test_a_ledger_that_cannot_be_read_at_once_is_asked_again(tmp_path: Path):
+    ledger = _unreadable(StoreUnavailableError("no answer"), StoreUnavailableError("not fresh"))
+
+    assert await _taken_in(tmp_path, ledger) == []
+    assert ledger.records[ID].connection == _outcome().connection
+
+
+async def test_there_is_no_start_while_it_cannot_be_told_whether_the_attempt_is_open(
+    tmp_path: Path,
+):
+    spill = SpillFolder(tmp_path / "outcomes")
+    await spill.keep(_outcome())
+    file = tmp_path / "outcomes" / f"{ID}.{ATTEMPT}"
+    ledger = _unreadable(StoreUnavailableError("no JetStream"), lasts=True)
+
+    with pytest.raises(SpillError, match=f"{file}: .*: no JetStream; start again") as refused:
+        await spill.take_in([ledger], lambda _: 0, within_s=0.01)
+    ledger.before = None
+    await spill.take_in([ledger], lambda _: 0)
+
+    assert "move the file away" in str(refused.value)
+    assert _files(tmp_path) == []
+    assert ledger.records[ID].connection == _outcome().connection
+
+
+async def test_there_is_no_start_while_the_ledger_does_not_take_an_outcome(tmp_path: Path):
+    spill, ledger = SpillFolder(tmp_path / "outcomes"), _holding(_open())
+    await spill.keep(_outcome())
+
+    ledger.before = lambda operation, _: anyio.sleep_forever() if operation == "append" else None
+
+    with pytest.raises(SpillError, match="its ledger takes nothing"):
+        await spill.take_in([ledger], lambda _: 0, within_s=0.01)
+
+    assert _files(tmp_path) == [f"{ID}.{ATTEMPT}"]
+
+
+async def test_there_is_no_start_while_a_file_cannot_be_read(tmp_path: Path):
+    spill = SpillFolder(tmp_path / "outcomes")
+    (tmp_path / "outcomes" / f"{ID}.{ATTEMPT}").mkdir()
+
+    with pytest.raises(SpillError, match=f"{ATTEMPT}: Is a directory: .*move it away"):
+        await spill.take_in([_holding(_open())], lambda _: 0)
+
+
+async def test_an_outcome_whose_connection_nobody_can_trust_waits_and_holds_up_no_start(
+    tmp_path: Path,
+):
+    ledger = _unreadable(RecordUnreadableError("the record cannot be read"), lasts=True)
+
+    assert await _taken_in(tmp_path, ledger) == [f"{ID}.{ATTEMPT}"]
+    ledger.before = None
+    assert await _taken_in(tmp_path, ledger) == []
+
+
+async def test_a_damaged_file_is_set_aside(tmp_path: Path):
+    ledger = _holding(_open())
     (tmp_path / "outcomes").mkdir()
     (tmp_path / "outcomes" / "broken").write_bytes(b"\xc1")
     (tmp_path / "outcomes" / ".draft").write_bytes(b"half an outcome")
 
-    assert await _taken_in(tmp_path, ledger) == [f"{ID}.{ATTEMPT}", "broken"]
-    ledger.before = None
-    assert await _taken_in(tmp_path, ledger) == ["broken"]
+    assert await _taken_in(tmp_path, ledger) == ["broken.aside"]
     assert ledger.records[ID].connection == _outcome().connection
 
 
-async def test_a_later_versions_file_is_left_for_a_later_version(tmp_path: Path):
+@pytest.mark.parametrize("what", ["file", "record"])
+async def test_a_later_versions_file_is_left_for_a_later_version(tmp_path: Path, what: str):
     ledger = _holding(_open())
     assert await SpillFolder(tmp_path / "outcomes").keep(_outcome())
     (name,) = _files(tmp_path)
     file = tmp_path / "outcomes" / name
-    later = msgspec.msgpack.decode(file.read_bytes()) | {"v": 99}
+    later = msgspec.msgpack.decode(file.read_bytes())
+    # What else is in it is not for this version to understand.
+    unknown = {"v": 99, "connection": 7}
+    later |= {"record": msgspec.msgpack.encode(unknown)} if what == "record" else unknown
     file.write_bytes(msgspec.msgpack.encode(later))
 
     await SpillFolder(tmp_path / "outcomes").take_in([ledger], lambda _: 0)

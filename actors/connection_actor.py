@@ -255,6 +255,8 @@ class ConnectionActor:
         """Put what was decided into an entry, and know it."""
         assert self._newest is not None
         if connection is not self._newest.connection or answers is not self._newest.answers:
+            if entry.connection is None and self._newest.connection is not None:
+                entry.status_before = self._newest.connection.status
             entry.connection, entry.answers = connection, answers
             self._newest = Stored(connection, answers)
         entry.events.extend(events)

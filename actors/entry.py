@@ -7,7 +7,7 @@ from uuid import UUID
 
 from actors.envelope import Envelope
 from domain.commands import GetToken
-from domain.connection import ProviderConnection
+from domain.connection import ConnectionStatus, ProviderConnection
 from domain.decision import Reply
 from domain.events import Event
 from domain.remembered import Answers
@@ -43,6 +43,7 @@ class Entry:
         "is_stored",
         "maker",
         "replies",
+        "status_before",
     )
 
     def __init__(self, connection_id: UUID, maker: Maker) -> None:
@@ -50,6 +51,8 @@ class Entry:
         self.connection_id = connection_id
         self.connection: ProviderConnection | None = None
         """As it is after the entry; None where nothing changed."""
+        self.status_before: ConnectionStatus | None = None
+        """What its status was before; None where nothing was stored."""
         self.answers: Answers = ()
         """What is remembered with it."""
         self.events: list[Event] = []

@@ -29,11 +29,7 @@ from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
 from runtime.ledger.sealing import Keyring
 from runtime.ledger.spill import SpillFolder
-from runtime.ledger.streams import (
-    Streams,
-    connections_stored,
-    ensure_streams,
-)
+from runtime.ledger.streams import Streams, connections_stored, ensure_streams
 from runtime.ledger.subjects import partition_of
 from runtime.ledger.told_ledger import told
 from runtime.logs import log
@@ -157,6 +153,7 @@ class Daemon:
             **({} if self._keeper is None else self._keeper.status()),
             "partitions": self._streams.partitions,
             "connections": await connections_stored(self.link, self._streams),
+            "connections_by_status": self._ledgers.by_status,
             "resident_actors": self.directory.resident_actors,
             "busy_actors": self.directory.busy_actors,
             "commands_in_flight": self.service.commands_in_flight,

@@ -129,7 +129,7 @@ class JetStreamPartition:
         marked, stored = found.get(marker), found.get(record)
         # A marker without a value is what is left where an operator deleted the key by hand.
         data = stored.data or None if stored is not None else None
-        return Read(0 if marked is None else marked.seq, data)
+        return Read(0 if marked is None else marked.seq, data, 0 if stored is None else stored.seq)
 
     async def scan(self, start_seq: int, *, messages_max: int, timeout_s: float) -> Sequence[Kept]:
         """See ``PartitionStreams``."""

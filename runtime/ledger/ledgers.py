@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import os
+from collections import Counter
 from functools import partial
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
+from domain.connection import ConnectionStatus
 from runtime.ledger.groups import Owner
 from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.limits import LedgerLimits
@@ -24,6 +26,8 @@ from runtime.nats.jetstream_api import JetStreamError, stream_info
 from runtime.nats.link import NatsLink
 
 _KEEP_S = 1.0
+_COUNT_RECORDS_MAX = 500
+"""How many records are looked at between two pauses."""
 _ENVELOPE_BYTES = 1024
 """What a message holds besides its entries."""
 _TAKE_OVER_S = 20.0
@@ -110,6 +114,7 @@ class Ledgers:
             tasks.start_soon(ledger.records.run)
             tasks.start_soon(ledger.events.run)
         tasks.start_soon(self._keep_house)
+        tasks.start_soon(self._count_statuses)
 
     async def checkpointed(self, *, unless_replaced: bool = False) -> None:
         """Return when the buckets hold everything that was stored before the call."""
@@ -166,6 +171,27 @@ class Ledgers:
                 for ledger in self.partitions
             ],
         }
+
+    @property
+    def by_status(self) -> dict[str, int] | None:
+        """How many connections have each status; None: they are still being counted."""
+        total: Counter[ConnectionStatus] = Counter()
+        for ledger in self.partitions:
+            counts = ledger.statuses.by_status
+            if counts is None:
+                return None
+            total += counts
+        return {status: total[status] for status in ConnectionStatus}
+
+    async def _count_statuses(self) -> None:
+        """Count what was stored before, one partition after the other, as fast as is configured."""
+        page = min(_COUNT_RECORDS_MAX, self._limits.count_records_per_s)
+        for ledger in self.partitions:
+            while True:
+                with contextlib.suppress(LinkError, JetStreamError):
+                    if not await ledger.statuses.count(ledger.scan, records_max=page):
+                        break
+                await anyio.sleep(page / self._limits.count_records_per_s)
 
     async def _keep_house(self) -> None:
         """Trim what every view holds, and keep the events' markers from ageing out."""

@@ -9,6 +9,7 @@ import anyio
 
 from actors.entry import Entry
 from actors.ports import RecordUnreadableError, Stored, StoreUnavailableError
+from domain.connection import ConnectionStatus
 from domain.events import Event
 from domain.record import Record, RecordError, decode_record, encode_record
 from runtime.ledger.events_view import EventsView
@@ -17,6 +18,7 @@ from runtime.ledger.log_writer import LogWriter
 from runtime.ledger.partition_streams import Kept, PartitionStreams
 from runtime.ledger.records_view import Changed, RecordsView
 from runtime.ledger.room import Room
+from runtime.ledger.status_count import StatusCount
 from runtime.logs import log
 from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import JetStreamError
@@ -40,6 +42,9 @@ class Added(NamedTuple):
     record: bytes | None
     events: Sequence[Event]
     encoded: bytes
+    before: ConnectionStatus | None
+    after: ConnectionStatus | None
+    """None where nothing changed."""
 
 
 class PartitionLedger:
@@ -73,6 +78,7 @@ class PartitionLedger:
         self._held: deque[tuple[int, int]] = deque()
         """The groups that not every view holds, and what they take."""
         self.trimmed_seq = 0
+        self.statuses = StatusCount()
         records.moved = events.moved = self._release
 
     @property
@@ -109,7 +115,10 @@ class PartitionLedger:
             or len(self._adding) >= ENTRIES_PER_GROUP_MAX
         ):
             return False
-        self._adding.append(Added(entry.connection_id, record, entry.events, encoded))
+        after = None if entry.connection is None else entry.connection.status
+        self._adding.append(
+            Added(entry.connection_id, record, entry.events, encoded, entry.status_before, after)
+        )
         self._adding_bytes += len(encoded)
         self._adding_events += len(entry.events)
         return True
@@ -126,6 +135,9 @@ class PartitionLedger:
             Changed(one.connection_id, one.record) for one in group if one.record is not None
         ]
         self._follow(seq, changed, events, daemon=self._owner.daemon, size_bytes=len(data))
+        for one in group:
+            if one.after is not None:
+                self.statuses.changed(one.connection_id, one.before, one.after)
 
     def replay(self, seq: int, group: Group, *, size_bytes: int) -> None:
         """Take over what an earlier owner has stored, as far as a view lacks it."""
@@ -156,7 +168,11 @@ class PartitionLedger:
                 cause = str(error)
             else:
                 if read.marker_seq >= self.records.mark.seq:
-                    return _stored(connection_id, read.record)
+                    stored = _stored(connection_id, read.record)
+                    if stored.connection is not None:
+                        status = stored.connection.status
+                        self.statuses.read(connection_id, status, read.record_seq)
+                    return stored
                 cause = "the answer is not fresh"
             if left_s <= _READ_PAUSE_S:
                 raise StoreUnavailableError(cause)

@@ -48,6 +48,7 @@ class Read(NamedTuple):
     marker_seq: int
     """0: no marker."""
     record: bytes | None
+    record_seq: int = 0
 
 
 class PartitionStreams(Protocol):

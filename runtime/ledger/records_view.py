@@ -54,6 +54,11 @@ class RecordsView(ViewRunner):
             self._lacking[record.connection_id.int] = record
         self.followed(seq)
 
+    @property
+    def held(self) -> list[Changed]:
+        """What the bucket may lack."""
+        return list({**self._writing, **self._lacking}.values())
+
     def recall(self, connection_id: UUID) -> bytes | None:
         """Return a record that the bucket may lack, or None."""
         key = connection_id.int

@@ -235,6 +235,7 @@ async def _take_in(file: Path, found: _Found, ledger: Ledger, *, within_s: float
     ):
         entry = Entry(connection.id, _Nobody())
         entry.connection, entry.answers = connection, stored.answers
+        entry.status_before = None if now is None else now.status
         entry.events.extend(spilled.events)
         try:
             ledger.add(entry)

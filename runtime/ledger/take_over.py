@@ -102,6 +102,7 @@ async def take_over(
         await _moved_on(mark)
     for seq, group, size_bytes in tail:
         ledger.replay(seq, group, size_bytes=size_bytes)
+    ledger.statuses.begin(ledger.records.held, records_mark.seq)
     return ledger
 
 

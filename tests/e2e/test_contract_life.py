@@ -52,6 +52,35 @@ async def test_a_restart_keeps_every_connection_and_goes_on_counting(
     assert any(line.startswith("ready ") and " connections=6 " in line for line in second.said)
 
 
+async def test_status_counts_the_connections_of_each_status_through_changes_and_kills(
+    tmp_path: Path,
+):
+    async with daemon_process(tmp_path) as first, plain_caller(**first.context) as caller:
+        empty = await caller.by_status()
+        subjects = [await stored(caller, status) for status in STATUSES for _ in range(2)]
+        two_each = await caller.by_status()
+        answers = await asyncio.gather(
+            tell(caller, subjects[0], "fail"),
+            tell(caller, subjects[2], "expire"),
+            *(tell(caller, subject, "refresh") for subject in subjects for _ in range(5)),
+            tell(caller, subjects[1], "connect"),
+            tell(caller, subjects[1], "disconnect"),
+        )
+        changed = await caller.by_status()
+        await first.stop(signal.SIGKILL)
+    async with daemon_process(tmp_path) as second, plain_caller(**second.context) as caller:
+        again = await caller.by_status()
+        await tell(caller, subjects[3], "revoke")
+        revoked = await caller.by_status()
+
+    assert empty == dict.fromkeys(STATUSES, 0)
+    assert two_each == dict.fromkeys(STATUSES, 2)
+    assert {answers[0].code, answers[1].code, answers[-1].code} == {"ok"}
+    expected = two_each | {"pending": 0, "active": 1, "expired": 3, "failed": 3, "disconnected": 3}
+    assert changed == again == expected
+    assert revoked == expected | {"active": 0, "revoked": 3}
+
+
 async def test_killed_in_the_middle_it_has_lost_nothing_that_it_acknowledged(tmp_path: Path):
     acknowledged = 0
     async with daemon_process(tmp_path) as first, plain_caller(**first.context) as caller:

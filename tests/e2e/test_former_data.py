@@ -8,6 +8,7 @@ import hashlib
 import json
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,13 @@ async def test_every_connection_and_every_event_is_what_it_was(daemon: DaemonPro
         events = await stored_events(caller)
         connections = await listed(caller)
         again = await stored_events(caller)
+        by_status = await caller.by_status()
 
     assert " connections=27 " in daemon.said[-1]
     assert events == again
     assert events == [(e["subject"], e["id"], e["body_sha256"]) for e in EXPECTED["events"]]
     assert set(connections) == set(CONNECTIONS)
+    assert +Counter(by_status) == Counter(one["status"] for one in CONNECTIONS.values())
     for connection_id, expected in CONNECTIONS.items():
         found = connections[connection_id]
         assert {name: found[name] for name in SHOWN} == {name: expected[name] for name in SHOWN}

@@ -203,6 +203,14 @@ class PlainCaller:
     async def get(self, connection_id: str) -> dict[str, Any]:
         return (await self.ask(f"connection.{connection_id}.get")).body["ok"]
 
+    async def by_status(self) -> dict[str, int]:
+        """Return how many connections have each status, when that is known."""
+        async with asyncio.timeout(10):
+            while True:
+                answer = await self.ask("status")
+                if answer.code == "ok" and answer.body["ok"]["connections_by_status"] is not None:
+                    return answer.body["ok"]["connections_by_status"]
+
     async def events_caught_up(self) -> None:
         """Return when the event stream holds every event of what was acknowledged."""
         async with asyncio.timeout(10):

@@ -98,7 +98,10 @@ class MemoryStreams:
         await anyio.lowlevel.checkpoint()
         marker = self._markers.get(View.RECORDS)
         record = self.records.get(record_key_subject(self._partition, str(connection_id), NO_TAG))
-        return Read(0 if marker is None else marker.seq, record and record.data)
+        marker_seq = 0 if marker is None else marker.seq
+        return (
+            Read(marker_seq, None) if record is None else Read(marker_seq, record.data, record.seq)
+        )
 
     async def scan(self, start_seq: int, *, messages_max: int, timeout_s: float) -> Sequence[Kept]:
         """See ``PartitionStreams``."""

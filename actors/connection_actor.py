@@ -20,7 +20,7 @@ from actors.flight import Flight
 from actors.house import House
 from actors.partition import UNCLEAR, Partition
 from actors.ports import Stored
-from actors.refusals import refusals
+from actors.refused_events import refused_events
 from actors.sealed import sealed
 from actors.token_desk import (
     IN_PROGRESS,
@@ -291,7 +291,7 @@ class ConnectionActor:
         for envelope in envelopes:
             envelope.answer(failure)
         try:
-            for events in refusals(self.connection, envelopes, cause, self._house.world):
+            for events in refused_events(self.connection, envelopes, cause, self._house.world):
                 if self.partition.may_tell_refusal(len(events)):
                     self._opened_entry().events.extend(events)
         except Exception as error:  # noqa: BLE001 -- everybody is answered

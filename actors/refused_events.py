@@ -10,7 +10,7 @@ from domain.decision import store_failed
 from domain.events import Event
 
 
-def refusals(
+def refused_events(
     connection: ProviderConnection | None, envelopes: Iterable[Envelope], cause: str, world: World
 ) -> Iterator[Sequence[Event]]:
     """Yield the Attempted and Failed of each command, as of a store that failed for ``cause``.

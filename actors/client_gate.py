@@ -18,6 +18,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import anyio
+from msgspec.structs import replace
 
 from domain.exchange import Place, Reach, Verdict
 from domain.profile import FailureClass, ProviderProfile
@@ -232,6 +233,13 @@ class ClientGates:
     def paused(self) -> list[str]:
         """The providers that have a client paused, everywhere or at a host."""
         return sorted({client.slug for client in self._clients.values() if client.is_paused})
+
+
+def no_sooner(failure: Failure, closed: Closed | None) -> Failure:
+    """Return ``failure`` with no shorter a wait than the client's."""
+    own_s = failure.retry_after_s
+    left_s = 0.0 if closed is None else round(closed.left_s, 1)
+    return failure if own_s is None or own_s >= left_s else replace(failure, retry_after_s=left_s)
 
 
 def while_closed(closed: Closed) -> Failure:

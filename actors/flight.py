@@ -20,7 +20,7 @@ from collections.abc import Callable
 import anyio
 from msgspec.structs import replace
 
-from actors.client_gate import ClientGate, while_closed
+from actors.client_gate import ClientGate, no_sooner, while_closed
 from actors.entry import Entry
 from actors.pilot import Pilot
 from actors.ports import Outcome
@@ -348,12 +348,10 @@ class Flight:
         if self.failure is not None:
             return
         closed = gate.closed(self.actor.connection_id)
-        is_the_clients = closed is not None and trouble.failure_class is closed.failure_class
-        self.failure = (
-            while_closed(closed)
-            if closed is not None and is_the_clients
-            else failure_of(step.connection, self._world.clock.now())
-        )
+        failure = failure_of(step.connection, self._world.clock.now())
+        if closed is not None and trouble.failure_class is closed.failure_class:
+            failure = replace(failure, message=closed.reason)
+        self.failure = no_sooner(failure, closed)
 
     async def _is_stored_or_spilled(self, entry: Entry, outcome: Outcome) -> bool:
         """Spill an outcome that the ledger does not take; return whether it is stored after all.

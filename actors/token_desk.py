@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from actors.client_gate import no_sooner
 from actors.envelope import Envelope
 from actors.ports import CannotUnsealError
 from actors.world import World, overloaded
@@ -59,6 +60,10 @@ def read_ask(connection: ProviderConnection | None, ask: GetToken, world: World)
         presented=secret.text(presents) is not None,
         now=world.clock.now(),
     )
+    if profile is not None and isinstance(reading, Failure) and reading.retry_after_s is not None:
+        place = world.providers.endpoint.place(profile, connection.params, connection.endpoint_base)
+        gate = world.providers.gates.of(profile, place)
+        reading = no_sooner(reading, gate.closed(connection.id))
     return Asked(reading, secret)
 
 

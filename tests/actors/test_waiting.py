@@ -64,6 +64,51 @@ async def test_a_longer_one_is_told_at_once_with_the_time_that_is_left() -> None
         assert scene.story == []
 
 
+async def test_who_backs_off_while_the_client_is_paused_for_longer_is_told_the_longer_wait() -> (
+    None
+):
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.provider.before = lambda _: scene.provider.answered(503, {})
+        own = await scene.refused(patience_s=1.0)
+        await cooled(scene, 120)
+
+        refused = await scene.refused(patience_s=1.0)
+
+        assert own.retry_after_s is not None
+        assert refused.retry_after_s is not None
+        assert own.retry_after_s < 60.0
+        assert 115.0 < refused.retry_after_s <= 120.0
+        assert refused.message == own.message
+        await anyio.sleep(refused.retry_after_s)
+        assert await scene.fresh(patience_s=1.0) == "a2"
+
+
+async def test_whoever_fails_into_a_short_cool_down_is_told_its_own_longer_back_off() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.provider.before = lambda _: scene.provider.answered(503, {})
+        for _ in range(6):
+            refused = await scene.refused(patience_s=1.0)
+            assert refused.retry_after_s is not None
+            await anyio.sleep(refused.retry_after_s)
+        scene.provider.before = lambda _: scene.provider.answered(
+            429, {"error": "slow_down"}, retry_after="2"
+        )
+
+        refused = await scene.refused(patience_s=1.0)
+
+        trouble = scene.stage.stored(ID).trouble
+        assert trouble is not None
+        assert trouble.retry_at is not None
+        own_s = (trouble.retry_at - scene.clock.now()).total_seconds()
+        assert own_s > 2.0
+        assert refused.retry_after_s == pytest.approx(own_s, abs=0.2)
+        assert len(scene.provider.presented) == 7
+
+
 async def test_each_caller_of_one_flight_waits_by_its_own_time() -> None:
     scene = Scene()
     async with scene.stage.opened():

@@ -24,7 +24,7 @@ from runtime.gateway.living import alone_on
 from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
-from runtime.ledger.key_rotation import follow_rotation, open_keyring_of
+from runtime.ledger.key_rotation import follow_rotation, open_keyring_of, refuse_another_keyring
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
 from runtime.ledger.sealing import Keyring
@@ -280,12 +280,13 @@ async def run_daemon(
         )
         check_answers(profiles, streams)
         keyring = opened(connections=streams.connections)
-        await follow_rotation(link, streams, keyring, key_file)
+        refuse_another_keyring(streams, keyring, key_file)
         ledgers = await _taken_ledgers(link, config, streams, daemon_id)
         spill = SpillFolder(data_dir / OUTCOMES_FOLDER)
         await spill.take_in(
             ledgers.partitions, partial(partition_of, partitions=streams.partitions)
         )
+        await follow_rotation(link, streams, keyring, checkpoint=ledgers.checkpoint)
         endpoint = await stack.enter_async_context(
             HttpTokenEndpoint(profiles.secrets, routes=profiles.route, now=SystemClock().now)
         )

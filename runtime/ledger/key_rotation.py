@@ -6,7 +6,7 @@ latter has retired it: then the records are read, once, for what it still seals.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -38,14 +38,11 @@ def open_keyring_of(path: Path, *, connections: int, create: bool) -> Keyring:
     return open_keyring(path, create=create)
 
 
-async def follow_rotation(link: NatsLink, streams: Streams, keyring: Keyring, path: Path) -> None:
-    """Note the keys of the ring, and say what those that were taken out of it still seal.
-
-    To be called before anything is sealed: what is noted is never less than what is in use.
+def refuse_another_keyring(streams: Streams, keyring: Keyring, path: Path) -> None:
+    """Return where the ring is this state's.
 
     Raises:
-        KeyringError: The key that sealed last is not in the ring.
-        LinkError, JetStreamError: What is noted cannot be read or written.
+        KeyringError: The key that sealed last is not in it.
     """
     last = streams.keyring_id or keyring.primary
     if last not in keyring:
@@ -53,8 +50,35 @@ async def follow_rotation(link: NatsLink, streams: Streams, keyring: Keyring, pa
             f"{path}: key {last!r} is not in it, but that is what sealed last here: {REMEDY}; "
             "or is it another daemon's keyring?"
         )
+
+
+async def follow_rotation(
+    link: NatsLink,
+    streams: Streams,
+    keyring: Keyring,
+    *,
+    checkpoint: Callable[[], Awaitable[None]],
+) -> None:
+    """Note the keys of the ring, and say what those that were taken out of it still seal.
+
+    To be called when the partitions are taken, and before anything is sealed: what is noted is
+    never less than what is in use.
+
+    Args:
+        link: To the streams.
+        streams: What was noted.
+        keyring: What ``refuse_another_keyring`` has not refused.
+        checkpoint: Writes into the buckets what only the ledgers hold.
+
+    Raises:
+        LinkError, JetStreamError: What is noted, or sealed, cannot be read or written.
+    """
+    last = streams.keyring_id or keyring.primary
     retired = [key_id for key_id in streams.earlier_keys if key_id not in keyring]
-    still_seals = await _sealed_with(link, streams, retired) if retired else Counter()
+    still_seals: Counter[str] = Counter()
+    if retired:
+        await checkpoint()
+        still_seals = await _sealed_with(link, streams, retired)
     for key_id, connections in still_seals.items():
         log.error("key_missing", key=key_id, connections=connections, remedy=REMEDY)
     noted = {last, *streams.earlier_keys, *keyring.ids}

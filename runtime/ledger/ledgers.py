@@ -10,6 +10,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
+from actors.ports import PartitionLostError
 from domain.connection import ConnectionStatus
 from runtime.ledger.groups import Owner
 from runtime.ledger.jetstream_partition import JetStreamPartition
@@ -103,6 +104,20 @@ class Ledgers:
                 f"to {named}, $KV.{bucket_name(partition, self._tag)}.> and "
                 f"{event_marker_subject(partition, self._tag)}?"
             ) from None
+
+    async def checkpoint(self) -> None:
+        """Write what the buckets lack, before ``run``.
+
+        Raises:
+            LinkError, JetStreamError: It cannot be written.
+            PartitionLostError: A later owner writes them.
+        """
+        try:
+            for ledger in self.partitions:
+                if ledger.records.lag:
+                    await ledger.records.advance()
+        except ReplacedError as error:
+            raise PartitionLostError(str(error)) from None
 
     async def run(self) -> None:
         """Follow with the views, trim and renew, until cancelled."""

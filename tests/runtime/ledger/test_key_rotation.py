@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 from base64 import b64encode
 from collections.abc import AsyncGenerator, MutableMapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from runtime.ledger.subjects import NO_TAG, bucket_stream
 from runtime.nats.embedded import CONTEXT_FILE, read_context
 from runtime.nats.jetstream_api import stream_info
 from runtime.nats.link import open_link
+from tests.fakes.daemon_process import daemon_process, plain_caller
 
 CREDENTIALS = {
     "credential_type": "oauth2",
@@ -109,6 +111,28 @@ async def test_the_first_key_is_retired_when_nothing_is_sealed_with_it_any_more(
         assert info is not None
         noted: Any = info.config["metadata"]
         assert (noted["refreshd.keyring"], noted["refreshd.keyring.earlier"]) == ("k2", "[]")
+
+
+async def test_what_a_killed_daemon_left_in_its_ledger_alone_counts_and_not_what_it_replaced(
+    tmp_path: Path,
+):
+    write_ring(tmp_path, "k1")
+    async with life(tmp_path) as daemon:
+        one, two = await daemon.connect(), await daemon.connect()
+    write_ring(tmp_path, "k2", "k1")
+    settings = {"REFRESHD_STATE_LIMITS_CHECKPOINT_S": "3600"}
+    async with (
+        daemon_process(tmp_path, environment=settings) as process,
+        plain_caller(**process.context) as caller,
+    ):
+        assert (await caller.refresh(one)).code == "ok"
+        await process.stop(signal.SIGKILL)
+    write_ring(tmp_path, "k2")
+
+    async with life(tmp_path) as daemon:
+        assert daemon.missing == [("k1", 1)]
+        assert await daemon.token(one) == "at"
+        assert await daemon.token(two) == FailureCode.PROVIDER_MISCONFIGURED
 
 
 @pytest.mark.parametrize("ring", [("k1",), ("k3",), ("k3", "k1")], ids=str)

@@ -92,6 +92,7 @@ class Daemon:
         self.journal = LoggingJournal()
         self._gates = ClientGates()
         self._ledgers = ledgers
+        ledgers.lost = self._ends_for
         self._budget = budget
         world = World(
             sealer=keyring,

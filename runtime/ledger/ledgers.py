@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import anyio
@@ -57,6 +58,8 @@ class Ledgers:
         self._limits = limits
         self.room = Room(limits.unsettled_bytes_max)
         self.partitions: list[PartitionLedger] = []
+        self.lost: Callable[[PartitionLostError], None] = lambda _: None
+        """Called where another daemon has taken a partition, within a second or two."""
 
     async def open(self, partitions: int) -> None:
         """Take every partition.
@@ -209,12 +212,27 @@ class Ledgers:
                 await anyio.sleep(page / self._limits.count_records_per_s)
 
     async def _keep_house(self) -> None:
-        """Trim what every view holds, and keep the events' markers from ageing out."""
+        """Trim what every view holds, keep markers from ageing out, and notice another's claim."""
         while True:
             await anyio.sleep(_KEEP_S)
             for ledger in self.partitions:
                 await self._trim(ledger)
             await self._renew()
+            if await self._is_lost():
+                return
+
+    async def _is_lost(self) -> bool:
+        """Tell ``lost`` where another daemon has taken a partition."""
+        try:
+            for ledger in self.partitions:
+                await ledger.look_at_owner()
+        except PartitionLostError as error:
+            self.lost(error)
+            return True
+        except (LinkError, JetStreamError):
+            # Appends and views say what is wrong with NATS.
+            return False
+        return False
 
     async def _trim(self, ledger: PartitionLedger) -> None:
         try:

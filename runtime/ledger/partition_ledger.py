@@ -8,12 +8,19 @@ from uuid import UUID
 import anyio
 
 from actors.entry import Entry
-from actors.ports import RecordUnreadableError, Stored, StoreUnavailableError
+from actors.ports import PartitionLostError, RecordUnreadableError, Stored, StoreUnavailableError
 from domain.connection import ConnectionStatus
 from domain.events import Event
 from domain.record import Record, RecordError, decode_record, encode_record
 from runtime.ledger.events_view import EventsView
-from runtime.ledger.groups import Group, Owner, encode_entry, encode_group
+from runtime.ledger.groups import (
+    Group,
+    GroupError,
+    Owner,
+    decode_group,
+    encode_entry,
+    encode_group,
+)
 from runtime.ledger.log_writer import LogWriter
 from runtime.ledger.partition_streams import Kept, PartitionStreams
 from runtime.ledger.records_view import Changed, RecordsView
@@ -195,6 +202,23 @@ class PartitionLedger:
                 return found
             await anyio.sleep(_READ_PAUSE_S)
 
+    async def look_at_owner(self) -> None:
+        """Notice another owner's claim without a write of ours; one request where there is none.
+
+        Raises:
+            PartitionLostError: Another daemon has appended.
+            LinkError, JetStreamError: It cannot be told now.
+        """
+        _, last_seq = await self._streams.bounds()
+        seq = self.writer.last_seq + 1
+        if last_seq < seq:
+            return
+        found = await self._streams.group_at(seq)
+        if self.writer.last_seq < seq and not _is_of(self._owner, found):
+            raise PartitionLostError(
+                f"partition {self.records.partition} is lost: another daemon writes its ledger"
+            )
+
     async def trim(self) -> None:
         """Remove from the ledger what every view holds.
 
@@ -229,6 +253,14 @@ class PartitionLedger:
         seq = self.settled_seq
         while self._held and self._held[0][0] <= seq:
             self._room.bytes -= self._held.popleft()[1]
+
+
+def _is_of(owner: Owner, found: bytes | None) -> bool:
+    """Whether a message of the ledger is an owner's; one that is gone another has trimmed."""
+    try:
+        return found is not None and decode_group(found).claim == owner.claim
+    except GroupError:
+        return False
 
 
 def _stored(connection_id: UUID, data: bytes | None) -> Stored:

@@ -1,6 +1,9 @@
 """Taking a partition: read to the end, build what the views lack, claim; and what is refused."""
 
+from functools import partial
+
 import anyio
+import anyio.lowlevel
 import pytest
 import structlog
 from structlog.testing import capture_logs
@@ -10,6 +13,7 @@ from runtime.ledger.groups import Kind, decode_group
 from runtime.ledger.streams import StreamsError
 from runtime.world import Uuid7Ids
 from tests.fakes.connections import active
+from tests.fakes.faulty_streams import Fate
 from tests.fakes.ledger_worlds import (
     LedgerWorld,
     MemoryWorld,
@@ -45,6 +49,39 @@ async def test_the_former_owner_is_refused_from_the_claim_on(world: LedgerWorld)
 
     with pytest.raises(PartitionLostError):
         await store_refreshes(first, one, first=1, last=1)
+
+
+@pytest.mark.parametrize("is_trimmed", [False, True])
+async def test_the_former_owner_notices_the_claim_without_a_write(
+    world: LedgerWorld, *, is_trimmed: bool
+) -> None:
+    first = await taken(world.streams())
+    await store_refreshes(first, next(ids), first=1, last=2)
+    await first.look_at_owner()
+    second = await taken(world.streams(), daemon="d-2")
+    if is_trimmed:
+        async with followed(second):
+            await caught_up(second)
+            await second.trim()
+
+    with pytest.raises(PartitionLostError, match="another daemon writes its ledger"):
+        await first.look_at_owner()
+    await second.look_at_owner()
+
+
+async def test_an_append_whose_answer_is_under_way_is_no_other_owners(world: LedgerWorld) -> None:
+    streams = world.streams()
+    ledger = await taken(streams)
+    streams.append_fates.append(Fate.ANSWER_LOST)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(store_refreshes, ledger, next(ids), first=1, last=1))
+        while not ledger.writer.trouble:
+            await anyio.lowlevel.checkpoint()
+        assert (await streams.bounds())[1] == ledger.writer.last_seq + 1
+
+        await ledger.look_at_owner()
+
+    await ledger.look_at_owner()
 
 
 async def test_of_two_who_claim_at_once_one_owns_it_in_the_end(world: LedgerWorld) -> None:

@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AT_ONCE ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test check bench format lock clean
+.PHONY: setup demo test check bench mutate format lock clean
 
 setup: $(VENV)/.dev
 
@@ -25,6 +26,11 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.startup
 
+# All of domain/ and actors/, or what is named: make mutate ONLY='domain.verdicts*'. It goes on where it was stopped.
+mutate: $(VENV)/.dev
+	nice -n 10 $(BIN)/mutmut run --max-children $(AT_ONCE) $(if $(ONLY),'$(ONLY)')
+	@$(BIN)/python -m bench.mutants $(if $(ONLY),'$(ONLY)')
+
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -39,7 +45,7 @@ lock: $(VENV)/.dev
 		--output-file requirements-dev.lock requirements-dev.in
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage mutants
 
 # What the daemon and the demo need.
 $(VENV)/.runtime: requirements.lock pyproject.toml

@@ -14,6 +14,10 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile(
     "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
+# Few examples, the same in each run: a mutant that lives costs a run of all tests that reach it.
+settings.register_profile(
+    "mutation", max_examples=20, derandomize=True, database=None, deadline=None
+)
 settings.load_profile("default")
 
 

@@ -12,6 +12,7 @@ from domain.decision import AccessToken
 from domain.exchange import NotSent
 from domain.refreshing import attempt_s_max
 from domain.result import Failure, FailureCode, Success
+from tests.fakes.examples import examples
 from tests.fakes.schedule import run_seeded
 from tests.fakes.token_scene import ID, LIVES_S, Scene
 
@@ -122,7 +123,7 @@ _steps = st.lists(
 
 
 @given(seed=st.integers(0, 2**32), steps=_steps)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_after_any_steps_of_the_clock_a_token_is_had_as_soon_as_the_provider_answers(
     seed: int, steps: list[tuple[float, float, bool]]
 ) -> None:

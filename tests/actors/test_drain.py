@@ -15,7 +15,7 @@ from tests.fakes.holds import HeldAppends
 from tests.fakes.token_scene import ID, Scene
 
 _OTHER = connection_number(2)
-_ON_BOTH_BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+_ON_BOTH_BACKENDS = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], indirect=True)
 
 
 async def _connect(scene: Scene, connection_id: UUID) -> None:

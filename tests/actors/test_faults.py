@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from actors.world import Limits
 from tests.fakes import laws
 from tests.fakes.commands import connection_number
+from tests.fakes.examples import examples
 from tests.fakes.schedule import run_seeded
 from tests.fakes.script import CONNECTIONS, Act, callers, connect_all, limits, play
 from tests.fakes.stage import Stage
@@ -67,7 +68,7 @@ class _Troubled:
             laws.acknowledged_is_stored(self.stage, connection_id)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(script=callers(), bounds=limits(), rates=_faults(), seed=st.integers(0, 2**32))
 def test_events_tell_exactly_what_is_stored_whatever_fails(
     script: list[list[Act]], bounds: Limits, rates: Rates, seed: int
@@ -92,7 +93,7 @@ def test_it_is_the_same_on_asyncio(seed: int) -> None:
     troubled.assert_lawful()
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     script=callers(),
     bounds=limits(),

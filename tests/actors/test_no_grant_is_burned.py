@@ -13,6 +13,7 @@ from domain.profile import NO_REUSE, NON_ROTATING, ProviderProfile, ReusePolicy
 from domain.result import Failure, FailureCode, Success
 from domain.token_read import REPLAY_LEAD_S
 from tests.fakes.commands import SLUG
+from tests.fakes.examples import examples
 from tests.fakes.providers import VirtualClock, providers
 from tests.fakes.schedule import run_seeded
 from tests.fakes.stage import Stage
@@ -170,7 +171,7 @@ def _no_token_is_replayed_while_there_is_something_to_lose(life: _Life) -> None:
 
 @pytest.mark.parametrize("policy", [NO_REUSE, NON_ROTATING], ids=str)
 @given(seed=st.integers(0, 2**32), asks=_asks, rates=_provider_rates(), store=_store_rates)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_a_rotation_that_was_answered_is_never_lost_and_everybody_is_answered(
     policy: ReusePolicy,
     seed: int,
@@ -195,7 +196,7 @@ def test_a_rotation_that_was_answered_is_never_lost_and_everybody_is_answered(
 
 
 @given(seed=st.integers(0, 2**32), asks=_asks, rates=_provider_rates(kills=False, loses=False))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_without_a_lost_answer_no_spent_token_is_ever_presented(
     seed: int, asks: list[tuple[float, int, bool]], rates: ProviderRates
 ) -> None:

@@ -15,6 +15,7 @@ from domain.decision import AccessToken
 from domain.profile import ProviderProfile
 from domain.result import Failure, FailureCode
 from tests.fakes.commands import connection_number
+from tests.fakes.examples import examples
 from tests.fakes.providers import VirtualClock, providers
 from tests.fakes.schedule import run_seeded
 from tests.fakes.stage import Sent, Stage
@@ -135,7 +136,7 @@ _clients = st.dictionaries(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(_people(OF_CONNECTION), _hosts, _clients, st.integers(0, 2**32))
 def test_faults_of_connections_hosts_and_clients_refuse_no_connection_that_is_sound(
     people: list[Who], hosts: dict[str, Fault], clients: dict[str, Fault], seed: int
@@ -147,7 +148,7 @@ def test_faults_of_connections_hosts_and_clients_refuse_no_connection_that_is_so
     assert {who.number: town.refused(who) for who in sound if town.refused(who)} == {}
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(
     _people((*OF_CONNECTION, Fault.ITS_OWN_CLIENT)),
     st.dictionaries(st.sampled_from(("a", "b")), st.just(Fault.DENIES_CLIENT)),

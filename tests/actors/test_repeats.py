@@ -10,6 +10,7 @@ from domain.remembered import REMEMBERED_MAX
 from domain.result import Failure, FailureCode, Success
 from tests.fakes import laws
 from tests.fakes.commands import Kind, command, connect, connection_number, refresh
+from tests.fakes.examples import examples
 from tests.fakes.schedule import run_seeded
 from tests.fakes.script import CONNECTIONS
 from tests.fakes.stage import Sent, Stage
@@ -163,7 +164,7 @@ _rates = st.builds(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(acts=_acts, rates=_rates, restart_after=st.integers(0, 12), seed=st.integers(0, 2**32))
 def test_whatever_is_repeated_whenever_has_one_effect_and_equal_answers(
     acts: list[tuple[Kind, int, int, float, float]], rates: Rates, restart_after: int, seed: int

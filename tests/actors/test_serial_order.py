@@ -22,6 +22,7 @@ from domain.events import Event
 from domain.result import FailureCode
 from tests.fakes import laws
 from tests.fakes.commands import Kind, connection_number
+from tests.fakes.examples import examples
 from tests.fakes.schedule import run_seeded
 from tests.fakes.script import CONNECTIONS, Act, callers, limits, play
 from tests.fakes.stage import Sent, Stage
@@ -66,7 +67,7 @@ async def _run(stage: Stage, script: list[list[Act]]) -> None:
         assert await stage.directory.drain(3600)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     script=callers(kinds=_ALL_KINDS),
     bounds=limits(),

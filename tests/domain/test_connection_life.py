@@ -27,6 +27,7 @@ from tests.domain.shapes import (
     USER_ID,
     sealed,
 )
+from tests.fakes.examples import examples
 from tests.fakes.world import EPOCH, CountingIds
 
 NOT_FOUND = ("CONNECTION_NOT_FOUND", "Connection not found")
@@ -303,5 +304,5 @@ def _whose(known: dict[str, Any] | None, command: Command) -> dict[str, object]:
     return about | dict(zip(fields, (CONNECTION_ID, CONNECTION_ID, "unknown"), strict=True))
 
 
-ConnectionLife.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
+ConnectionLife.TestCase.settings = settings(max_examples=examples(200), stateful_step_count=40)
 TestConnectionLife = ConnectionLife.TestCase

@@ -130,6 +130,11 @@ def names_of(events: tuple[Event, ...]) -> list[str]:
     return [type(event).__name__ for event in events]
 
 
+def whose(events: tuple[Event, ...]) -> set[tuple[UUID, UUID, str]]:
+    """Return the users, providers and slugs that ``events`` name."""
+    return {(event.user_id, event.provider_id, event.provider_slug) for event in events}
+
+
 def story_of(name: str, outcome: str) -> list[str]:
     """Return the types of the events of command ``name`` that ends with ``outcome``."""
     stories = {
@@ -217,12 +222,8 @@ def test_a_refused_connect_to_nothing_tells_who_asked() -> None:
 
     decision = decide(None, command, now=NOW, ids=CountingIds())
 
-    for event in decision.events:
-        assert (event.user_id, event.provider_id, event.provider_slug) == (
-            USER_ID,
-            PROVIDER_ID,
-            SLUG,
-        )
+    assert names_of(decision.events) == story_of("connect", "Failed")
+    assert whose(decision.events) == {(USER_ID, PROVIDER_ID, SLUG)}
 
 
 def test_a_stranger_who_connects_is_told_nothing_of_and_changes_nothing_in_the_events() -> None:
@@ -231,9 +232,8 @@ def test_a_stranger_who_connects_is_told_nothing_of_and_changes_nothing_in_the_e
 
     decision = decide(before, command, now=NOW, ids=CountingIds())
 
-    for event in decision.events:
-        assert (event.user_id, event.provider_id) == (USER_ID, PROVIDER_ID)
-        assert event.provider_slug == SLUG
+    assert names_of(decision.events) == story_of("connect", "Failed")
+    assert whose(decision.events) == {(USER_ID, PROVIDER_ID, SLUG)}
 
 
 @pytest.mark.parametrize("name", ["expire", "revoke"])

@@ -208,23 +208,9 @@ def left_open(
     Its refresh token may be spent; what may be done with it then is ``domain.token_read``'s.
     Its Attempted was stored together with the intent.
     """
-    intent = connection.intent
-    assert intent is not None
+    assert connection.intent is not None
     profile = profile or ProviderProfile(slug=connection.provider_slug)
-    step = failed(connection, OUTCOME_UNKNOWN, profile, draw=0.0, now=now, ids=ids)
-    assert step.connection.trouble is not None
-    trouble = msgspec.structs.replace(step.connection.trouble, retry_at=None)
-    after = msgspec.structs.replace(step.connection, trouble=trouble)
-    return Step(after, _without_retry(step.events))
-
-
-def _without_retry(events: tuple[Event, ...]) -> tuple[Event, ...]:
-    return tuple(
-        msgspec.structs.replace(event, retry_at=None)
-        if isinstance(event, ProviderTokenRefreshFailed)
-        else event
-        for event in events
-    )
+    return failed(connection, OUTCOME_UNKNOWN, profile, draw=0.0, now=now, ids=ids)
 
 
 def _retry_at(
@@ -232,10 +218,10 @@ def _retry_at(
 ) -> datetime | None:
     """Return when the next attempt may be made: exponential with jitter, or what was asked for.
 
-    After a configuration failure, whoever's it is, up to ``probe_interval_s`` apart; a dead
-    grant has no next attempt.
+    After a configuration failure, whoever's it is, up to ``probe_interval_s`` apart. A dead
+    grant has no next attempt, and what a crash cut off need not wait for one.
     """
-    if verdict.failure_class is FailureClass.USER:
+    if verdict.failure_class is FailureClass.USER or verdict is OUTCOME_UNKNOWN:
         return None
     is_ours = verdict.failure_class is FailureClass.OPERATOR
     pause_s_max = probe_interval_s if is_ours else BACKOFF_S_MAX

@@ -200,13 +200,13 @@ def _by_code(refusal: Refusal, *, sent_scope: bool) -> Verdict | None:
 
 def _by_status(status: int, refusal: Refusal) -> Verdict:
     """Return what is left to say where no code is known."""
-    if 300 <= status < 400 or status in (404, 405, 410):  # noqa: PLR2004 -- 3xx
+    if status // 100 == 3 or status in (404, 405, 410):  # noqa: PLR2004 -- 3xx
         return WRONG_ENDPOINT
     if status == 407 or (status in (400, 401, 403) and refusal.is_page):  # noqa: PLR2004 -- HTTP's
         return PAGE
     if status == 401 and not refusal.has_error:  # noqa: PLR2004 -- HTTP's
         return UNAUTHORIZED
-    if 200 <= status < 300 and not refusal.has_error:  # noqa: PLR2004 -- 2xx
+    if status // 100 == 2 and not refusal.has_error:  # noqa: PLR2004 -- 2xx
         return NO_TOKENS
     return UNKNOWN_ERROR
 
@@ -258,7 +258,6 @@ def client_changed(verdict: Verdict) -> Verdict:
         failure_class=FailureClass.OPERATOR,
         code="client_changed",
         reason="The grant was issued to another client than the configured one",
-        reach=Reach.CONNECTION,
     )
 
 
@@ -274,7 +273,7 @@ def escalated(
     What a proxy may have written becomes a verdict only once the access token is of no more
     use; until then waiting costs nothing.
     """
-    if verdict.failure_class is not FailureClass.AMBIGUOUS or verdict.escalates_to is None:
+    if verdict.escalates_to is None:
         return verdict
     if ambiguous_in_a_row < profile.ambiguous_max:
         return verdict

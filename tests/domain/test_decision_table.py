@@ -285,17 +285,23 @@ def test_a_clock_set_back_does_not_take_updated_at_with_it() -> None:
 @pytest.mark.parametrize("state", ["nothing", "active"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_store_that_fails_is_told_with_its_cause_and_its_events(name: str, state: str) -> None:
-    before = connection_in(state)
+    before, command = connection_in(state), COMMANDS[name]
+    known = before or (command if isinstance(command, Connect) else None)
+    unknown = (CONNECTION_ID, CONNECTION_ID, "unknown")
 
-    decision = store_failed(before, COMMANDS[name], cause="no quorum", now=NOW, ids=CountingIds())
+    decision = store_failed(before, command, cause="no quorum", now=NOW, ids=CountingIds())
 
     assert isinstance(decision.reply, Failure)
     assert decision.reply.code == "DATABASE_ERROR"
     assert decision.reply.message == "Database error occurred: no quorum"
     assert decision.reply.needs_user_action is False
-    assert decision.reply.retry_after_s is not None
+    assert decision.reply.retry_after_s == 1.0
     assert decision.connection is before
     assert names_of(decision.events) == story_of(name, "Failed")
+    assert whose(decision.events) <= {
+        (known.user_id, known.provider_id, known.provider_slug) if known else unknown
+    }
+    assert {event.occurred_at for event in decision.events} <= {NOW}
     for event in decision.events[1:]:
         assert getattr(event, "reason", None) == "Database error occurred: no quorum"
         assert getattr(event, "needs_user_action", False) is False

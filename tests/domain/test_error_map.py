@@ -206,6 +206,22 @@ def test_a_line_may_make_a_5xx_a_rate_limit_and_its_outcome_stays_unknown() -> N
     assert verdict.outcome_unknown
 
 
+@pytest.mark.parametrize("verdict", FailureClass)
+@pytest.mark.parametrize("canonical", [None, "temporarily_unavailable", "invalid_client"])
+def test_a_line_that_cools_cools_the_client_and_is_no_failure_of_the_grants(
+    verdict: FailureClass, canonical: str | None
+) -> None:
+    told = [
+        refused({"error": "x"}, 400, mapped(rule))
+        for rule in (
+            ErrorRule(code="x", verdict=verdict, canonical=canonical, cools=True),
+            ErrorRule(code="x", verdict=verdict, canonical=canonical),
+        )
+    ]
+
+    assert [(one.counts, one.cools_client) for one in told] == [(False, True), (True, False)]
+
+
 SPENDS = {
     "what-may-work-later-may-have-spent-it": (ErrorRule(code="x", verdict=T), True),
     "but-a-rate-limit-has-not": (ErrorRule(code="x", verdict=T, cools=True), False),

@@ -7,8 +7,12 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from domain.answers import Refusal
 from domain.commands import Connect, Refresh
 from domain.credentials import CredentialType, Opaque, Sealed, Secret, Unsealed
+from domain.decision import AccessToken
+from domain.exchange import Tokens
+from domain.oauth_secret import OAuthSecret
 from tests.domain.shapes import CONNECTION_ID, NOW
 
 CANARY = "tok-3f9a-canary"
@@ -41,6 +45,31 @@ def test_no_way_of_printing_shows_the_plaintext(carrier: object) -> None:
 def test_a_secret_shows_as_stars_wherever_it_is_held() -> None:
     assert repr(SECRET) == str(SECRET) == "***"
     assert "secret=***" in repr(UNSEALED)
+
+
+@pytest.mark.parametrize(
+    ("carrier", "shown"),
+    [
+        (Tokens(access_token=CANARY, expires_at=NOW), "Tokens(***)"),
+        (Refusal(description=CANARY), "Refusal(***)"),
+        (OAuthSecret(SECRET), "***"),
+        (
+            AccessToken(
+                access_token=CANARY,
+                token_type="Bearer",
+                expires_at=NOW,
+                generation=7,
+                stale=False,
+            ),
+            "AccessToken(generation=7)",
+        ),
+        (Sealed(key_id="k", nonce=b"123", ciphertext=b"4567"), "Sealed(7 bytes under 'k')"),
+        (Opaque(data=b"123"), "Opaque(3 bytes)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_holds_a_secret_shows_what_it_is_and_no_more(carrier: object, shown: str) -> None:
+    assert repr(carrier) == f"{carrier}" == shown
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -79,9 +108,12 @@ def test_sealing_keeps_type_and_expiry_and_leaves_the_plaintext_behind() -> None
     unsealed = Unsealed(credential_type=CredentialType.LINK_TOKEN, secret=SECRET, expires_at=NOW)
 
     credentials = unsealed.sealed_as(payload)
+    known = unsealed.sealed_as(payload, client_id="me", notes=("no_refresh_token",))
 
     assert credentials.credential_type is CredentialType.LINK_TOKEN
     assert (credentials.payload, credentials.expires_at) == (payload, NOW)
+    assert (credentials.client_id, credentials.notes) == (None, ())
+    assert (known.client_id, known.notes) == ("me", ("no_refresh_token",))
 
 
 def test_a_payload_tells_the_bytes_that_it_takes_at_rest() -> None:

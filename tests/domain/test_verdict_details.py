@@ -159,6 +159,7 @@ def test_quirk_19_a_refused_token_of_another_client_is_no_dead_grant() -> None:
     verdict = client_changed(DEAD)
 
     assert (verdict.failure_class, verdict.code) == (O, "client_changed")
+    assert verdict.reach is Reach.CONNECTION
     assert verdict.provider_code == "bad_refresh_token"
     assert "client" in verdict.reason
 

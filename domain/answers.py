@@ -295,7 +295,7 @@ def _opened(mark: str) -> Tree:
 def _string(text: str) -> str:
     """Return a JSON text; what cannot be read is something all the same, and no text of ours."""
     try:
-        return msgspec.json.decode(text, type=str)
+        return msgspec.json.decode(text)
     except (msgspec.MsgspecError, ValueError):
         return _UNREADABLE_CHAR
 

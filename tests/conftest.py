@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from runtime.nats.embedded import EmbeddedNats
 from runtime.nats.link import Login, NatsLink, open_link
@@ -14,9 +14,14 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile(
     "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-# Few examples, the same in each run: a mutant that lives costs a run of all tests that reach it.
+# Few examples, the same in each run, and none made smaller: each mutant costs a run of the tests.
 settings.register_profile(
-    "mutation", max_examples=20, derandomize=True, database=None, deadline=None
+    "mutation",
+    settings.get_profile("default"),
+    max_examples=20,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("default")
 

@@ -99,8 +99,17 @@ def test_a_malformed_body_is_followed_so_deep_and_no_deeper() -> None:
         body = '{"a":' * depth + '{"access_token":"at-1"}' + "}" * depth + "}"
         return read_answer(with_paths(access_token=path), answered(body))
 
-    assert isinstance(nested(DEPTH_MAX - 2), Tokens)
-    assert isinstance(nested(DEPTH_MAX + 1), Refusal)
+    assert isinstance(nested(DEPTH_MAX - 1), Tokens)
+    assert isinstance(nested(DEPTH_MAX), Refusal)
+
+
+def test_a_malformed_array_is_followed_to_its_elements() -> None:
+    body = b'[NaN,{"access_token":"at-1","refresh_token":"rt-1"},"x"'
+    paths = {"access_token": "1.access_token", "refresh_token": "1.refresh_token", "scope": "2"}
+
+    read = tokens(body, with_paths(**paths))
+
+    assert (read.access_token, read.refresh_token, read.scope) == ("at-1", "rt-1", "x")
 
 
 UNUSABLE = {

@@ -133,7 +133,7 @@ MAPPED = {
         "user invalid_grant",
     ),
     "a-pattern-without-a-description": (
-        mapped(ErrorRule(pattern="x", verdict=U)),
+        mapped(ErrorRule(pattern="(?i)x", verdict=U)),
         400,
         {"error": "y"},
         "ambiguous unknown_error",

@@ -11,7 +11,7 @@ from domain.connection import ConnectionStatus, ProviderConnection, Trouble
 from domain.decision import decide
 from domain.profile import NO_REUSE, FailureClass, ProviderProfile
 from domain.result import Failure
-from domain.token_read import Serve, read_token
+from domain.token_read import TOO_LONG_ASKED, Serve, read_token
 from tests.domain.shapes import CONNECTION_ID, NOW, SLUG, sealed, stored
 from tests.fakes.world import CountingIds
 
@@ -23,6 +23,8 @@ BROKEN = Trouble(
     at=NOW,
     retry_at=NOW + timedelta(seconds=10),
 )
+
+SHORT = replace(BROKEN, retry_at=NOW + timedelta(seconds=0.4))
 
 
 def held(left_s: float, age_s: float = 600, **changes: Any) -> ProviderConnection:
@@ -56,7 +58,9 @@ def test_what_only_an_active_connection_allows_names_the_status(status: Connecti
         (held(2900), {"force": True}, False, "there is no refresh token"),
         (held(2900, grant_expires_at=NOW), {"force": True}, True, "reached its end"),
         (held(2900, trouble=BROKEN), {"force": True}, True, "It broke; not for 10 s"),
-        (held(2900, doubted_at=NOW), {"force": True}, True, "the last answer was lost"),
+        (held(2900, trouble=SHORT), {"force": True}, True, "It broke; not for 1 s"),
+        (held(2900, doubted_at=NOW), {"force": True}, True, "may be spent; not for 2870 s"),
+        (held(1e9, doubted_at=NOW), {"force": True}, True, "may be spent; not for 31622400 s"),
     ],
 )
 def test_a_stale_token_says_why_the_provider_was_not_asked(
@@ -71,6 +75,34 @@ def test_a_stale_token_says_why_the_provider_was_not_asked(
     assert reading.why is not None
     assert reading.why.startswith("The provider was not asked")
     assert said in reading.why
+
+
+@pytest.mark.parametrize(
+    ("changes", "presented", "said"),
+    [
+        ({}, False, "there is no refresh token"),
+        ({"grant_expires_at": NOW}, True, "the grant has reached its end"),
+    ],
+)
+def test_a_rejected_token_that_nothing_can_replace_says_why_the_provider_was_not_asked(
+    changes: dict[str, Any], presented: bool, said: str
+):
+    connection = held(2900, **changes)
+    wish = GetToken(connection_id=CONNECTION_ID, if_generation=connection.generation)
+
+    reading = read_token(connection, wish, PLAIN, presented=presented, now=NOW)
+
+    assert isinstance(reading, Failure)
+    assert reading.detail == f"The provider was not asked: {said}"
+
+
+def test_more_than_the_provider_allows_is_said_to_be_asked_for():
+    profile = replace(PLAIN, max_lead_s=30.0)
+    wish = GetToken(connection_id=CONNECTION_ID)
+
+    assert read_token(held(31), wish, profile, presented=True, now=NOW) == Serve(
+        stale=True, why=TOO_LONG_ASKED
+    )
 
 
 def test_a_token_that_lives_long_enough_needs_no_words():

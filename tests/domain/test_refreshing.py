@@ -124,10 +124,16 @@ def told_of(
     return [event, changed] if is_dead else [event]
 
 
-def pause_s(told: Verdict, *, failures: int = 0, draw: float = 0.0) -> float | None:
+def pause_s(
+    told: Verdict,
+    *,
+    failures: int = 0,
+    draw: float = 0.0,
+    profile: ProviderProfile = PLAIN,
+) -> float | None:
     """Return how long the provider may not be asked after so many failures and one more."""
     trouble = Trouble(failure_class=T, code="c", reason="r", at=BEGUN_AT, failures=failures)
-    after = fail(told, replace(FLYING, trouble=trouble), draw=draw).connection.trouble
+    after = fail(told, replace(FLYING, trouble=trouble), profile, draw=draw).connection.trouble
     assert after is not None
     return None if after.retry_at is None else (after.retry_at - NOW).total_seconds()
 
@@ -261,6 +267,18 @@ def test_the_pause_doubles_to_a_bound_and_is_spread_over_its_upper_half(
         assert pause_s(told, failures=failures, draw=0.5) == ceiling_s * 0.75
         assert pause_s(told, failures=failures, draw=1.0) == ceiling_s
     assert ceiling_s <= BACKOFF_S_MAX
+
+
+@pytest.mark.parametrize(
+    ("failures", "probe_interval_s", "expected_s"),
+    [(0, 900, 1), (8, 900, 256), (9, 900, 512), (10, 900, 900), (9, 77, 77), (99, 3e9, 65_536)],
+)
+def test_while_the_configuration_is_wrong_the_pause_doubles_to_the_profiles_interval(
+    failures: int, probe_interval_s: float, expected_s: float
+) -> None:
+    profile = ProviderProfile(slug=SLUG, probe_interval_s=probe_interval_s)
+
+    assert pause_s(verdict(O), failures=failures, draw=1.0, profile=profile) == expected_s
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Each command, in each state, comes to exactly the outcome that DESIGN.md section 2 names."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -205,6 +205,21 @@ def test_the_reply_is_the_value_of_the_command_table(name: str, value: object) -
     decision = decide(before, COMMANDS[name], now=NOW, ids=CountingIds())
 
     assert decision.reply == Success(value)
+
+
+@pytest.mark.parametrize(("name", "at"), [("connect", NOW), ("connect, pending", None)])
+def test_a_grant_begins_with_its_first_credentials(name: str, at: datetime | None) -> None:
+    after = decide(None, COMMANDS[name], now=NOW, ids=CountingIds()).connection
+
+    assert after is not None
+    assert (after.connected_at, after.granted_at) == (at, at)
+    assert (after.created_at, after.updated_at) == (NOW, NOW)
+
+
+def test_what_a_caller_is_to_be_warned_of_stands_in_the_reply() -> None:
+    decision = decide(None, connect(warnings=("careful",)), now=NOW, ids=CountingIds())
+
+    assert decision.reply == Success(ConnectionRef(CONNECTION_ID, ("careful",)))
 
 
 @pytest.mark.parametrize("name", ["refresh", "refresh, no credentials", "disconnect"])

@@ -293,3 +293,41 @@ def test_a_reason_not_to_ask_reaches_no_further_than_its_cause_can(code: str, re
     assert isinstance(verdict, Verdict)
     assert verdict.failure_class is FailureClass.OPERATOR
     assert verdict.reach is reach
+
+
+REACHES: list[tuple[int, object, Reach]] = [
+    (401, {"error": "invalid_client"}, Reach.CLIENT),
+    (200, {"error": "incorrect_client_credentials"}, Reach.CLIENT),
+    (400, {"error": "unauthorized_client"}, Reach.CLIENT),
+    (400, {"error": "unsupported_grant_type"}, Reach.CLIENT),
+    (400, {"error": "invalid_target"}, Reach.CLIENT),
+    (401, {"message": "no"}, Reach.CLIENT),
+    (418, b"", Reach.CLIENT),
+    (302, b"", Reach.HOST),
+    (404, b"", Reach.HOST),
+    (403, PAGE, Reach.HOST),
+    (407, b"", Reach.HOST),
+    (400, {"error": "invalid_scope"}, Reach.CONNECTION),
+    (400, {"error": "invalid_request"}, Reach.CONNECTION),
+    (400, {"error": "access_denied"}, Reach.CONNECTION),
+    (400, {"error": "invalid_grant"}, Reach.CONNECTION),
+    (400, {"error": "oops"}, Reach.CONNECTION),
+    (200, b"", Reach.CONNECTION),
+    (503, b"", Reach.CONNECTION),
+    (429, b"", Reach.CONNECTION),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "reach"), REACHES, ids=repr)
+def test_a_refusal_reaches_no_further_than_its_cause_can(
+    status: int, body: object, reach: Reach
+) -> None:
+    profile = mapped(ErrorRule(status=418, verdict=O))
+
+    assert refused(answered(body, status), profile).reach is reach
+
+
+def test_a_scope_that_we_sent_is_wrong_for_the_whole_client() -> None:
+    verdict = refused(answered({"error": "invalid_scope"}, 400), sent_scope=True)
+
+    assert verdict.reach is Reach.CLIENT

@@ -247,7 +247,7 @@ def _parsed(body: bytes, *, is_cut: bool) -> _Body:
 
 def _form(text: bytes) -> Tree:
     """Read ``name=value`` pairs; anything else gives names that no path names."""
-    return dict(parse_qsl(text.decode(errors="replace"), errors="replace"))
+    return dict(parse_qsl(text.decode(errors="replace")))
 
 
 def _as_far_as_it_goes(text: str) -> tuple[Tree, bool]:

@@ -48,7 +48,7 @@ def clock_offset_s(date: datetime | None, *, sent_at: datetime, received_at: dat
         return 0.0
     least_s = (aware(date) - received_at).total_seconds()
     most_s = (aware(date) - sent_at).total_seconds() + 1
-    return least_s if least_s > 0 else min(most_s, 0.0)
+    return max(least_s, min(most_s, 0.0))
 
 
 def lifetime_s(

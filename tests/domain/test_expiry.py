@@ -259,6 +259,8 @@ def test_a_jwt_is_looked_into_only_where_the_profile_says_so() -> None:
 GRANT_ENDS = {
     "quirk-27-seconds": (86_400, 86_400, ()),
     "quirk-27-text": ("86400", 86_400, ()),
+    "quirk-27-a-second": (1, 1, ()),
+    "quirk-27-a-century-is-never": (100 * 365 * 86_400, None, ()),
     "quirk-27-zero-is-never": (0, None, ()),
     "quirk-27-zero-as-text-is-never": ("0", None, ()),
     "quirk-27-negative-is-not-told": (-1, UNSET, ()),

@@ -9,7 +9,7 @@ noted, and survived (quirk 4). Fields are taken from the profile's paths and now
 import math
 import re
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -112,10 +112,9 @@ def at(tree: object, path: str) -> object:
     """Return what stands at a dotted path, or None; a number names an array's element."""
     for name in path.split("."):
         if isinstance(tree, dict):
-            tree = cast("dict[str, Any]", tree).get(name)
+            tree = tree.get(name)
         elif isinstance(tree, list) and re.fullmatch(r"\d{1,4}", name, re.ASCII):
-            elements = cast("list[Any]", tree)
-            tree = elements[int(name)] if int(name) < len(elements) else None
+            tree = tree[int(name)] if int(name) < len(tree) else None
         else:
             return None
     return tree
@@ -185,7 +184,7 @@ def _refusal(profile: ProviderProfile, tree: Tree, *, is_page: bool) -> Refusal:
 
 def _sub_codes(tree: Tree) -> tuple[str, ...]:
     numbers = at(tree, "error_codes")
-    listed = cast("list[Any]", numbers)[:SUB_CODES_MAX] if isinstance(numbers, list) else []
+    listed = numbers[:SUB_CODES_MAX] if isinstance(numbers, list) else []
     codes = [f"AADSTS{code}" for code in listed if type(code) is int and 0 < code < 10**9]
     codes += [code for name in ("suberror", "error_subtype") if (code := _text(at(tree, name)))]
     return tuple(codes)
@@ -219,7 +218,7 @@ def _credential(value: object) -> str | None:
 def _scope(value: object) -> str | None:
     """Return the scope as RFC 6749 section 3.3 writes it; some answer with an array."""
     if isinstance(value, list):
-        names = [name for name in cast("list[Any]", value) if isinstance(name, str)]
+        names = [name for name in value if isinstance(name, str)]
         return " ".join(names) or None
     return _text(value)
 
@@ -281,10 +280,10 @@ def _as_far_as_it_goes(text: str) -> tuple[Tree, bool]:
             else:
                 top.append(value)
             key = None
-            if mark and len(open_trees) >= DEPTH_MAX:
-                break
-            if mark:
-                open_trees.append(cast("Tree", value))
+            if isinstance(value, dict | list):
+                if len(open_trees) >= DEPTH_MAX:
+                    break
+                open_trees.append(value)
     return root, not open_trees
 
 

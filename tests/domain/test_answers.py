@@ -301,7 +301,10 @@ def test_token_type_scope_and_endpoint_base_are_kept_where_they_are_texts() -> N
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [("a", "a"), (190, "190"), (True, None), (1.5, None), ({"a": 1}, None), (10**30, None)],
+    [
+        *(("a", "a"), (190, "190"), (10**18 - 1, "9" * 18), (-(10**18) + 1, "-" + "9" * 18)),
+        *((True, None), (1.5, None), ({"a": 1}, None), (10**18, None), (10**30, None)),
+    ],
     ids=repr,
 )
 def test_an_error_code_is_a_text_or_a_whole_number(error: object, code: str | None) -> None:
@@ -310,10 +313,17 @@ def test_an_error_code_is_a_text_or_a_whole_number(error: object, code: str | No
     assert (read.has_error, read.code) == (True, code)
 
 
-def test_only_whole_numbers_in_a_list_are_microsofts_codes() -> None:
-    body = {"error": "e", "error_codes": [50076, "50173", True, 7.0, -1, None], "suberror": "s"}
+def test_an_error_code_of_0_is_none() -> None:
+    read = refusal({"error": 0}, status=400)
 
-    assert refusal(body, status=400).sub_codes == ("AADSTS50076", "s")
+    assert (read.has_error, read.code) == (False, None)
+
+
+def test_only_whole_numbers_in_a_list_are_microsofts_codes() -> None:
+    codes = [1, 10**9 - 1, "50173", True, 7.0, -1, 0, 10**9, None]
+    body = {"error": "e", "error_codes": codes, "suberror": "s"}
+
+    assert refusal(body, status=400).sub_codes == ("AADSTS1", "AADSTS999999999", "s")
     assert refusal({"error": "e", "error_codes": 50076}, status=400).sub_codes == ()
 
 

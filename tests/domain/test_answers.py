@@ -253,7 +253,7 @@ def test_tokens_are_taken_from_the_paths_of_the_profile(body: object, paths: Any
 
 
 @pytest.mark.parametrize(
-    "path", ["b", "a.b.c", "l.2", "l.-1", "l.x", "l.²", "l.99999", "a.0", "t.0"]
+    "path", ["b", "a.b.c", "l.2", "l.-1", "l.x", "l.²", "l.\u0661", "l.99999", "a.0", "t.0"]
 )
 def test_a_path_that_leads_nowhere_finds_nothing(path: str) -> None:
     assert at({"a": {"b": 1}, "l": [1, 2], "t": "text"}, path) is None

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from domain.commands import ChangeStatus, GetToken, MarkSynced, Refresh
+from domain.commands import ChangeStatus, Command, Connect, GetToken, MarkSynced, Refresh
 from domain.connection import ConnectionStatus, ProviderConnection, Trouble
 from domain.decision import decide
 from domain.profile import NO_REUSE, FailureClass, ProviderProfile
 from domain.result import Failure
 from domain.token_read import TOO_LONG_ASKED, Serve, read_token
-from tests.domain.shapes import CONNECTION_ID, NOW, SLUG, sealed, stored
+from tests.domain.shapes import ABOUT, CONNECTION_ID, NOW, SLUG, sealed, stored
 from tests.fakes.world import CountingIds
 
 PLAIN = ProviderProfile(slug=SLUG, reuse_policy=NO_REUSE)
@@ -48,6 +48,29 @@ def test_what_only_an_active_connection_allows_names_the_status(status: Connecti
     for reply in (*replies, read_token(connection, ask, PLAIN, presented=True, now=NOW)):
         assert isinstance(reply, Failure)
         assert reply.detail == f"the connection is {status}"
+
+
+@pytest.mark.parametrize(
+    ("command", "detail"),
+    [
+        (
+            Connect(credentials=None, unusable="access_token is empty", **ABOUT),
+            "access_token is empty",
+        ),
+        (Connect(credentials=None, pending=True, **ABOUT), "the connection is there already"),
+        (Refresh(connection_id=CONNECTION_ID, credentials=None, unusable="no text"), "no text"),
+        (Refresh(connection_id=CONNECTION_ID, credentials=None), None),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_told_what_is_wrong_with_them(
+    command: Command, detail: str | None
+):
+    connection = stored(ConnectionStatus.ACTIVE)
+
+    reply = decide(connection, command, now=NOW, ids=CountingIds()).reply
+
+    assert isinstance(reply, Failure)
+    assert (reply.code, reply.detail) == ("INVALID_CREDENTIALS", detail)
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,14 @@ def test_quirk_6_what_is_no_jwt_is_no_bound(token: str) -> None:
     assert life_s(read(600, token=token, expiry_from_jwt=True)) == 600
 
 
+@pytest.mark.parametrize("told", ["", "x", "xx", "xxx", "?>?>?>", "~~~?>?>~~~"])
+def test_quirk_6_a_jwt_is_read_in_base64url_without_its_padding(told: str) -> None:
+    token = jwt(jti=told, exp=EPOCH_S + 300)
+
+    assert ("-" in token, "_" in token) == ("?" in told, "?" in told)
+    assert life_s(read(600, token=token, expiry_from_jwt=True)) == 300
+
+
 @pytest.mark.parametrize("parts", [2, 4, 5])
 def test_quirk_6_only_three_parts_are_a_signed_jwt(parts: int) -> None:
     token = ".".join([*jwt(exp=EPOCH_S + 1).split("."), "x", "y"][:parts])

@@ -7,7 +7,7 @@ from domain.commands import ChangeStatus, Command, Connect, Disconnect, Refresh
 from domain.connection import ConnectionStatus, ProviderConnection, Trouble
 from domain.decision import decide
 from domain.profile import FailureClass
-from tests.domain.shapes import ABOUT, BEGUN_AT, CONNECTION_ID, FLYING, NOW, USER_ID, sealed
+from tests.domain.shapes import ABOUT, BEGUN_AT, CONNECTION_ID, FLYING, NOW, USER_ID, sealed, stored
 from tests.fakes.world import CountingIds
 
 TROUBLE = Trouble(failure_class=FailureClass.TRANSIENT, code="c", reason="r", at=BEGUN_AT)
@@ -39,6 +39,24 @@ def test_of_a_grant_that_was_replaced_or_given_up_nothing_is_left(
 
     assert (left.intent, left.trouble, left.doubted_at) == (None, None, None)
     assert (left.grant_expires_at, left.endpoint_base) == (None, None)
+
+
+def test_new_credentials_are_kept_as_the_next_generation() -> None:
+    refreshed = after(STORIED, Refresh(connection_id=CONNECTION_ID, credentials=sealed("new")))
+    connected = after(EXPIRED, Connect(credentials=sealed("new"), **ABOUT))
+
+    for left, before in ((refreshed, STORIED), (connected, EXPIRED)):
+        assert left.credentials == sealed("new")
+        assert left.generation == before.generation + 1
+        assert left.granted_at == NOW
+        assert left.connected_at == before.connected_at != NOW
+
+
+@pytest.mark.parametrize("status", [ConnectionStatus.PENDING, ConnectionStatus.FAILED])
+def test_a_connection_is_connected_from_its_first_credentials_on(status: ConnectionStatus) -> None:
+    left = after(stored(status), Connect(credentials=sealed("new"), **ABOUT))
+
+    assert (left.connected_at, left.generation) == (NOW, 1)
 
 
 @pytest.mark.parametrize("status", [ConnectionStatus.EXPIRED, ConnectionStatus.REVOKED])

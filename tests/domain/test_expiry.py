@@ -137,6 +137,18 @@ def test_quirk_4_an_expiry_that_cannot_be_read_is_the_default_and_noted(
     assert (life_s(tokens), tokens.notes) == (DEFAULT_S, ("expiry_unreadable",))
 
 
+@pytest.mark.parametrize(("digits", "expected_s"), [("9" * 6000, MAX_S), ("-" + "9" * 6000, 0)])
+def test_quirk_5_a_number_that_no_parser_takes_is_still_a_number(
+    digits: str, expected_s: float
+) -> None:
+    body = f'{{"access_token":"at-1","expires_in":{digits},"scope":"a"}}'
+
+    tokens = read_answer(ProviderProfile(slug="p"), answered(body))
+
+    assert isinstance(tokens, Tokens)
+    assert (life_s(tokens), tokens.notes) == (expected_s, ("answer_malformed",))
+
+
 @pytest.mark.parametrize("value", [ABSENT, 60, "soon"], ids=repr)
 def test_quirk_7_a_lifetime_fixed_by_contract_is_the_profiles_and_nothing_is_odd(
     value: object,

@@ -89,9 +89,8 @@ def jwt_lifetime_s(token: str, *, provider_now_s: float) -> float | None:
     if len(parts) != 3:  # noqa: PLR2004 -- header, claims, signature (RFC 7515 section 3.1)
         return None
     try:
-        claims = _json_object.decode(
-            base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_")
-        )
+        # Too much padding is passed over, too little is not (RFC 7515 section 2 leaves all off).
+        claims = _json_object.decode(base64.b64decode(parts[1] + "==", altchars=b"-_"))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     exp = claims.get("exp")

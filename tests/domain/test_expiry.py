@@ -257,7 +257,7 @@ def test_quirk_6_what_is_no_jwt_is_no_bound(token: str) -> None:
     assert life_s(read(600, token=token, expiry_from_jwt=True)) == 600
 
 
-@pytest.mark.parametrize("told", ["", "x", "xx", "xxx", "?>?>?>", "~~~?>?>~~~"])
+@pytest.mark.parametrize("told", [*("x" * n for n in range(9)), "?>?>?>", "~~~?>?>~~~"])
 def test_quirk_6_a_jwt_is_read_in_base64url_without_its_padding(told: str) -> None:
     token = jwt(jti=told, exp=EPOCH_S + 300)
 

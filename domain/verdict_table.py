@@ -31,7 +31,6 @@ MISCONFIGURED = Verdict(
     failure_class=_O,
     code="misconfigured",
     reason="The configuration of the provider does not allow a request",
-    reach=Reach.CLIENT,
 )
 
 # Statuses that decide alone.

@@ -37,7 +37,7 @@ Tree = dict[str, Any] | list[Any]
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UNREADABLE_CHAR = "\ufffd"
 _TOKEN = re.compile(r'\s*+(?:("(?:[^"\\]|\\.)*+")|([{}\[\]:,])|([^\s{}\[\]:,"]++))', re.DOTALL)
-_NO = (False, 0, "false", "0")
+_NO = (False, "false", "0")  # False is 0, too
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

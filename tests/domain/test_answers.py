@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.answers import DEPTH_MAX, Refusal, at, read_answer
+from domain.answers import (
+    DEPTH_MAX,
+    DESCRIPTION_CHARS_MAX,
+    SUB_CODES_MAX,
+    Refusal,
+    at,
+    read_answer,
+)
 from domain.exchange import Tokens
 from domain.profile import AnswerPaths, ProviderProfile
 from tests.domain.oauth_answers import FORM, answered
@@ -183,6 +190,11 @@ NOT_SUCCESSFUL = {
 }
 
 
+@pytest.mark.parametrize("flag", [False, 0, "false", "FALSE", "0", " 0 "], ids=repr)
+def test_a_success_flag_that_is_false_in_any_writing_is_an_error(flag: object) -> None:
+    assert refusal({"ok": flag}, with_paths(success_flag="ok")).has_error
+
+
 @pytest.mark.parametrize(("body", "profile"), NOT_SUCCESSFUL.values(), ids=NOT_SUCCESSFUL)
 def test_a_200_that_says_that_it_is_an_error_is_none(body: object, profile: Any) -> None:
     assert refusal(body, profile).has_error
@@ -325,6 +337,16 @@ def test_only_whole_numbers_in_a_list_are_microsofts_codes() -> None:
 
     assert refusal(body, status=400).sub_codes == ("AADSTS1", "AADSTS999999999", "s")
     assert refusal({"error": "e", "error_codes": 50076}, status=400).sub_codes == ()
+
+
+def test_of_a_long_answer_no_more_is_kept_than_its_bounds_allow() -> None:
+    codes = list(range(1, SUB_CODES_MAX + 2))
+    body = {"error": "e", "error_description": "x" * 5000, "error_codes": codes}
+
+    read = refusal(body, status=400)
+
+    assert read.description == "x" * DESCRIPTION_CHARS_MAX
+    assert len(read.sub_codes) == SUB_CODES_MAX
 
 
 def test_what_was_read_shows_nothing() -> None:

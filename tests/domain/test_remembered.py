@@ -35,6 +35,10 @@ def test_the_last_ones_are_recalled_as_they_were_and_the_older_ones_are_gone(
         assert recalled(answers, number.to_bytes(16)) == (reply if is_recent else None)
 
 
+def test_the_contract_promises_the_last_16() -> None:
+    assert REMEMBERED_MAX >= 16
+
+
 def test_a_command_without_an_id_is_not_remembered_and_recalls_nothing() -> None:
     answers = remembering((), b"1" * 16, Success(None))
 

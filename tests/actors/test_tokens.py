@@ -11,7 +11,7 @@ from domain.decision import AccessToken
 from domain.exchange import NotSent
 from domain.result import FailureCode, Success
 from tests.fakes.commands import USER
-from tests.fakes.token_scene import ID, Scene
+from tests.fakes.token_scene import ID, LIVES_S, Scene
 
 
 async def test_a_token_that_lives_is_served_without_asking_anybody() -> None:
@@ -84,6 +84,18 @@ async def test_reads_that_the_present_token_satisfies_do_not_wait_for_the_provid
         assert anyio.current_time() == before_s
         assert not forced.replies
         await forced.answered.wait()
+
+
+async def test_a_refreshed_token_is_refreshed_again_when_it_ends_and_not_before() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        assert await scene.fresh() == "a2"
+        await anyio.sleep(LIVES_S - 100.0)
+        assert await scene.fresh() == "a2"
+        await anyio.sleep(50.0)
+
+        assert await scene.fresh() == "a3"
 
 
 @pytest.mark.parametrize(("fails", "expected"), [(False, "a2"), (True, "a1")])

@@ -98,7 +98,7 @@ class Flight:
 
     def refrain(self) -> None:
         """Present nothing any more: a flight without an intent ends with ``SHUTTING_DOWN``."""
-        if not self.is_stopped and (self._wish is None or not self.is_begun):
+        if self._wish is None or not self.is_begun:
             self.failure = SHUTTING_DOWN
             self._flying.cancel()
         self.is_stopped = True
@@ -145,10 +145,9 @@ class Flight:
             await anyio.sleep(min(max(left_s, 0.0), attempt_s_max(profile)))
         if self._flying.cancelled_caught:
             return
-        with anyio.CancelScope(shield=True):
-            step = left_open(connection, profile, now=world.clock.now(), ids=world.ids)
-            if not await self._is_stored(self.actor.commit(step)):
-                self.failure = database_error("an open refresh cannot be closed")
+        step = left_open(connection, profile, now=world.clock.now(), ids=world.ids)
+        if not await self._is_stored(self.actor.commit(step)):
+            self.failure = database_error("an open refresh cannot be closed")
 
     async def _ask_in_turn(self, wish: Wish) -> None:
         """Wait until the client may ask, and for one of its slots, and ask.

@@ -135,8 +135,7 @@ class Partition:
             except Exception as error:  # noqa: BLE001 -- one that cannot be written harms no other
                 fits = self._broke(entry, waiting[position:], error)
             if not fits:
-                left = [one for one in waiting[position:] if not one.is_lost]
-                self._open = left + self._open
+                self._open = waiting[position:] + self._open
                 return
             if not entry.is_lost:
                 entry.is_open = False

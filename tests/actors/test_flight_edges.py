@@ -1,17 +1,21 @@
 """What a flight does at the edges of its time: late intents, stops, slots, crashes."""
 
 from typing import Any
+from uuid import UUID
 
 import anyio
 import msgspec
 import pytest
+import trio
+from trio.testing import MockClock
 
-from domain.commands import Disconnect, Get, GetToken, Refresh
+from domain.commands import Disconnect, Get, GetToken, MarkSynced, Refresh
 from domain.exchange import Exchange, ExchangeRequest, Lost
-from domain.profile import ReusePolicy
+from domain.profile import NO_REUSE, NON_ROTATING, ReusePolicy
 from domain.result import Failure, FailureCode
 from tests.fakes.commands import USER, connection_number
 from tests.fakes.token_scene import ID, Scene
+from tests.fakes.trouble import BugError
 
 _OTHER = connection_number(2)
 
@@ -34,6 +38,22 @@ async def test_an_intent_that_took_too_long_to_store_is_not_acted_on() -> None:
         assert scene.stage.stored(ID).doubted_at is None
         await anyio.sleep(2.0)
         assert await scene.fresh() == "a2"
+
+
+async def test_an_intent_that_is_stored_as_its_daemon_awakes_from_a_long_sleep_is_not_acted_on() -> (
+    None
+):
+    scene = Scene()
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.stage.ledger.before = lambda name, _: clock.jump(6.0) if name == "append" else None
+        refused = await scene.refused()
+
+        assert refused.code is FailureCode.PROVIDER_UNAVAILABLE
+        assert scene.provider.presented == []
+        assert scene.story == ["attempted", "failed"]
 
 
 async def test_an_intent_in_doubt_holds_no_slot() -> None:
@@ -108,6 +128,52 @@ async def test_a_flight_without_an_intent_holds_no_command_up() -> None:
         assert scene.provider.presented == ["r1"]
 
 
+async def test_what_was_decided_and_lost_while_a_flight_waits_for_a_slot_is_looked_at_anew() -> (
+    None
+):
+    scene = Scene(max_concurrency=1)
+
+    def lose_one(operation: str, connection_id: UUID) -> None:
+        if operation == "add" and connection_id == ID:
+            scene.stage.ledger.before = None
+            raise BugError
+
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.stage.ask(msgspec.structs.replace(scene.connect(), connection_id=_OTHER))
+        scene.stage.send(GetToken(connection_id=_OTHER))
+        await anyio.sleep(0.01)
+        waiting = scene.stage.send(GetToken(connection_id=ID))
+        await anyio.sleep(0.01)
+        scene.stage.ledger.before = lose_one
+        lost = await scene.stage.ask(MarkSynced(connection_id=ID))
+        await waiting.answered.wait()
+
+        assert isinstance(lost, Failure)
+        # The other one's refresh has spent the token that both have.
+        assert waiting.code is FailureCode.REAUTH_REQUIRED
+        assert scene.provider.presented == ["r1", "r1"]
+        assert scene.stage.journal.counts["crashed"] == 1
+
+
+async def test_credentials_that_come_while_a_flight_waits_for_a_slot_are_not_overwritten() -> None:
+    scene = Scene(max_concurrency=1)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.stage.ask(msgspec.structs.replace(scene.connect(), connection_id=_OTHER))
+        scene.stage.send(GetToken(connection_id=_OTHER))
+        await anyio.sleep(0.01)
+        waiting = scene.stage.send(GetToken(connection_id=ID))
+        await anyio.sleep(0.01)
+        new = scene.connect(lives_s=1000.0, presented="of another consent").credentials
+        await scene.stage.ask(Refresh(connection_id=ID, credentials=new))
+        await waiting.answered.wait()
+
+        assert waiting.code is None
+        assert scene.stage.stored(ID).generation == 2
+        assert scene.provider.presented == ["r1"]
+
+
 async def test_a_grace_that_ran_out_while_waiting_for_a_slot_is_over() -> None:
     scene = Scene(reuse_policy=ReusePolicy("grace", 30.0), max_concurrency=1)
     async with scene.stage.opened():
@@ -166,6 +232,45 @@ async def test_an_open_intent_is_closed_after_its_deadline_and_commands_wait_for
             "disconnection.succeeded",
         ]
         await asked.answered.wait()
+
+
+@pytest.mark.parametrize("policy", [NO_REUSE, NON_ROTATING])
+async def test_an_open_intent_is_closed_by_what_the_provider_does_with_refresh_tokens(
+    policy: ReusePolicy,
+) -> None:
+    again = await Scene(reuse_policy=policy).cut_amid_a_flight()
+    async with again.opened():
+        await again.ask(Disconnect(connection_id=ID, user_id=USER), patience_s=200.0)
+
+        closed = again.ledger.history[0].connection
+        assert closed is not None
+        assert closed.intent is None
+        assert (closed.doubted_at is None) == policy.is_free
+
+
+async def test_an_end_of_an_open_intent_that_a_stop_meets_is_stored_all_the_same() -> None:
+    again = await Scene().cut_amid_a_flight()
+    async with again.opened():
+        await anyio.sleep(3600.0)
+        again.ledger.before = lambda name, _: anyio.sleep(1.0) if name == "append" else None
+        asked = again.send(GetToken(connection_id=ID))
+        await anyio.sleep(0.5)
+        await again.directory.stop()
+
+    assert asked.code is FailureCode.SHUTTING_DOWN
+    assert again.stored(ID).intent is None
+    assert again.stored(ID).doubted_at is not None
+
+
+async def test_an_open_intent_whose_deadline_is_past_is_closed_at_once() -> None:
+    again = await Scene().cut_amid_a_flight()
+    async with again.opened():
+        await anyio.sleep(3600.0)
+        began_s = anyio.current_time()
+        ended = await again.ask(Disconnect(connection_id=ID, user_id=USER))
+
+        assert not isinstance(ended, Failure)
+        assert anyio.current_time() - began_s < 0.1
 
 
 async def test_an_open_intent_that_cannot_be_closed_holds_nobody_for_ever() -> None:

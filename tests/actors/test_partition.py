@@ -116,6 +116,25 @@ async def test_what_was_decided_on_top_of_a_poisoned_entry_is_lost_with_it(
     assert len(ledger.changes_of(_SOUND)) == 2
 
 
+async def test_what_a_full_group_has_no_room_for_is_stored_next_in_the_order_of_its_decisions() -> (
+    None
+):
+    stage = Stage(ledger=MemoryLedger(group_entries_max=1))
+    sound = [connection_number(number) for number in (2, 3, 4)]
+    async with stage.opened():
+        for one in (_SICK, *sound):
+            await stage.ask(connect(one))
+        _poisoned(stage.ledger)
+        sent = [stage.send(refresh(one)) for one in (_SICK, *sound)]
+        await stage.settled()
+
+    assert [one.code for one in sent] == [FailureCode.DATABASE_ERROR, None, None, None]
+    # Behind them what is told of the one that could not be written.
+    stored = [change.connection_id for group in stage.ledger.groups[4:] for change in group]
+    assert stored == [*sound, _SICK]
+    assert stage.story_of(_SICK)[2:] == ["token_refresh.attempted", "token_refresh.failed"]
+
+
 async def test_what_was_decided_before_a_poisoned_entry_is_stored_before_that_one_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

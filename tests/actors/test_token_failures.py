@@ -158,6 +158,25 @@ async def test_after_a_lost_answer_a_strict_token_waits_until_nothing_is_left_to
         assert "lost" in refused.message.lower()
 
 
+async def test_after_a_lost_answer_a_caller_whose_access_token_was_rejected_has_nothing_to_lose() -> (
+    None
+):
+    scene = Scene()
+
+    def lose_once(_: Exchange) -> Exchange:
+        scene.provider.after, scene.provider.live = None, "r1"
+        return Lost(code="connection_lost")
+
+    scene.provider.after = lose_once
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=1000.0))
+        await scene.token(force=True)
+        await anyio.sleep(5.0)
+
+        assert await scene.fresh(if_generation=1) == "a3"
+        assert scene.provider.presented == ["r1", "r1"]
+
+
 @pytest.mark.parametrize("policy", [ReusePolicy("grace", 60.0), NON_ROTATING])
 async def test_after_a_lost_answer_a_token_with_a_grace_is_presented_again_at_once(
     policy: ReusePolicy,

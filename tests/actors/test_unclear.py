@@ -5,7 +5,7 @@ import pytest
 
 from actors.ports import PartitionLostError
 from actors.world import Limits
-from domain.commands import GetToken, Refresh
+from domain.commands import GetToken, MarkSynced, Refresh
 from domain.connection import ProviderConnection
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connect, connection_number, get, refresh
@@ -112,6 +112,24 @@ async def test_a_token_that_is_not_stored_is_shown_to_nobody() -> None:
         assert not asked.replies
         held.end()
         await asked.answered.wait()
+
+
+async def test_who_asks_for_a_token_behind_what_is_unclear_is_refused_at_once() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=1000.0))
+        held = HeldAppends(scene.stage.ledger)
+        scene.stage.send(MarkSynced(connection_id=TOKEN_ID))
+        early = scene.stage.send(GetToken(connection_id=TOKEN_ID))
+        await anyio.sleep(2.0)
+
+        late = scene.stage.send(GetToken(connection_id=TOKEN_ID))
+
+        assert late.code is FailureCode.DATABASE_ERROR
+        assert not early.replies
+        held.end()
+        await early.answered.wait()
+        assert isinstance(early.reply, Success)
 
 
 async def test_a_full_ledger_refuses_new_commands_and_keeps_what_was_decided() -> None:

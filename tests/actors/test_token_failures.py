@@ -13,8 +13,10 @@ from domain.exchange import Exchange, Lost, NotSent
 from domain.profile import NON_ROTATING, ReusePolicy
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connection_number
-from tests.fakes.providers import RotatingProvider
+from tests.fakes.providers import RotatingProvider, providers
+from tests.fakes.stage import Stage
 from tests.fakes.token_scene import ID, Scene
+from tests.fakes.world import CountingIds
 
 
 def _unavailable(provider: RotatingProvider) -> Exchange:
@@ -73,6 +75,32 @@ async def test_a_dead_grant_is_never_presented_again_even_after_a_restart() -> N
         scene.provider.live, scene.provider.is_revoked = "r1", False
         await again.ask(scene.connect())
         assert isinstance(await again.ask(GetToken(connection_id=ID)), Success)
+
+
+@pytest.mark.parametrize("refreshes_before", [0, 1])
+async def test_a_grant_of_a_client_that_is_no_longer_configured_is_kept(
+    refreshes_before: int,
+) -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        for _ in range(refreshes_before):
+            await scene.fresh(force=True)
+    scene.provider.live = "another"
+    other = msgspec.structs.replace(scene.profile, client_id="another client")
+    again = Stage(
+        ledger=scene.stage.ledger,
+        clock=scene.clock,
+        providers=providers(scene.provider, other),
+        ids=CountingIds(1_000_000),
+    )
+    async with again.opened():
+        await again.ask(GetToken(connection_id=ID, force=True))
+
+    assert again.stored(ID).status is ConnectionStatus.ACTIVE
+    trouble = again.stored(ID).trouble
+    assert trouble is not None
+    assert trouble.code == "client_changed"
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -9,11 +9,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from actors.world import overloaded
 from domain.commands import Disconnect, Get, GetToken, MarkSynced, Refresh
 from domain.exchange import Exchange, ExchangeRequest, Lost
 from domain.profile import NO_REUSE, NON_ROTATING, ReusePolicy
 from domain.result import Failure, FailureCode
 from tests.fakes.commands import USER, connection_number
+from tests.fakes.gates import paused
 from tests.fakes.token_scene import ID, Scene
 from tests.fakes.trouble import BugError
 
@@ -154,6 +156,50 @@ async def test_what_was_decided_and_lost_while_a_flight_waits_for_a_slot_is_look
         assert waiting.code is FailureCode.REAUTH_REQUIRED
         assert scene.provider.presented == ["r1", "r1"]
         assert scene.stage.journal.counts["crashed"] == 1
+
+
+async def test_where_nothing_may_be_presented_no_intent_is_made() -> None:
+    scene = Scene()
+    directory = scene.stage.directory
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        directory.world = directory.world._replace(refusal=lambda: overloaded("no room"))
+
+        assert (await scene.refused()).code is FailureCode.OVERLOADED
+        assert scene.story == scene.provider.presented == []
+
+
+async def test_a_ledger_that_is_full_when_a_flights_turn_comes_takes_no_intent() -> None:
+    scene = Scene(max_concurrency=1)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.stage.ask(msgspec.structs.replace(scene.connect(), connection_id=_OTHER))
+        first = scene.stage.send(GetToken(connection_id=_OTHER))
+        await anyio.sleep(0.01)
+        second = scene.stage.send(GetToken(connection_id=ID))
+        await anyio.sleep(0.01)
+        scene.stage.ledger.has_room = False
+        await second.answered.wait()
+
+        assert second.code is FailureCode.OVERLOADED
+        assert scene.story == []
+        await first.answered.wait()
+        assert first.code is None
+
+
+async def test_a_flight_that_waits_for_a_pause_asks_soon_after_a_success_has_ended_it() -> None:
+    scene = Scene()
+    place = scene.provider.place(scene.profile, None, None)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        gate = paused(scene.stage.providers.gates.of(scene.profile, place))
+        waiting = scene.stage.send(GetToken(connection_id=ID), patience_s=5000.0)
+        await anyio.sleep(10.0)
+        assert not waiting.replies
+        gate.succeeded(_OTHER)
+        await anyio.sleep(1.5)
+
+        assert waiting.code is None
 
 
 async def test_credentials_that_come_while_a_flight_waits_for_a_slot_are_not_overwritten() -> None:

@@ -148,22 +148,23 @@ def _tokens(
         token_type=_text(at(tree, paths.token_type)),
         scope=scope,
         expires_at=moment(sent_at, ends_s),
-        grant_expires_at=_grant_expires_at(profile, tree, sent_at, notes),
+        grant_expires_at=_grant_expires_at(profile, tree, sent_at, offset_s, notes),
         endpoint_base=_text(at(tree, paths.endpoint_base)) if paths.endpoint_base else None,
         notes=tuple(notes),
     )
 
 
 def _grant_expires_at(
-    profile: ProviderProfile, tree: Tree, sent_at: datetime, notes: list[str]
+    profile: ProviderProfile, tree: Tree, sent_at: datetime, offset_s: float, notes: list[str]
 ) -> datetime | UnsetType | None:
+    """Count by the clock that is ahead, ours or the provider's: too late an end costs a request."""
     path = profile.answer.refresh_token_expiry
     value = at(tree, path) if path else None
     after_s = grant_lifetime_s(value)
     if after_s is None:
         notes += ["grant_expiry_unreadable"] * (value is not None and number(value) is None)
         return UNSET
-    return None if math.isinf(after_s) else moment(sent_at, after_s)
+    return None if math.isinf(after_s) else moment(sent_at, after_s + max(offset_s, 0.0))
 
 
 def _refusal(profile: ProviderProfile, tree: Tree, *, is_page: bool) -> Refusal:

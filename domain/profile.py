@@ -219,6 +219,8 @@ class ProviderProfile(msgspec.Struct, frozen=True, kw_only=True):
     reuse_policy: ReusePolicy = UNKNOWN_REUSE
     grant_lifetime_s: Seconds | None = None
     """How long a grant lives from consent on, however often it is refreshed."""
+    grant_trial_interval_s: Seconds = 3600.0
+    """How often a grant that has ended by the calendar is presented all the same; 0: never."""
     grant_idle_s: Seconds | None = None
     """After how long without a refresh a grant ends."""
     old_access_token_dies: bool = False

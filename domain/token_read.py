@@ -10,7 +10,9 @@ token whose fate is unknown (an answer was lost) that is, by the profile's ``reu
   lose (PROVIDERS.md quirk 23).
 
 A grant that has ended by the calendar, or has nothing to present, is told so at each read and
-never stored as dead: another answer, new credentials or a clock that is right again undo it.
+never stored as dead: another answer, new credentials or a clock that is right again undo it. For
+the calendar may be wrong, the provider is asked all the same once in ``grant_trial_interval_s``,
+when no access token is left to serve: it ends the grant, or its tokens disprove the end.
 What is stored blocks only while the clock is not before its own time: a clock that is set back
 by a day must not make a pause of seconds one of a day.
 """
@@ -114,7 +116,7 @@ def _may_ask(
 ) -> Reading:
     """Return whether the provider may be asked now, and what to answer where not."""
     can_wait = left_s > 0 and not was_rejected
-    if not presented or _is_over(connection, profile, now):
+    if not presented or _is_over(connection, profile, now, can_wait=can_wait):
         ended = NOTHING_TO_PRESENT if not presented else GRANT_OVER
         if can_wait:
             return Serve(stale=True, why=ended)
@@ -140,8 +142,9 @@ def may_still_ask(
     credentials = connection.credentials
     assert credentials is not None
     left_s = _left_s(credentials, now)
+    can_wait = left_s > 0 and not was_rejected
     blocked = _blocked_until(connection, profile, left_s, was_rejected=was_rejected, now=now)
-    return blocked is None and not _is_over(connection, profile, now)
+    return blocked is None and not _is_over(connection, profile, now, can_wait=can_wait)
 
 
 def unreadable(connection: ProviderConnection | None) -> Failure | None:
@@ -204,16 +207,32 @@ def misconfigured(reason: str, retry_after_s: float | None) -> Failure:
 
 
 def grant_ends_at(connection: ProviderConnection, profile: ProviderProfile) -> datetime | None:
-    """Return when refreshing ends for certain: by the provider's word, or by the profile."""
+    """Return when refreshing ends by the calendar: as an answer told, or as the profile has it."""
     ends = [connection.grant_expires_at]
     if profile.grant_lifetime_s is not None and connection.granted_at is not None:
         ends.append(connection.granted_at + timedelta(seconds=profile.grant_lifetime_s))
     return min((end for end in ends if end is not None), default=None)
 
 
-def _is_over(connection: ProviderConnection, profile: ProviderProfile, now: datetime) -> bool:
-    ends_at = grant_ends_at(connection, profile)
-    return ends_at is not None and ends_at <= now
+def _is_over(
+    connection: ProviderConnection, profile: ProviderProfile, now: datetime, *, can_wait: bool
+) -> bool:
+    """Whether the grant has ended by the calendar, and the provider is not to be asked of it now.
+
+    Asking costs what the access token still lives if the end is confirmed, and must not be a
+    replay: so never while one can be served, or while the refresh token is in doubt.
+    """
+    ends_at, credentials = grant_ends_at(connection, profile), connection.credentials
+    assert credentials is not None
+    if ends_at is None or now < ends_at:
+        return False
+    if credentials.issued_at is not None and credentials.issued_at >= ends_at:
+        return False  # The provider has given tokens since.
+    in_doubt = connection.doubted_at is not None and not profile.reuse_policy.is_free
+    if can_wait or in_doubt or not profile.grant_trial_interval_s:
+        return True
+    trouble, pause = connection.trouble, timedelta(seconds=profile.grant_trial_interval_s)
+    return trouble is not None and ends_at <= trouble.at <= now < trouble.at + pause
 
 
 def _left_s(credentials: Credentials, now: datetime) -> float:

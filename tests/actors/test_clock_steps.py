@@ -1,15 +1,21 @@
 """However the clock is set, it blocks nobody for longer than was meant, and ends no grant."""
 
+from datetime import timedelta
+from typing import Any
+
 import anyio
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from domain.commands import GetToken, MarkSynced, Refresh
 from domain.connection import ConnectionStatus
-from domain.credentials import Unsealed
+from domain.credentials import Secret, Unsealed
 from domain.decision import AccessToken
-from domain.exchange import NotSent
+from domain.exchange import Answered, Exchange, Lost, NotSent
+from domain.profile import AnswerPaths
 from domain.refreshing import attempt_s_max
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.examples import examples
@@ -25,11 +31,13 @@ async def _told_over(scene: Scene) -> None:
     assert refused.needs_user_action
     assert refused.message == "By the calendar the provider's grant has ended"
     assert scene.stage.stored(ID).status is ConnectionStatus.ACTIVE
-    assert scene.stage.stored(ID).trouble is None
+
+
+NEVER_TRIED: dict[str, Any] = {"grant_lifetime_s": 7 * DAY_S, "grant_trial_interval_s": 0.0}
 
 
 async def test_an_end_by_the_calendar_is_told_and_not_stored_and_undone_by_the_right_time() -> None:
-    scene = Scene(grant_lifetime_s=7 * DAY_S)
+    scene = Scene(**NEVER_TRIED)
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
         scene.clock.ahead_s = 8 * DAY_S
@@ -37,13 +45,14 @@ async def test_an_end_by_the_calendar_is_told_and_not_stored_and_undone_by_the_r
             await _told_over(scene)
         assert scene.provider.presented == []
         assert scene.story == []
+        assert scene.stage.stored(ID).trouble is None
         scene.clock.ahead_s = 0.0
 
         assert await scene.fresh() == "a2"
 
 
 async def test_an_end_by_the_calendar_is_undone_by_new_credentials() -> None:
-    scene = Scene(grant_lifetime_s=7 * DAY_S)
+    scene = Scene(**NEVER_TRIED)
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
         scene.clock.ahead_s = 8 * DAY_S
@@ -54,6 +63,94 @@ async def test_an_end_by_the_calendar_is_undone_by_new_credentials() -> None:
         await scene.stage.ask(Refresh(connection_id=ID, credentials=again))
 
         assert await scene.fresh() == "a2"
+
+
+async def test_an_end_by_the_calendar_is_undone_by_the_provider_who_still_gives_tokens() -> None:
+    scene = Scene(grant_lifetime_s=7 * DAY_S)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.clock.ahead_s = 8 * DAY_S
+
+        assert await scene.fresh() == "a2"
+        assert await scene.fresh(force=True) == "a3"
+        await anyio.sleep(LIVES_S)
+        assert await scene.fresh() == "a4"
+
+
+async def test_a_grant_that_is_over_costs_one_request_and_is_dead_by_the_providers_word() -> None:
+    scene = Scene(grant_lifetime_s=7 * DAY_S)
+    scene.provider.is_revoked = True
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.clock.ahead_s = 8 * DAY_S
+        for _ in range(3):
+            refused = await scene.refused()
+            assert refused.code is FailureCode.REAUTH_REQUIRED
+            assert refused.message == "The provider no longer accepts the refresh token"
+
+        assert scene.provider.presented == ["r1"]
+        assert scene.stage.stored(ID).status is ConnectionStatus.EXPIRED
+
+
+async def test_a_trial_that_does_not_reach_the_provider_is_repeated_once_an_hour() -> None:
+    scene = Scene(grant_lifetime_s=7 * DAY_S)
+    scene.provider.before = lambda _: NotSent(code="connect_failed")
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.clock.ahead_s = 8 * DAY_S
+        first = await scene.refused()
+        assert first.code is FailureCode.PROVIDER_UNAVAILABLE
+        for _ in range(10 * 60 - 1):
+            await anyio.sleep(60.0)
+            await scene.token()
+        assert scene.provider.presented == ["r1"] * 10
+        await _told_over(scene)
+        scene.provider.before = None
+        await anyio.sleep(3600.0)
+
+        assert await scene.fresh() == "a2"
+
+
+async def test_the_grant_of_a_token_in_doubt_is_not_tried_past_its_end() -> None:
+    scene = Scene(grant_lifetime_s=7 * DAY_S)
+    scene.provider.after = lambda _: Lost(code="timeout")
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.refused()
+        scene.provider.after = None
+        scene.clock.ahead_s = 8 * DAY_S
+
+        await _told_over(scene)
+        assert scene.provider.presented == ["r1"]
+
+
+@pytest.mark.parametrize("is_date_told", [True, False])
+async def test_a_grant_outlives_a_clock_that_was_slow_during_one_refresh(
+    is_date_told: bool,
+) -> None:
+    scene = Scene(answer=AnswerPaths(refresh_token_expiry="refresh_expires_in"))
+
+    def told(exchange: Exchange) -> Exchange:
+        assert isinstance(exchange, Answered)
+        body = msgspec.json.decode(exchange.body.reveal()) | {"refresh_expires_in": 1800}
+        date = scene.clock.now() + timedelta(hours=1)
+        return replace(
+            exchange,
+            body=Secret(msgspec.json.encode(body)),
+            date=date if is_date_told else None,
+            received_at=scene.clock.now(),
+        )
+
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.clock.ahead_s = -3600.0
+        scene.provider.after = told
+        assert await scene.fresh(force=True) == "a2"
+        scene.clock.ahead_s, scene.provider.after = 0.0, None
+        await anyio.sleep(60.0)
+
+        assert await scene.fresh(force=True) == "a3"
+        assert await scene.fresh() == "a3"
 
 
 async def test_a_connection_without_a_refresh_token_outlives_a_clock_that_was_wrong() -> None:

@@ -178,6 +178,7 @@ profiles = st.builds(
     slug=st.just(SLUG),
     reuse_policy=reuse_policies,
     grant_lifetime_s=st.none() | spans_s,
+    grant_trial_interval_s=st.just(3600.0) | spans_s,
     max_lead_s=st.none() | spans_s,
     interval_s_min=st.just(1.0) | spans_s,
     settling_s=st.just(0.0) | spans_s,

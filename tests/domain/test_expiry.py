@@ -4,7 +4,7 @@ Case ids name the quirk of PROVIDERS.md section 2. Every request begins at ``NOW
 """
 
 import base64
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from domain.answers import read_answer
 from domain.exchange import Tokens
+from domain.expiry import CENTURY_S
 from domain.profile import AnswerPaths, ExpiryShape, ProviderProfile
 from tests.domain.oauth_answers import answered
 from tests.domain.shapes import NOW
@@ -306,6 +307,29 @@ def test_the_end_of_the_refresh_token_is_a_hint_that_counts_from_the_request(
     if isinstance(expected_s, int):
         expected = NOW + timedelta(seconds=expected_s)
     assert (tokens.grant_expires_at, tokens.notes) == (expected, notes)
+
+
+@pytest.mark.parametrize(
+    ("told", "ahead_s"),
+    [
+        (None, 0),
+        (NOW, 0),
+        (NOW + timedelta(hours=1), 3600),
+        (NOW - timedelta(hours=1), 0),
+        (datetime.max.replace(microsecond=0, tzinfo=UTC), CENTURY_S - 1800),
+    ],
+)
+def test_the_end_of_the_refresh_token_counts_by_the_clock_that_is_ahead(
+    told: datetime | None, ahead_s: float
+) -> None:
+    paths = AnswerPaths(refresh_token_expiry="refresh_expires_in")
+    body = {"access_token": "at-1", "expires_in": 60, "refresh_expires_in": 1800}
+
+    tokens = read_answer(ProviderProfile(slug="p", answer=paths), answered(body, date=told))
+
+    assert isinstance(tokens, Tokens)
+    assert tokens.grant_expires_at == NOW + timedelta(seconds=1800 + ahead_s)
+    assert tokens.expires_at == NOW + timedelta(seconds=60)
 
 
 def test_the_end_of_the_refresh_token_is_read_only_where_the_profile_says_so() -> None:

@@ -104,7 +104,7 @@ def test_a_stale_token_says_why_the_provider_was_not_asked(
     ("changes", "presented", "said"),
     [
         ({}, False, "there is no refresh token"),
-        ({"grant_expires_at": NOW}, True, "the grant has reached its end"),
+        ({"grant_expires_at": NOW, "doubted_at": NOW}, True, "the grant has reached its end"),
     ],
 )
 def test_a_rejected_token_that_nothing_can_replace_says_why_the_provider_was_not_asked(

@@ -40,7 +40,10 @@ PAUSED = Trouble(
         (held(30, doubted_at=NOW), False, True),
         (held(granted_at=after(-100)), False, False),
         (held(granted_at=after(-99)), False, True),
-        (held(grant_expires_at=NOW), True, False),
+        (held(grant_expires_at=NOW), True, True),
+        (held(0, grant_expires_at=NOW), False, True),
+        (held(grant_expires_at=NOW), False, False),
+        (held(grant_expires_at=NOW, doubted_at=NOW), True, False),
         (held(trouble=PAUSED, grant_expires_at=NOW), False, False),
     ],
 )

@@ -76,6 +76,7 @@ def profile(**fields: Any) -> ProviderProfile:
 PLAIN = profile()
 EXACT, SLOW, SETTLES = profile(max_lead_s=30), profile(interval_s_min=10), profile(settling_s=5)
 WEEK = profile(grant_lifetime_s=7 * DAY_S)
+CERTAIN, RARELY = profile(grant_trial_interval_s=0), profile(grant_trial_interval_s=DAY_S)
 STRICT, UNKNOWN = profile(reuse_policy=NO_REUSE), profile(reuse_policy=UNKNOWN_REUSE)
 FREE, GRACE = profile(reuse_policy=NON_ROTATING), profile(reuse_policy=ReusePolicy("grace", 120))
 
@@ -112,6 +113,13 @@ def trouble(failure_class: FailureClass, retry_s: float | None = None) -> Troubl
 BACKOFF: dict[str, Any] = {"trouble": trouble(T, 10.01)}
 AMBIGUOUS: dict[str, Any] = {"trouble": trouble(A, 5)}
 ENDED: dict[str, Any] = {"grant_expires_at": NOW}
+ENDED_BEFORE: dict[str, Any] = {"grant_expires_at": after(-7200)}
+
+
+def tried(ago_s: float, left_s: float = 0.0) -> ProviderConnection:
+    """Return a connection past its end, whose last refresh failed so long ago."""
+    failed = replace(trouble(T), at=after(-ago_s))
+    return held(left_s, trouble=failed, **ENDED_BEFORE)
 
 
 def unavailable(
@@ -193,11 +201,35 @@ CASES = {
     "quirk-38-rejected": Case(NEVER_AGAIN, held(99), PLAIN, REJECTED, presented=False),
     "quirk-38-rejected-ended": Case(NO_REFRESH, held(0), PLAIN, REJECTED, False),
     "quirk-38-and-25": Case(NO_REFRESH, held(0, **ENDED), presented=False),
-    "quirk-25-ended": Case(OVER, held(0, **ENDED)),
+    "quirk-25-ended": Case(MUST, held(0, **ENDED)),
+    "quirk-25-ended-not-to-be-tried": Case(OVER, held(0, **ENDED), CERTAIN),
+    "quirk-25-ended-in-doubt": Case(OVER, doubted(0, **ENDED), STRICT),
+    "quirk-25-ended-in-doubt-rejected": Case(OVER, doubted(0, **ENDED), STRICT, REJECTED),
+    "quirk-25-ended-in-doubt-within-the-grace": Case(OVER, doubted(0, **ENDED), GRACE),
+    "quirk-25-ended-in-doubt-that-is-free": Case(MUST, doubted(0, **ENDED), FREE),
+    "quirk-25-ended-and-just-tried": Case(OVER, tried(0)),
+    "quirk-25-ended-and-tried": Case(OVER, tried(3599)),
+    "quirk-25-ended-and-tried-long-ago": Case(MUST, tried(3600)),
+    "quirk-25-ended-and-tried-long-ago-lives": Case(STALE, tried(3600, 1)),
+    "quirk-25-ended-and-tried-as-it-ended": Case(OVER, tried(7200), RARELY),
+    "quirk-25-ended-and-failed-before-it": Case(MUST, tried(7201), RARELY),
+    "quirk-25-ended-and-tried-by-a-faster-clock": Case(MUST, tried(-1)),
+    "quirk-25-ended-and-must-not-be-asked": Case(
+        unavailable(10.1), held(0, trouble=replace(trouble(T, 10.01), at=after(-1)), **ENDED)
+    ),
+    "quirk-25-outlived-by-its-tokens": Case(MUST, held(0, age_s=7200, **ENDED_BEFORE), CERTAIN),
+    "quirk-25-not-outlived-by-its-tokens": Case(
+        OVER, held(0, age_s=7200.1, **ENDED_BEFORE), CERTAIN
+    ),
     "quirk-25-ends-soon": Case(MUST, held(0, grant_expires_at=after(0.1))),
     "quirk-25-outlived": Case(STALE, held(1, **ENDED)),
-    "quirk-25-outlived-rejected": Case(NEVER_AGAIN, held(1, **ENDED), PLAIN, REJECTED),
-    "quirk-25-week-over": Case(OVER, held(0, granted_at=after(-7 * DAY_S)), WEEK),
+    "quirk-25-outlived-rejected": Case(MUST, held(1, **ENDED), PLAIN, REJECTED),
+    "quirk-25-outlived-rejected-never-tried": Case(
+        NEVER_AGAIN, held(1, **ENDED), CERTAIN, REJECTED
+    ),
+    "quirk-25-week-over": Case(
+        OVER, held(0, granted_at=after(-7 * DAY_S)), replace(WEEK, grant_trial_interval_s=0)
+    ),
     "quirk-25-week-not-over": Case(MUST, held(0, granted_at=after(1 - 7 * DAY_S)), WEEK),
     "quirk-25-week-from-nowhere": Case(MUST, held(0), WEEK),
     "backoff": Case(unavailable(10.1), held(0, **BACKOFF)),

@@ -1,6 +1,6 @@
 """No refresh token is presented at a risk, and no step of the clock blocks or ends a connection."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ from domain.commands import GetToken
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials
 from domain.exchange import Tokens, Verdict
-from domain.profile import NO_REUSE, UNKNOWN_REUSE, FailureClass, ProviderProfile
+from domain.profile import NO_REUSE, NON_ROTATING, UNKNOWN_REUSE, FailureClass, ProviderProfile
 from domain.refreshing import failed, succeeded
 from domain.result import Failure, FailureCode
 from domain.token_read import (
@@ -67,6 +67,22 @@ oddities = st.builds(
 )
 
 
+def is_disproved(connection: ProviderConnection, ends_at: datetime) -> bool:
+    """Whether the provider has issued tokens after the grant's end."""
+    issued_at = connection.credentials and connection.credentials.issued_at
+    return issued_at is not None and issued_at >= ends_at
+
+
+def is_fit_for_trial(
+    connection: ProviderConnection, ends_at: datetime, profile: ProviderProfile
+) -> bool:
+    """Whether presenting the token of a grant past its end is no replay, and no repetition."""
+    told, is_free = connection.trouble, profile.reuse_policy == NON_ROTATING
+    pause = timedelta(seconds=profile.grant_trial_interval_s)
+    just_tried = told is not None and ends_at <= told.at <= NOW and NOW - told.at < pause
+    return bool(pause) and not just_tried and (is_free or connection.doubted_at is None)
+
+
 @given(readables, asks(GENERATION), profiles, st.booleans())
 def test_no_refresh_token_is_presented_at_a_risk(
     connection: ProviderConnection, ask: GetToken, of: ProviderProfile, presented: bool
@@ -79,7 +95,8 @@ def test_no_refresh_token_is_presented_at_a_risk(
     if isinstance(reading, Ask):
         ends_at = grant_ends_at(connection, of)
         assert presented
-        assert ends_at is None or ends_at > NOW
+        if ends_at is not None and ends_at <= NOW:
+            assert is_disproved(connection, ends_at) or is_fit_for_trial(connection, ends_at, of)
         if told is not None and told.retry_at is not None:
             assert told.retry_at <= NOW or told.at > NOW
         in_doubt = connection.doubted_at is not None and connection.doubted_at <= NOW
@@ -166,9 +183,9 @@ def test_no_step_of_the_clock_after_a_refresh_blocks_the_next_one(
         assert reading.retry_after_s <= max(of.interval_s_min, 1.0) + 0.1
 
 
-@given(profiles, steps_s)
+@given(profiles, steps_s, st.booleans())
 def test_an_end_by_the_calendar_is_undone_by_a_clock_that_is_right_again(
-    of: ProviderProfile, step_s: float
+    of: ProviderProfile, step_s: float, is_certain: bool
 ) -> None:
     connection = replace(
         FLYING,
@@ -177,7 +194,29 @@ def test_an_end_by_the_calendar_is_undone_by_a_clock_that_is_right_again(
         granted_at=NOW,
         grant_expires_at=NOW + timedelta(seconds=100),
     )
-    profile = replace(of, grant_lifetime_s=200.0)
+    trial_s = 0.0 if is_certain else 3600.0
+    profile = replace(of, grant_lifetime_s=200.0, grant_trial_interval_s=trial_s)
 
-    assert (read_after(connection, profile, step_s) == OVER) == (step_s >= 100.0)
+    assert (read_after(connection, profile, step_s) == OVER) == (step_s >= 100.0 and is_certain)
     assert read_after(connection, profile, 0.0) == Ask(can_wait=False)
+
+
+@given(profiles, st.floats(100.0, 1e9), wishes)
+def test_a_grant_past_its_end_is_tried_once_and_not_again_while_that_is_recent(
+    of: ProviderProfile, step_s: float, ask: dict[str, object]
+) -> None:
+    profile = ProviderProfile(slug="x", reuse_policy=of.reuse_policy)
+    over = replace(
+        FLYING,
+        intent=None,
+        credentials=sealed(expires_at=NOW),
+        grant_expires_at=NOW + timedelta(seconds=100),
+    )
+    unsent = Verdict(failure_class=FailureClass.TRANSIENT, code="x", reason="x")
+    now = NOW + timedelta(seconds=step_s)
+    after = failed(over, unsent, profile, draw=0.0, now=now, ids=CountingIds()).connection
+
+    assert read_after(over, profile, step_s, **ask) == Ask(can_wait=False)
+    assert read_after(after, profile, step_s, **ask) == OVER
+    assert read_after(after, profile, step_s + 3599.0, **ask) == OVER
+    assert read_after(after, profile, step_s + 3601.0, **ask) == Ask(can_wait=False)

@@ -43,7 +43,9 @@ VIEW_FIELDS = {
     "id", "user_id", "provider_id", "provider_slug", "alias", "status", "credentials",
     "connected_at", "last_sync_at", "created_at", "updated_at", "generation", "params",
 }  # fmt: skip
-MORE_VIEW_FIELDS = {"trouble", "endpoint_base", "grant_expires_at", "scope", "notes"}
+MORE_VIEW_FIELDS = {
+    "trouble", "doubted_at", "endpoint_base", "grant_expires_at", "scope", "notes",
+}  # fmt: skip
 """Those that are there only where they tell anything."""
 CANARY = b"canary-7f3a-canary"
 
@@ -109,6 +111,15 @@ def test_a_get_shows_what_the_provider_told_and_what_was_odd() -> None:
         "scope": "read",
         "notes": ["scope_narrowed", "clock_skew"],
     }
+
+
+def test_a_get_shows_since_when_the_refresh_token_is_in_doubt() -> None:
+    doubted_at = datetime(2026, 3, 1, 12, 10, tzinfo=UTC)
+    connection = msgspec.structs.replace(stored(ConnectionStatus.ACTIVE), doubted_at=doubted_at)
+
+    view = json.loads(reply_body(Success(connection)))["ok"]
+
+    assert view["doubted_at"] == "2026-03-01T12:10:00Z"
 
 
 @pytest.mark.parametrize("base", [None, "https://eu.example.com"])

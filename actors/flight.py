@@ -24,6 +24,7 @@ from actors.client_gate import ClientGate, no_sooner, while_closed
 from actors.entry import Entry
 from actors.pilot import Pilot
 from actors.ports import Outcome
+from actors.sealed import rotated
 from actors.wish import Route, Wish
 from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_error
 from domain.connection import ProviderConnection
@@ -310,11 +311,14 @@ class Flight:
 
     def _failed(self, verdict: Verdict, profile: ProviderProfile) -> Callable[[], Step]:
         """Return how to store what a failure means."""
-        world = self._world
-        draw = world.providers.draw()
-        return lambda: failed(
-            self._connection(), verdict, profile, draw=draw, now=world.clock.now(), ids=world.ids
-        )
+        world, ids, draw = self._world, self._world.ids, self._world.providers.draw()
+
+        def step() -> Step:
+            before, now = self._connection(), world.clock.now()
+            held = self._wish and rotated(before, self._wish.secret, verdict, world)
+            return failed(before, verdict, profile, credentials=held, draw=draw, now=now, ids=ids)
+
+        return step
 
     def _judged(self, verdict: Verdict, profile: ProviderProfile) -> Verdict:
         """Return what a failure means for this grant, by what is known of it."""

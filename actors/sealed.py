@@ -1,11 +1,12 @@
-"""Secrets in commands are sealed before anything else happens with them."""
+"""Secrets are sealed before anything else happens with them."""
 
 import msgspec
 
 from actors.world import World
 from domain.commands import Command, Connect, Refresh
 from domain.connection import ProviderConnection
-from domain.credentials import Unsealed
+from domain.credentials import Credentials, Unsealed
+from domain.exchange import Verdict
 from domain.oauth_secret import OAuthSecret
 from domain.profile import ProviderProfile
 
@@ -37,6 +38,22 @@ def sealed(command: Command, connection: ProviderConnection | None, world: World
         command,
         credentials=credentials.sealed_as(payload, client_id=profile.client_id, notes=notes),
     )
+
+
+def rotated(
+    connection: ProviderConnection, secret: OAuthSecret, verdict: Verdict, world: World
+) -> Credentials | None:
+    """Return the present credentials with the new refresh token of a failed refresh, if any."""
+    if verdict.refresh_token is None:
+        return None
+    assert connection.credentials is not None
+    payload = world.sealer.seal(
+        secret.rotated(verdict.refresh_token),
+        connection_id=connection.id,
+        generation=connection.generation,
+    )
+    client_id = world.providers.of(connection).client_id
+    return msgspec.structs.replace(connection.credentials, payload=payload, client_id=client_id)
 
 
 def _cannot_last(credentials: Unsealed, profile: ProviderProfile) -> bool:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from domain.credentials import Secret
 from domain.exchange import Answered, Tokens
 from domain.expiry import (
     SKEW_S_MIN,
@@ -53,6 +54,8 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     Microsoft's), ``error_subtype`` (Google's)."""
     is_page: bool = False
     """Whether it is empty or HTML: no token endpoint wrote it (quirk 35)."""
+    refresh_token: Secret | None = None
+    """The new one of a success that holds no access token: the old one is spent."""
 
     def __repr__(self) -> str:
         """Show nothing of it."""
@@ -81,7 +84,8 @@ def read_answer(
 
     A value is taken only if it is whole: a JSON text that its quotes close, a form's field with
     another behind it. Where a new refresh token may have been meant and cannot be read, the
-    old one is in doubt (note ``refresh_token_unread``).
+    old one is in doubt (note ``refresh_token_unread``). A success with a refresh token alone is
+    no success, but that token is not lost.
 
     Args:
         profile: The provider's.
@@ -94,11 +98,13 @@ def read_answer(
     body = _parsed(answered.body.reveal(), is_cut=is_cut)
     refusal = _refusal(profile, body.tree, is_page=body.is_page)
     access_token = _credential(at(body.tree, profile.answer.access_token))
-    if access_token is None:
-        return refusal
     is_success = 200 <= answered.status < 300 and not refusal.has_error  # noqa: PLR2004 -- 2xx
     told = at(body.tree, profile.answer.refresh_token)
     refresh_token = _credential(told)
+    if access_token is None:
+        if refresh_token is None or not is_success or profile.presents != "refresh_token":
+            return refusal
+        return msgspec.structs.replace(refusal, refresh_token=Secret(refresh_token.encode()))
     if not is_success and refresh_token is None:
         return refusal
     notes = ["tokens_in_error"] * (not is_success) + ["answer_malformed"] * body.is_malformed

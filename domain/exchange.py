@@ -157,5 +157,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the client's next secret is worth one try."""
     drops_scope: bool = False
     """Whether one try without ``scope`` is worth it."""
+    refresh_token: Secret | None = None
+    """The new one, where it came without an access token: it replaces the one presented."""
     escalates_to: FailureClass | None = None
     """What an ambiguous failure becomes after ``ambiguous_max`` in a row."""

@@ -52,3 +52,8 @@ class OAuthSecret:
             if value is not None:
                 fields[name] = value
         return Secret(msgspec.json.encode(fields))
+
+    def rotated(self, refresh_token: Secret) -> Secret:
+        """Return the secret with another refresh token and the same access token."""
+        new = {"refresh_token": refresh_token.reveal().decode()}
+        return Secret(msgspec.json.encode(self._fields | new))

@@ -118,6 +118,7 @@ def failed(
     verdict: Verdict,
     profile: ProviderProfile,
     *,
+    credentials: Credentials | None = None,
     draw: float,
     now: datetime,
     ids: Iterator[UUID],
@@ -130,6 +131,8 @@ def failed(
         connection: With its intent, or without where nothing was presented.
         verdict: Already escalated.
         profile: The provider's.
+        credentials: The present ones with a new refresh token, where that alone came. Callers have
+            the same access token, so they are no new generation.
         draw: Uniform in [0, 1), for the jitter.
         now: Aware UTC.
         ids: At least two.
@@ -151,13 +154,13 @@ def failed(
         ),
     )
     intent = connection.intent
+    doubted_at = None if credentials else connection.doubted_at
     after = msgspec.structs.replace(
         connection,
         status=ConnectionStatus.EXPIRED if is_dead else connection.status,
+        credentials=credentials or connection.credentials,
         intent=None,
-        doubted_at=_doubted_at(connection, profile)
-        if verdict.outcome_unknown
-        else connection.doubted_at,
+        doubted_at=_doubted_at(connection, profile) if verdict.outcome_unknown else doubted_at,
         trouble=trouble,
         updated_at=connection.touched_at(now),
     )

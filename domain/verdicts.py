@@ -80,7 +80,7 @@ def judge(profile: ProviderProfile, exchange: Exchange, *, sent_scope: bool) -> 
             rescued = cut and read_answer(profile, cut, is_cut=True)
             if isinstance(rescued, Tokens):
                 return rescued
-            return replace(LOST, code=_word(code) or LOST.code)
+            return _keeping(rescued, replace(LOST, code=_word(code) or LOST.code))
         case Misconfigured(code=code):
             return replace(
                 MISCONFIGURED,
@@ -119,7 +119,14 @@ def _refused(
     )
     if verdict.failure_class is FailureClass.TRANSIENT and wait_s is not None:
         verdict = replace(verdict, retry_after_s=wait_s, cools_client=True)
-    return verdict
+    return _keeping(refusal, verdict)
+
+
+def _keeping(refusal: Refusal | None, verdict: Verdict) -> Verdict:
+    """Return the verdict with the new refresh token that came all the same: it is in no doubt."""
+    if refusal is None or refusal.refresh_token is None:
+        return verdict
+    return replace(verdict, refresh_token=refusal.refresh_token, outcome_unknown=False)
 
 
 def _found(

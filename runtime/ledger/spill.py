@@ -248,7 +248,7 @@ async def _take_in(file: Path, found: _Found, ledger: Ledger, *, within_s: float
             raise _cannot_be_taken_in(file, "its ledger takes nothing")
         log.warning("outcome_taken_in", connection_id=connection_id, file=file.name)
         _remove(file)
-    elif connection.generation == spilled.generation or _holds(now, connection):
+    elif _holds(now, connection, spilled.generation):
         # Nothing is lost: it gave no credentials, or they are stored.
         log.info("outcome_not_needed", connection_id=connection_id, file=file.name)
         _remove(file)
@@ -283,11 +283,15 @@ def _cannot_be_taken_in(file: Path, cause: str) -> SpillError:
     )
 
 
-def _holds(now: ProviderConnection | None, spilled: ProviderConnection) -> bool:
-    """Whether the spilled credentials are stored, or the connection was ended for good."""
-    if now is None or now.credentials is None:
+def _holds(now: ProviderConnection | None, spilled: ProviderConnection, presented: int) -> bool:
+    """Whether the ledger lacks no credentials, or the connection was ended for good.
+
+    An outcome of the generation that was presented is a failure, which can hold a new refresh
+    token at most: of use to that generation alone.
+    """
+    if now is None or now.credentials is None or now.credentials == spilled.credentials:
         return True
-    return now.credentials == spilled.credentials
+    return spilled.generation == presented != now.generation
 
 
 def _set_aside(file: Path, cause: str) -> None:

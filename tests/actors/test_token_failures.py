@@ -5,11 +5,13 @@ from uuid import UUID
 import anyio
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from domain.commands import GetToken, Refresh
 from domain.connection import ConnectionStatus
+from domain.credentials import Secret
 from domain.decision import AccessToken
-from domain.exchange import Exchange, Lost, NotSent
+from domain.exchange import Answered, Exchange, Lost, NotSent
 from domain.profile import NON_ROTATING, ReusePolicy
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connection_number
@@ -302,6 +304,37 @@ async def test_an_open_intent_of_an_earlier_owner_is_waited_for_and_then_in_doub
             "token_refresh.failed",
         ]
         assert len(scene.provider.presented) == 1
+
+
+def _without_access_token(exchange: Exchange) -> Exchange:
+    assert isinstance(exchange, Answered)
+    body = msgspec.json.decode(exchange.body.reveal())
+    del body["access_token"]
+    return replace(exchange, body=Secret(msgspec.json.encode(body)))
+
+
+@pytest.mark.parametrize("lives_s", [-1.0, 30.0])
+async def test_a_refresh_token_that_came_without_an_access_token_is_presented_next(
+    lives_s: float,
+) -> None:
+    scene = Scene()
+    scene.provider.after = _without_access_token
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=lives_s))
+        first = await scene.token()
+        if isinstance(first, AccessToken):
+            assert (first.access_token, first.stale, lives_s) == ("a1", True, 30.0)
+        else:
+            assert first.code is FailureCode.PROVIDER_UNAVAILABLE
+            assert first.retry_after_s is not None
+        assert scene.stage.stored(ID).generation == 1
+        assert scene.stage.stored(ID).doubted_at is None
+        scene.provider.after = None
+        await anyio.sleep(2.0)
+
+        assert await scene.fresh(if_generation=1) == "a3"
+        assert scene.provider.presented == ["r1", "r2"]
+        assert scene.story == ["attempted", "failed", "attempted", "succeeded"]
 
 
 async def _until_killed(scene: Scene) -> None:

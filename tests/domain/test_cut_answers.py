@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from domain.answers import read_answer
-from domain.exchange import Lost, Tokens
-from domain.profile import ProviderProfile
+from domain.exchange import Exchange, Lost, Tokens, Verdict
+from domain.profile import FailureClass, ProviderProfile
 from domain.verdict_table import LOST
 from domain.verdicts import judge
 from tests.domain.oauth_answers import answered
@@ -113,6 +113,56 @@ def test_an_access_token_in_an_answer_that_broke_off_is_a_success_in_doubt(body:
     assert isinstance(outcome, Tokens)
     assert (outcome.access_token, outcome.refresh_token) == ("at-1", None)
     assert outcome.replaces_unread
+
+
+ONLY_REFRESH_TOKEN: dict[str, Exchange] = {
+    "no-access-token": answered({"refresh_token": "rt-2", "expires_in": 60}),
+    "empty-access-token": answered({"access_token": "", "refresh_token": "rt-2"}),
+    "no-text": answered({"access_token": {"value": "at-2"}, "refresh_token": "rt-2"}),
+    "decoded-with-a-loss": answered(b'{"access_token":"at-\xff","refresh_token":"rt-2"}'),
+    "form": answered(b"refresh_token=rt-2&access_token="),
+    "cut-in-the-access-token": Lost(
+        code="timeout", cut=answered(b'{"refresh_token":"rt-2","access_token":"at-')
+    ),
+    "cut-form": Lost(code="timeout", cut=answered(b"refresh_token=rt-2&access_token=at")),
+}
+
+
+@pytest.mark.parametrize("exchange", ONLY_REFRESH_TOKEN.values(), ids=ONLY_REFRESH_TOKEN)
+def test_a_new_refresh_token_without_an_access_token_is_kept_and_in_no_doubt(
+    exchange: Exchange,
+) -> None:
+    verdict = judge(PLAIN, exchange, sent_scope=False)
+
+    assert isinstance(verdict, Verdict)
+    assert verdict.refresh_token is not None
+    assert verdict.refresh_token.reveal() == b"rt-2"
+    assert not verdict.outcome_unknown
+    assert verdict.failure_class in (FailureClass.TRANSIENT, FailureClass.AMBIGUOUS)
+    assert "rt-2" not in repr(verdict)
+
+
+NO_NEW_ONE: dict[str, tuple[ProviderProfile, Exchange]] = {
+    "error-status": (PLAIN, answered({"refresh_token": "rt-2"}, 400)),
+    "server-failed": (PLAIN, answered({"refresh_token": "rt-2"}, 500)),
+    "error-in-a-success": (PLAIN, answered({"refresh_token": "rt-2", "error": "oops"})),
+    "unreadable": (PLAIN, answered({"refresh_token": ["rt-2"]})),
+    "cut-in-it": (PLAIN, Lost(code="timeout", cut=answered(b'{"refresh_token":"rt-'))),
+    "presents-another": (
+        ProviderProfile(slug="p", presents="access_token"),
+        answered({"refresh_token": "rt-2"}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("of", "exchange"), NO_NEW_ONE.values(), ids=NO_NEW_ONE)
+def test_what_is_no_success_or_not_to_be_presented_replaces_no_refresh_token(
+    of: ProviderProfile, exchange: Exchange
+) -> None:
+    verdict = judge(of, exchange, sent_scope=False)
+
+    assert isinstance(verdict, Verdict)
+    assert verdict.refresh_token is None
 
 
 USELESS_CUT = {

@@ -7,8 +7,15 @@ import pytest
 from msgspec.structs import replace
 
 from domain.connection import ProviderConnection, broken_invariant
-from domain.exchange import Tokens
-from domain.profile import NO_REUSE, NON_ROTATING, UNKNOWN_REUSE, ProviderProfile, ReusePolicy
+from domain.exchange import Tokens, Verdict
+from domain.profile import (
+    NO_REUSE,
+    NON_ROTATING,
+    UNKNOWN_REUSE,
+    FailureClass,
+    ProviderProfile,
+    ReusePolicy,
+)
 from domain.refreshing import OUTCOME_UNKNOWN, failed, left_open, succeeded
 from tests.domain.shapes import BEGUN_AT, FLYING, GRANTED_AT, IDLE, NOW, SLUG, sealed
 from tests.fakes.world import CountingIds
@@ -69,3 +76,29 @@ def test_a_refresh_token_whose_successor_could_not_be_read_stays_in_doubt(
 
     assert (after.doubted_at, after.generation) == (expected, 2)
     assert broken_invariant(after) is None
+
+
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_a_new_refresh_token_of_a_failed_refresh_is_stored_and_ends_the_doubt(
+    is_dead: bool,
+) -> None:
+    verdict = Verdict(
+        failure_class=FailureClass.USER if is_dead else FailureClass.AMBIGUOUS,
+        code="x",
+        reason="x",
+    )
+    before = replace(FLYING, doubted_at=GRANTED_AT)
+    new = sealed("new")
+
+    step = failed(
+        before,
+        verdict,
+        ProviderProfile(slug=SLUG),
+        credentials=new,
+        draw=0.0,
+        now=NOW,
+        ids=CountingIds(),
+    ).connection
+
+    assert (step.credentials, step.doubted_at, step.intent) == (new, None, None)
+    assert (step.generation, step.trouble is not None) == (before.generation, True)

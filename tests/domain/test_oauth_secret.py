@@ -43,6 +43,12 @@ def test_all_that_was_answered_replaces_what_was_held() -> None:
     assert renewed(ANSWERED) == FIELDS | new
 
 
+def test_a_refresh_token_alone_replaces_itself_alone() -> None:
+    after = msgspec.json.decode(secret(FIELDS).rotated(Secret(b"r2")).reveal())
+
+    assert after == FIELDS | {"refresh_token": "r2"}
+
+
 @pytest.mark.parametrize("name", ["refresh_token", "token_type", "scope"])
 def test_what_was_not_answered_stays(name: str) -> None:
     after = renewed(replace(ANSWERED, **{name: None}))

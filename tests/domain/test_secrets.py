@@ -51,7 +51,7 @@ def test_a_secret_shows_as_stars_wherever_it_is_held() -> None:
     ("carrier", "shown"),
     [
         (Tokens(access_token=CANARY, expires_at=NOW), "Tokens(***)"),
-        (Refusal(description=CANARY), "Refusal(***)"),
+        (Refusal(description=CANARY, refresh_token=SECRET), "Refusal(***)"),
         (OAuthSecret(SECRET), "***"),
         (
             AccessToken(

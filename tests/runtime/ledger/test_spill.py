@@ -12,6 +12,7 @@ import pytest
 
 from actors.ports import Outcome, RecordUnreadableError, Stored, StoreUnavailableError
 from domain.connection import ProviderConnection, RefreshIntent
+from domain.credentials import Sealed
 from domain.remembered import Answers, Remembered
 from runtime.ledger.partition_ledger import RecordTooLargeError
 from runtime.ledger.spill import SpillError, SpillFolder
@@ -115,14 +116,38 @@ async def test_credentials_that_the_ledger_has_gone_on_without_are_set_aside(
     assert ledger.groups == []
 
 
+def _failure_with_a_new_refresh_token() -> Outcome:
+    outcome, held = _outcome(generation=1), active(ID).credentials
+    assert held is not None
+    payload = Sealed(key_id="k", nonce=b"n", ciphertext=b"with another refresh token")
+    renewed = msgspec.structs.replace(held, payload=payload)
+    connection = msgspec.structs.replace(outcome.connection, credentials=renewed)
+    return outcome._replace(connection=connection)
+
+
+async def test_a_new_refresh_token_of_a_failed_refresh_is_not_thrown_away(tmp_path: Path):
+    ledger = _holding(active(ID, generation=1))
+
+    left = await _taken_in(tmp_path, ledger, _failure_with_a_new_refresh_token())
+
+    assert left == [f"{ID}.{ATTEMPT}.aside"]
+    assert ledger.groups == []
+
+
 @pytest.mark.parametrize(
     ("stored", "outcome"),
     [
+        (active(ID, generation=5), _failure_with_a_new_refresh_token()),
         (active(ID, generation=2), _outcome()),
         (active(ID, generation=5), _outcome(generation=1)),
         (None, _outcome()),
     ],
-    ids=["stored already", "it gave no credentials", "the connection is not stored"],
+    ids=[
+        "it gave no new ones",
+        "stored already",
+        "it gave no credentials",
+        "the connection is not stored",
+    ],
 )
 async def test_an_outcome_without_which_nothing_is_lost_is_removed(
     tmp_path: Path, stored: ProviderConnection | None, outcome: Outcome

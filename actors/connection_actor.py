@@ -40,7 +40,7 @@ from domain.events import Event
 from domain.refreshing import Step
 from domain.remembered import Answers, recalled, remembering
 from domain.result import Failure
-from domain.token_read import Ask, Serve
+from domain.token_read import Ask, Serve, redated
 
 _READS = (Get, GetToken)
 
@@ -201,6 +201,7 @@ class ConnectionActor:
             if self._flight is not None and self._flight.ends_access_token:
                 self._wait_at_desk(envelope)
             else:
+                self._redate(stale=reading.stale)
                 self._answer_behind(envelope, served(connection, asked, stale=reading.stale))
             return
         if self._is_held() or (self._flight is not None and not isinstance(reading, Failure)):
@@ -222,6 +223,12 @@ class ConnectionActor:
                 assert asked.secret is not None
                 was_rejected = ask.if_generation == connection.generation
                 self._take_off(Wish(asked.secret, connection.generation, was_rejected=was_rejected))
+
+    def _redate(self, *, stale: bool) -> None:
+        """Note that a faster clock issued the present token, before this one catches up."""
+        after = redated(self.connection, self._house.world.clock.now()) if stale else None
+        if after is not None and not self.is_busy and self.partition.refusal() is None:
+            self.commit(Step(after, ()))
 
     def _decide(self, envelope: Envelope, command: Command) -> None:
         """Decide a command that may change state."""

@@ -42,7 +42,7 @@ from domain.refreshing import (
     succeeded,
 )
 from domain.result import Failure
-from domain.token_read import failure_of, may_still_ask
+from domain.token_read import failure_of, may_still_ask, token_left_s
 from domain.verdicts import client_changed, escalated, judge, rotation_lost
 
 _LOOK_AGAIN_S = 1.0
@@ -330,7 +330,7 @@ class Flight:
                 verdict = client_changed(verdict)
             elif before.doubted_at is not None:
                 verdict = rotation_lost(verdict)
-        has_expired = credentials.expires_at is not None and credentials.expires_at <= now
+        has_expired = token_left_s(credentials, now) <= 0
         in_a_row = (before.trouble.ambiguous if before.trouble else 0) + 1
         return escalated(verdict, in_a_row, profile, access_token_expired=has_expired)
 

@@ -20,7 +20,7 @@ from domain.credentials import Sealed
 from domain.decision import AccessToken, Reply
 from domain.oauth_secret import OAuthSecret
 from domain.result import Failure, FailureCode, Success
-from domain.token_read import Reading, Serve, misconfigured, read_token, unreadable
+from domain.token_read import Reading, Serve, misconfigured, read_token, token_left_s, unreadable
 
 IN_PROGRESS = Failure(
     code=FailureCode.REFRESH_IN_PROGRESS,
@@ -110,7 +110,7 @@ def after_flight(
     asked = Asked(Serve(stale=failure is not None, why=failure and failure.message), secret)
     if credentials is None or secret is None or secret.access_token is None:
         return lambda _ask: failure or misconfigured("The credentials cannot be unsealed", None)
-    lives = credentials.expires_at is None or credentials.expires_at > world.clock.now()
+    lives = token_left_s(credentials, world.clock.now()) > 0
 
     def answer(ask: GetToken) -> Reply:
         if failure is None:

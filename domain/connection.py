@@ -225,7 +225,11 @@ def broken_invariant(connection: ProviderConnection) -> str | None:
         connection.doubted_at,
         connection.granted_at,
         connection.grant_expires_at,
-        *((credentials.expires_at, credentials.issued_at) if credentials else ()),
+        *(
+            (credentials.expires_at, credentials.issued_at, credentials.redated_at)
+            if credentials
+            else ()
+        ),
         *((intent.started_at, intent.deadline_at) if intent else ()),
         *((trouble.at, trouble.retry_at) if trouble else ()),
     )

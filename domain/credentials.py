@@ -67,6 +67,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     """When they lapse, aware UTC; None means never."""
     issued_at: datetime | None = None
     """When a provider issued them to us; None where they came from a caller."""
+    redated_at: datetime | None = None
+    """When our clock was first found to be behind ``issued_at``: they were issued before that."""
     client_id: str | None = None
     """The client that they were last known to belong to."""
     notes: tuple[str, ...] = ()

@@ -13,6 +13,8 @@ A grant that has ended by the calendar, or has nothing to present, is told so at
 never stored as dead: another answer, new credentials or a clock that is right again undo it. For
 the calendar may be wrong, the provider is asked all the same once in ``grant_trial_interval_s``,
 when no access token is left to serve: it ends the grant, or its tokens disprove the end.
+An access token that was issued by a faster clock lives for a time that is not known: it is never
+served as fresh, and lives its lifetime at most, from when that was first seen (``redated``).
 What is stored blocks only while the clock is not before its own time: a clock that is set back
 by a day must not make a pause of seconds one of a day.
 """
@@ -20,6 +22,8 @@ by a day must not make a pause of seconds one of a day.
 import math
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from domain.commands import GetToken
 from domain.connection import ConnectionStatus, ProviderConnection
@@ -89,7 +93,7 @@ def read_token(
     assert connection is not None
     credentials = connection.credentials
     assert credentials is not None
-    left_s = _left_s(credentials, now)
+    left_s = token_left_s(credentials, now)
     was_rejected = ask.if_generation == connection.generation
     if _is_enough(credentials, ask, profile, left_s, now) and not was_rejected and not ask.force:
         is_short = left_s <= ask.min_ttl_s
@@ -141,7 +145,7 @@ def may_still_ask(
     """Whether what read as ``Ask`` some time ago may be done now."""
     credentials = connection.credentials
     assert credentials is not None
-    left_s = _left_s(credentials, now)
+    left_s = token_left_s(credentials, now)
     can_wait = left_s > 0 and not was_rejected
     blocked = _blocked_until(connection, profile, left_s, was_rejected=was_rejected, now=now)
     return blocked is None and not _is_over(connection, profile, now, can_wait=can_wait)
@@ -235,11 +239,34 @@ def _is_over(
     return trouble is not None and ends_at <= trouble.at <= now < trouble.at + pause
 
 
-def _left_s(credentials: Credentials, now: datetime) -> float:
-    """Return how long the access token lives from now on; infinite where it never ends."""
+def token_left_s(credentials: Credentials, now: datetime) -> float:
+    """Return how long the access token lives from now on at most; infinite where it never ends."""
     if credentials.expires_at is None:
         return math.inf
-    return (credentials.expires_at - now).total_seconds()
+    left_s = (credentials.expires_at - now).total_seconds()
+    if credentials.issued_at is None or credentials.redated_at is None:
+        return left_s
+    return left_s - (credentials.issued_at - credentials.redated_at).total_seconds()
+
+
+def redated(connection: ProviderConnection | None, now: datetime) -> ProviderConnection | None:
+    """Return the connection with ``redated_at``, where the clock is first seen to be behind.
+
+    It must be stored: once the clock has caught up nothing else tells. None: nothing is to be
+    noted, or a refresh is under way.
+    """
+    if connection is None or connection.intent is not None or connection.credentials is None:
+        return None
+    credentials = connection.credentials
+    if not _is_of_a_faster_clock(credentials, now):
+        return None
+    if credentials.redated_at is not None and credentials.redated_at <= now:
+        return None
+    return replace(
+        connection,
+        credentials=replace(credentials, redated_at=now),
+        updated_at=connection.touched_at(now),
+    )
 
 
 def _is_enough(
@@ -270,7 +297,7 @@ def _is_too_early(
     now: datetime,
 ) -> bool:
     """Whether a refresh would be too soon after the last, or too long before the end."""
-    if credentials.issued_at is not None:
+    if credentials.issued_at is not None and not _is_of_a_faster_clock(credentials, now):
         age_s = (now - credentials.issued_at).total_seconds()
         if was_rejected and 0 <= age_s < profile.settling_s:
             return True
@@ -280,13 +307,15 @@ def _is_too_early(
         profile.max_lead_s is not None
         and not was_rejected
         and not _is_of_a_faster_clock(credentials, now)
-        and _left_s(credentials, now) > profile.max_lead_s
+        and token_left_s(credentials, now) > profile.max_lead_s
     )
 
 
 def _is_of_a_faster_clock(credentials: Credentials, now: datetime) -> bool:
-    """Whether the clock was set back since a provider issued these: their end means nothing now."""
+    """Whether the clock was set back since a provider issued these: their end means nothing."""
     issued_at = credentials.issued_at
+    if credentials.redated_at is not None:
+        return True
     return issued_at is not None and (issued_at - now).total_seconds() > SKEW_S_MIN
 
 

@@ -210,6 +210,77 @@ async def test_a_token_of_a_faster_clock_is_not_served_as_if_it_lived_longer(
         assert await scene.fresh() == "a3"
 
 
+def _seen(got: AccessToken | Failure) -> tuple[str, bool] | FailureCode:
+    return got.code if isinstance(got, Failure) else (got.access_token, got.stale)
+
+
+@pytest.mark.parametrize("asks_at_h", [(0.1, 0.9, 1.2, 2.0, 12.0, 24.0, 25.5), (0.5, 24.1)])
+async def test_a_token_of_a_faster_clock_is_held_for_its_lifetime_while_the_other_is_in_doubt(
+    asks_at_h: tuple[float, ...],
+) -> None:
+    scene = Scene()
+    scene.clock.ahead_s = DAY_S
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        assert await scene.fresh() == "a2"
+        scene.provider.after = lambda _: scene.provider.answered(500, {})
+        assert _seen(await scene.token(force=True)) == ("a2", True)
+        scene.provider.after, scene.clock.ahead_s = None, 0.0
+        start_s = anyio.current_time()
+        seen: list[tuple[str, bool] | FailureCode] = []
+        for hours in asks_at_h:
+            await anyio.sleep(start_s + hours * 3600 - anyio.current_time())
+            seen.append(_seen(await scene.token()))
+
+        held = sum(hours <= asks_at_h[0] + 1 for hours in asks_at_h)
+        over = [FailureCode.REAUTH_REQUIRED] * (len(asks_at_h) - held)
+        assert seen == [("a2", True)] * held + over
+        assert scene.provider.presented == ["r1", "r2", "r2"]
+
+
+async def test_a_rejected_token_of_a_faster_clock_is_replaced_at_once() -> None:
+    scene = Scene()
+    scene.clock.ahead_s = DAY_S
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        assert await scene.fresh() == "a2"
+        scene.provider.before = lambda _: scene.provider.answered(500, {})
+        await scene.token(force=True)
+        scene.provider.before, scene.clock.ahead_s = None, 0.0
+        assert _seen(await scene.token()) == ("a2", True)
+
+        assert await scene.fresh(if_generation=2) == "a3"
+        assert await scene.fresh() == "a3"
+
+
+async def test_the_clock_is_noted_to_be_behind_once_and_across_a_restart() -> None:
+    scene = Scene()
+    scene.clock.ahead_s = DAY_S
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        assert await scene.fresh() == "a2"
+        scene.provider.before = lambda _: scene.provider.answered(500, {})
+        await scene.token(force=True)
+        scene.clock.ahead_s = 0.0
+        await scene.token()
+        noted = scene.stage.stored(ID)
+        assert noted.credentials is not None
+        assert noted.credentials.redated_at == scene.clock.now()
+        await anyio.sleep(1800.0)
+        assert _seen(await scene.token()) == ("a2", True)
+        assert scene.stage.stored(ID) == noted
+    again = scene.restarted()
+    async with again.opened():
+        scene.provider.before = None
+        await anyio.sleep(DAY_S)
+
+        reply = await again.ask(GetToken(connection_id=ID))
+
+        assert isinstance(reply, Success)
+        assert isinstance(reply.value, AccessToken)
+        assert (reply.value.access_token, reply.value.stale) == ("a3", False)
+
+
 _steps = st.lists(
     st.tuples(
         st.sampled_from((-DAY_S, -100.0, -1.0, 0.0, 1.0, 100.0, DAY_S)),

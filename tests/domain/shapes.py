@@ -96,6 +96,7 @@ credentials = st.builds(
     payload=sealed_payloads | opaque_payloads,
     expires_at=st.none() | times,
     issued_at=st.none() | times,
+    redated_at=st.none() | times,
     client_id=st.none() | st.text(max_size=20),
     notes=st.lists(st.text(max_size=20), max_size=3).map(tuple),
 )

@@ -102,6 +102,16 @@ def doubted(left_s: float | None, *, ago_s: float = 60.0, **changes: Any) -> Pro
     return held(left_s, age_s=3600, doubted_at=after(-ago_s), **changes)
 
 
+def redated(ago_s: float, *, ahead_s: float = DAY_S, **changes: Any) -> ProviderConnection:
+    """Return a connection whose token of an hour was issued by a clock that is ahead.
+
+    That was seen so long ago.
+    """
+    held_ = held(ahead_s + 3600, age_s=-ahead_s).credentials
+    assert held_ is not None
+    return held(credentials=replace(held_, redated_at=after(-ago_s)), **changes)
+
+
 def trouble(failure_class: FailureClass, retry_s: float | None = None) -> Trouble:
     """Return a trouble that forbids asking until ``retry_s`` from now."""
     retry_at = None if retry_s is None else after(retry_s)
@@ -272,6 +282,22 @@ CASES = {
     "issued-by-a-faster-clock-early": Case(MAY, held(3000, age_s=-31), EXACT),
     "issued-by-a-faster-clock-just-now": Case(MAY, held(3000, age_s=-31), SLOW),
     "issued-by-a-faster-clock-and-last": Case(STALE, held(3000, age_s=-31), presented=False),
+    # Its lifetime is an hour, from when the clock was first seen to be behind.
+    "redated-lives": Case(MAY, redated(1000)),
+    "redated-lives-and-no-more-is-asked": Case(MAY, redated(1000), PLAIN, {"min_ttl_s": 0}),
+    "redated-and-last": Case(STALE, redated(1000), presented=False),
+    "redated-has-ended": Case(MUST, redated(3600)),
+    "redated-in-doubt-lives": Case(STALE, redated(3569, doubted_at=NOW), STRICT, FORCE),
+    "redated-in-doubt-nearly-over": Case(MAY, redated(3570, doubted_at=NOW), STRICT),
+    "redated-in-doubt-over": Case(MUST, redated(3600, doubted_at=NOW), STRICT),
+    "redated-in-doubt-rejected": Case(MUST, redated(1000, doubted_at=NOW), STRICT, REJECTED),
+    "redated-and-caught-up": Case(MAY, redated(1000, ahead_s=0)),
+    "redated-and-caught-up-later": Case(MUST, redated(DAY_S, ahead_s=-60)),
+    "redated-and-caught-up-just-now": Case(MAY, redated(1000, ahead_s=-5), SLOW),
+    "redated-and-caught-up-rejected": Case(MUST, redated(1000, ahead_s=-4), SETTLES, REJECTED),
+    "redated-never-ends": Case(
+        MAY, held(credentials=replace(sealed(), issued_at=NOW, redated_at=after(-9)))
+    ),
     # A profile's times are at most a century.
     "quirk-25-outlives-the-calendar": Case(
         MUST, held(0, granted_at=NOW), profile(grant_lifetime_s=3e9)

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -10,6 +11,7 @@ from domain.commands import GetToken
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials
 from domain.exchange import Tokens, Verdict
+from domain.expiry import SKEW_S_MIN
 from domain.profile import NO_REUSE, NON_ROTATING, UNKNOWN_REUSE, FailureClass, ProviderProfile
 from domain.refreshing import failed, succeeded
 from domain.result import Failure, FailureCode
@@ -19,9 +21,12 @@ from domain.token_read import (
     REPLAY_LEAD_S,
     Ask,
     Reading,
+    Serve,
     grant_ends_at,
     read_token,
     reauth_required,
+    redated,
+    token_left_s,
 )
 from tests.domain.shapes import (
     CONNECTION_ID,
@@ -32,6 +37,7 @@ from tests.domain.shapes import (
     near_times,
     profiles,
     sealed,
+    spans_s,
     stored,
     troubles,
 )
@@ -104,6 +110,45 @@ def test_no_refresh_token_is_presented_at_a_risk(
             assert left_s <= REPLAY_LEAD_S or was_rejected
         assert reading.can_wait == (left_s > 0 and not was_rejected)
     assert left_s <= 0 or reading not in (NO_REFRESH, OVER)
+
+
+@given(readables, asks(GENERATION), profiles, spans_s)
+def test_a_token_of_a_faster_clock_is_never_fresh_and_outlives_its_lifetime_nowhere(
+    connection: ProviderConnection, ask: GetToken, of: ProviderProfile, pause_s: float
+) -> None:
+    noted = redated(connection, NOW)
+    issued_at = connection.credentials and connection.credentials.issued_at
+    is_ahead = issued_at is not None and issued_at - NOW > timedelta(seconds=SKEW_S_MIN)
+
+    assert (noted is not None) == is_ahead
+    if noted is None:
+        return
+    held, now = noted.credentials, NOW + timedelta(seconds=pause_s)
+    assert held is not None
+    reading = read_token(noted, ask, of, presented=True, now=now)
+    assert not isinstance(reading, Serve) or reading.stale
+    assert redated(noted, now) is None
+    if held.expires_at is not None and held.issued_at is not None:
+        lifetime_s = (held.expires_at - held.issued_at).total_seconds()
+        assert token_left_s(held, now) == pytest.approx(lifetime_s - pause_s, abs=1e-3)
+
+
+def test_it_is_noted_again_when_the_clock_is_set_back_further_and_not_amid_a_refresh() -> None:
+    ahead = replace(sealed(expires_at=NOW), issued_at=NOW + timedelta(days=1))
+    idle = replace(FLYING, intent=None, credentials=ahead)
+    noted = redated(idle, NOW)
+    assert noted is not None
+    assert noted.updated_at == NOW
+
+    earlier = redated(noted, NOW - timedelta(seconds=1))
+
+    assert earlier is not None
+    assert earlier.credentials == replace(ahead, redated_at=NOW - timedelta(seconds=1))
+    assert earlier.updated_at == NOW
+    assert redated(noted, NOW) is None
+    assert redated(replace(FLYING, credentials=ahead), NOW) is None
+    assert redated(replace(idle, credentials=None), NOW) is None
+    assert redated(None, NOW) is None
 
 
 @given(oddities | readables, asks(GENERATION), st.none() | profiles, st.booleans())

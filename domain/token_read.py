@@ -244,9 +244,10 @@ def token_left_s(credentials: Credentials, now: datetime) -> float:
     if credentials.expires_at is None:
         return math.inf
     left_s = (credentials.expires_at - now).total_seconds()
-    if credentials.issued_at is None or credentials.redated_at is None:
+    if credentials.issued_at is None or not _is_of_a_faster_clock(credentials, now):
         return left_s
-    return left_s - (credentials.issued_at - credentials.redated_at).total_seconds()
+    seen_at = min(credentials.redated_at or now, now)
+    return left_s - (credentials.issued_at - seen_at).total_seconds()
 
 
 def redated(connection: ProviderConnection | None, now: datetime) -> ProviderConnection | None:

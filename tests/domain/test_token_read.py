@@ -102,14 +102,17 @@ def doubted(left_s: float | None, *, ago_s: float = 60.0, **changes: Any) -> Pro
     return held(left_s, age_s=3600, doubted_at=after(-ago_s), **changes)
 
 
-def redated(ago_s: float, *, ahead_s: float = DAY_S, **changes: Any) -> ProviderConnection:
-    """Return a connection whose token of an hour was issued by a clock that is ahead.
+def redated(
+    ago_s: float | None, *, ahead_s: float = DAY_S, lifetime_s: float = 3600, **changes: Any
+) -> ProviderConnection:
+    """Return a connection whose token was issued by a clock that is ahead.
 
-    That was seen so long ago.
+    That was seen so long ago; None: it was not.
     """
-    held_ = held(ahead_s + 3600, age_s=-ahead_s).credentials
-    assert held_ is not None
-    return held(credentials=replace(held_, redated_at=after(-ago_s)), **changes)
+    ahead = held(ahead_s + lifetime_s, age_s=-ahead_s).credentials
+    assert ahead is not None
+    redated_at = None if ago_s is None else after(-ago_s)
+    return held(credentials=replace(ahead, redated_at=redated_at), **changes)
 
 
 def trouble(failure_class: FailureClass, retry_s: float | None = None) -> Trouble:
@@ -282,6 +285,10 @@ CASES = {
     "issued-by-a-faster-clock-early": Case(MAY, held(3000, age_s=-31), EXACT),
     "issued-by-a-faster-clock-just-now": Case(MAY, held(3000, age_s=-31), SLOW),
     "issued-by-a-faster-clock-and-last": Case(STALE, held(3000, age_s=-31), presented=False),
+    "issued-by-a-faster-clock-in-doubt": Case(STALE, redated(None, doubted_at=NOW), STRICT, FORCE),
+    "issued-by-a-faster-clock-in-doubt-and-short": Case(
+        MAY, redated(None, lifetime_s=30, doubted_at=NOW), STRICT
+    ),
     # Its lifetime is an hour, from when the clock was first seen to be behind.
     "redated-lives": Case(MAY, redated(1000)),
     "redated-lives-and-no-more-is-asked": Case(MAY, redated(1000), PLAIN, {"min_ttl_s": 0}),

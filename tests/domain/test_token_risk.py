@@ -48,10 +48,11 @@ NO_REFRESH, OVER = reauth_required(NO_REFRESH_TOKEN), reauth_required(GRANT_EXPI
 
 
 def lives_s(credentials: Credentials | None) -> float:
-    """Return how long a token lives from NOW on."""
+    """Return how long a token lives from NOW on, which no token was issued after."""
     assert credentials is not None
-    expires_at = credentials.expires_at
-    return float("inf") if expires_at is None else (expires_at - NOW).total_seconds()
+    expires_at, issued_at = credentials.expires_at, credentials.issued_at or NOW
+    counts_from = issued_at if issued_at - NOW > timedelta(seconds=SKEW_S_MIN) else NOW
+    return float("inf") if expires_at is None else (expires_at - counts_from).total_seconds()
 
 
 readables = st.builds(

@@ -27,8 +27,6 @@ from domain.token_read import (
     Ask,
     Reading,
     Serve,
-    failure_of,
-    grant_ends_at,
     read_token,
     reauth_required,
 )
@@ -389,30 +387,3 @@ def test_only_tokens_that_we_sealed_can_be_read(kind: CredentialType) -> None:
         code=FailureCode.NOT_REFRESHABLE,
         message=message + "the credentials were sealed by the caller",
     )
-
-
-@pytest.mark.parametrize(
-    ("failure_class", "retry_s", "expected"),
-    [
-        (U, None, reauth_required("It broke")),
-        (O, 900.0, misconfigured_for(900.0)),
-        (O, None, misconfigured_for(1.0)),
-        (T, 2.04, unavailable(2.1)),
-        (A, 2.0, unavailable(2.0)),
-        (A, -5.0, unavailable(1.0)),
-    ],
-)
-def test_a_failed_refresh_is_answered_by_its_class(
-    failure_class: FailureClass, retry_s: float | None, expected: Failure
-) -> None:
-    assert failure_of(held(trouble=trouble(failure_class, retry_s)), NOW) == expected
-
-
-@pytest.mark.parametrize("told_s", [None, 50.0, 8 * DAY_S])
-def test_a_grant_ends_by_whichever_word_is_the_earlier(told_s: float | None) -> None:
-    told_at = None if told_s is None else after(told_s)
-    connection = held(grant_expires_at=told_at, granted_at=after(-DAY_S))
-
-    assert grant_ends_at(connection, WEEK) == after(50 if told_s == 50 else 6 * DAY_S)
-    assert grant_ends_at(connection, PLAIN) == told_at
-    assert grant_ends_at(replace(connection, granted_at=None), WEEK) == told_at

@@ -249,6 +249,7 @@ class Flight:
     ) -> Tokens | Verdict:
         """Ask, and once more where that is safe: the client was refused, so no token was spent.
 
+        After a stop the last answer stands: that would be another request.
         Flights of one client may try its secrets side by side; each tries each of them once.
         """
         connection = self._connection()
@@ -270,7 +271,7 @@ class Flight:
             )
             sent_scope = with_scope and profile.scope is not None
             outcome = judge(profile, exchange, sent_scope=sent_scope)
-            if isinstance(outcome, Tokens):
+            if isinstance(outcome, Tokens) or self.is_stopped:
                 return outcome
             if outcome.tries_next_secret and secrets_tried < secrets:
                 secrets_tried += 1

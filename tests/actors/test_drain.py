@@ -10,6 +10,7 @@ import pytest
 from actors.directory import Directory
 from domain.commands import GetToken, Refresh
 from domain.credentials import Sealed
+from domain.profile import FailureClass
 from domain.result import FailureCode, Success
 from tests.fakes import laws
 from tests.fakes.commands import connection_number
@@ -92,6 +93,32 @@ async def test_an_intent_that_is_being_stored_when_the_drain_begins_is_ended_wit
         assert scene.story == ["attempted", "failed"]
         assert scene.stage.stored(ID).intent is None
         assert scene.stage.stored(ID).doubted_at is None
+
+
+@pytest.mark.parametrize(
+    ("code", "profile"),
+    [("invalid_client", {"client_secrets": 2}), ("invalid_scope", {"scope": "read"})],
+)
+async def test_a_client_refused_during_a_drain_is_not_presented_in_another_way(
+    code: str, profile: dict[str, Any]
+) -> None:
+    scene = Scene(**profile)
+    scene.provider.takes_s = 2.0
+    scene.provider.before = lambda _: scene.provider.answered(401, {"error": code})
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.stage.send(GetToken(connection_id=ID), patience_s=500.0)
+        await anyio.sleep(1.0)
+
+        assert await scene.stage.directory.drain(20.0)
+
+        assert scene.provider.presented == ["r1"]
+        stored = scene.stage.stored(ID)
+        assert stored.is_active
+        assert stored.doubted_at is None
+        assert stored.trouble is not None
+        assert stored.trouble.code == code
+        assert stored.trouble.failure_class is FailureClass.OPERATOR
 
 
 async def test_what_waits_behind_a_flight_begins_no_other_when_it_lands_in_a_drain() -> None:

@@ -1,6 +1,5 @@
 """The composition root: it makes every part, starts them in order, and stops them in reverse."""
 
-import asyncio
 import contextlib
 import os
 import random
@@ -20,6 +19,7 @@ from domain.result import Failure
 from runtime import VERSION
 from runtime.config import Config
 from runtime.data_folder import KEYRING_FILE, OUTCOMES_FOLDER, make_data_folder, only_daemon_of
+from runtime.ending import DaemonError, Ending, Parts
 from runtime.gateway.living import alone_on
 from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
@@ -32,7 +32,6 @@ from runtime.ledger.spill import SpillFolder
 from runtime.ledger.streams import Streams, connections_stored, ensure_streams
 from runtime.ledger.subjects import partition_of
 from runtime.ledger.told_ledger import told
-from runtime.logs import log
 from runtime.nats.durability import Durable, warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats, EmbeddedNatsError
 from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
@@ -50,10 +49,6 @@ NO_SPACE = database_error("too little disk space is free to store what a provide
 _CHECKPOINT_S = 0.5
 _OTHERS_STOP_S = 5.0
 """How much longer than our own grace another daemon's drain is waited for."""
-
-
-class DaemonError(Exception):
-    """The daemon cannot start, or cannot go on; the text says why."""
 
 
 class Daemon:
@@ -84,16 +79,13 @@ class Daemon:
         self._keeper = keeper
         self.connections_at_start = connections
         self._is_durable = is_durable
-        self._end = asyncio.get_running_loop().create_future()
-        self.is_lost = False
-        """Whether the daemon ends because NATS is gone for good."""
+        self.ending = Ending(link, budget)
         self._streams = streams
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
         self._gates = ClientGates()
         self._ledgers = ledgers
-        ledgers.lost = self._ends_for
-        self._budget = budget
+        ledgers.lost = self.ending.because
         world = World(
             sealer=keyring,
             clock=SystemClock(),
@@ -112,7 +104,7 @@ class Daemon:
         self.directory = Directory(
             world=world,
             limits=config.actors,
-            ledgers=told(ledgers.partitions, self.journal.refresh_failed),
+            ledgers=told(ledgers.partitions, self.journal.refresh_failed, lost=self.ending.because),
             partition_of=partial(partition_of, partitions=streams.partitions),
         )
         self.responder = Responder(link)
@@ -127,6 +119,7 @@ class Daemon:
             report_status=self.status,
             has_profile=lambda slug: profiles.get(slug) is not None,
         )
+        self._parts = Parts(self.directory, self.service, self.responder, ledgers)
 
     @property
     def ready_line(self) -> str:
@@ -182,8 +175,9 @@ class Daemon:
         """Run the actors; a partition that is lost ends the daemon, in order."""
         try:
             await self.directory.run(task_status=task_status)
-        except* PartitionLostError as group:
-            self._ends_for(PartitionLostError(str(_first(group))))
+        except* PartitionLostError:
+            # Its ledger has told it already, before the directory waited for its flights.
+            assert self.ending.is_lost
 
     def _refusal(self) -> Failure | None:
         """Return why no provider may be asked: what it answers could not be stored."""
@@ -195,51 +189,11 @@ class Daemon:
             try:
                 await self._keeper.run()
             except EmbeddedNatsError as error:
-                self._ends_for(DaemonError(str(error)))
-
-    def _ends_for(self, error: Exception) -> None:
-        """Note why the daemon cannot go on; the first reason is told."""
-        if not self._end.done():
-            self._end.set_result(error)
+                self.ending.because(DaemonError(str(error)))
 
     async def drain(self) -> None:
-        """Take no new commands; return when those taken are answered, at last ``SHUTTING_DOWN``.
-
-        Takes as long as the budget allows. Without NATS only the providers' answers are waited for.
-        """
-        budget = self._budget
-        budget.begin()
-        self.directory.refrain()
-        with anyio.move_on_after(budget.flights_s):
-            await self.service.stop_taking()
-        if not self.is_lost and not await self.directory.drain(budget.flights_s):
-            log.error("drain_ran_out_of_time", busy_actors=self.directory.busy_actors)
-        await self.directory.stop(at_once=self.is_lost, within_s=budget.flights_s)
-        with anyio.move_on_after(budget.ending_s):
-            if not self.is_lost and not await self._ledgers.caught_up():
-                log.warning("views_lag_behind", consequence="the next start writes what they lack")
-        with anyio.move_on_after(budget.ending_s) as scope:
-            await self.responder.drained()
-            await self.service.stop()
-        if scope.cancelled_caught:
-            log.error("answers_unsent", commands_in_flight=self.service.commands_in_flight)
-
-    async def watch(self) -> None:
-        """Return never; raise when the daemon cannot go on.
-
-        Raises:
-            DaemonError: The NATS connection was closed for good, or the embedded server died too
-                often.
-            PartitionLostError: Another daemon has taken a partition.
-        """
-        closed = asyncio.create_task(self.link.closed.wait())
-        try:
-            await asyncio.wait({closed, self._end}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            closed.cancel()
-        if self._end.done():
-            raise self._end.result()
-        raise DaemonError("the connection to NATS was closed for good")
+        """See ``Ending.drain``."""
+        await self.ending.drain(self._parts)
 
 
 @contextlib.asynccontextmanager
@@ -389,11 +343,3 @@ def _keeper(
 async def _ended_with(embedded: EmbeddedNats, budget: StopBudget) -> None:
     """End the embedded server in what is left of the stop's time."""
     await embedded.stop(within_s=budget.all_s)
-
-
-def _first(group: BaseExceptionGroup[PartitionLostError]) -> BaseException:
-    """Return the first error of a group, however deep it lies."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

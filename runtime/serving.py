@@ -20,19 +20,11 @@ async def serve(
     """Run a daemon until ``stop`` is set.
 
     Raises:
-        DaemonError: And the others of ``run_daemon``; also when NATS is gone for good.
+        DaemonError: And the others of ``run_daemon``; and those of ``Ending.check``.
     """
     async with run_daemon(config, data_dir, takes_over=takes_over) as daemon:
         announce(daemon.ready_line)
-        watching = asyncio.create_task(daemon.watch())
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            watching.cancel()
-        if watching.done() and not watching.cancelled():
-            daemon.is_lost = True
-            watching.result()
+        await daemon.ending.awaited(stop)
         log.info("draining")
+    daemon.ending.check()
     log.info("stopped")

@@ -17,8 +17,8 @@ from actors.ports import PartitionLostError
 from domain.result import Failure, FailureCode, Success
 from runtime.cli.client import CommandClient
 from runtime.config import Config, default_data_dir, load_config
-from runtime.daemon import DaemonError
 from runtime.data_folder import DataFolderError
+from runtime.ending import DaemonError
 from runtime.gateway.living import LivingDaemonError
 from runtime.ledger.sealing import KeyringError
 from runtime.ledger.spill import SpillError

@@ -29,8 +29,8 @@ from domain.record import decode_record
 from domain.result import Failure, Success
 from runtime.cli import demo_herd
 from runtime.cli.client import CommandClient
-from runtime.daemon import DaemonError
 from runtime.data_folder import KEYRING_FILE
+from runtime.ending import DaemonError
 from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.server import running_fake_provider
 from runtime.ledger.sealing import Keyring, UnsealError, open_keyring

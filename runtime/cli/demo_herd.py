@@ -24,7 +24,7 @@ from rich.table import Table
 
 from domain.result import Failure, Success
 from runtime.cli.client import CommandClient
-from runtime.daemon import DaemonError
+from runtime.ending import DaemonError
 from runtime.fake_provider.grants import Issued
 from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.quirks import Quirks

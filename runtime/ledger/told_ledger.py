@@ -1,23 +1,25 @@
-"""A ledger that tells which refreshes have failed, once that is stored."""
+"""A ledger that tells which refreshes have failed, when that is stored, and that it is lost."""
 
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from actors.entry import Entry
-from actors.ports import Ledger, Stored
+from actors.ports import Ledger, PartitionLostError, Stored
 from domain.events import Event, ProviderTokenRefreshFailed
 
 Tell = Callable[[ProviderTokenRefreshFailed], None]
-"""Must neither block nor raise."""
+Lost = Callable[[PartitionLostError], None]
+"""Both must neither block nor raise."""
 
 
 class ToldLedger:
     """Implements ``actors.ports.Ledger`` around another."""
 
-    def __init__(self, ledger: Ledger, tell: Tell) -> None:
+    def __init__(self, ledger: Ledger, tell: Tell, lost: Lost) -> None:
         """Tell of each failure at a provider that ``ledger`` has stored, once."""
         self._ledger = ledger
         self._tell = tell
+        self._lost = lost
         self._adding: list[Sequence[Event]] = []
 
     @property
@@ -35,7 +37,11 @@ class ToldLedger:
     async def append(self) -> None:
         """See ``Ledger``."""
         group, self._adding = self._adding, []
-        await self._ledger.append()
+        try:
+            await self._ledger.append()
+        except PartitionLostError as error:
+            self._lost(error)
+            raise
         for events in group:
             for event in events:
                 # Without a class it is a command that was refused, and no provider was asked.
@@ -51,6 +57,6 @@ class ToldLedger:
         return await self._ledger.read(connection_id)
 
 
-def told(ledgers: Sequence[Ledger], tell: Tell) -> list[ToldLedger]:
-    """Return each ledger with ``tell`` around it."""
-    return [ToldLedger(ledger, tell) for ledger in ledgers]
+def told(ledgers: Sequence[Ledger], tell: Tell, *, lost: Lost) -> list[ToldLedger]:
+    """Return each ledger with ``tell`` and ``lost`` around it."""
+    return [ToldLedger(ledger, tell, lost) for ledger in ledgers]

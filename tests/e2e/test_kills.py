@@ -227,9 +227,11 @@ async def test_a_daemon_whose_partition_is_taken_ends_and_nothing_acknowledged_i
 
         assert code == 75
         assert set(codes) <= {"DATABASE_ERROR", "SHUTTING_DOWN", "no answer"}
-        told = [line for line in daemon.said if "is lost" in line]
-        assert len(told) == 1
-        assert "another daemon writes its ledger" in told[0]
+        # At once, and as the last line.
+        told = [line for line in daemon.said if "another daemon writes its ledger" in line]
+        assert len(told) == 2
+        assert "cannot_go_on" in told[0]
+        assert told[1] == daemon.said[-1]
 
 
 async def _code(caller: PlainCaller, connection_id: str) -> str:

@@ -74,6 +74,43 @@ async def test_take_over_ends_the_living_one_with_a_clear_line(tmp_path: Path, *
     assert answer.code == "ok"
 
 
+async def test_a_replaced_daemon_is_out_of_the_way_at_once_and_ends_in_its_grace_with_75(
+    tmp_path: Path,
+):
+    keys = {"REFRESHD_KEYS_FILE": str(tmp_path / "one" / "keyring.json")}
+    async with running_fake_provider() as provider, external_nats(tmp_path) as server:
+        config = write_config(tmp_path, provider, timeout_s="45")
+        arguments = ("--config", str(config), "--nats", server.url)
+        async with (
+            daemon_process(
+                tmp_path / "one", *arguments, environment={"REFRESHD_SERVICE_DRAIN_GRACE_S": "3"}
+            ) as former,
+            plain_caller(server.url) as caller,
+        ):
+            served, _ = await connect(caller, provider, lives_s=3600.0)
+            hanging, _ = await connect(caller, provider)
+            provider.quirks.set({"hang": "after"})
+            asked = asyncio.create_task(token(caller, hanging))
+            await eventually(lambda: provider.stats.hanging == 1)
+
+            async with daemon_process(
+                tmp_path / "two", *arguments, "--take-over", environment=keys
+            ):
+                await eventually(lambda: any("draining" in line for line in former.said))
+                held = await asked
+                answers = [await caller.refresh(served) for _ in range(20)]
+                is_running = former.process.returncode is None
+                former.process.send_signal(signal.SIGTERM)
+                code = await former.stop_by_itself()
+            provider.release()
+
+    assert held.code == "SHUTTING_DOWN"
+    assert any("cannot_go_on" in line and "is lost" in line for line in former.said)
+    assert {answer.code for answer in answers} == {"ok"}
+    assert is_running
+    assert code == 75
+
+
 async def _refresh_until_over(
     caller: PlainCaller, connection_id: str, former: DaemonProcess
 ) -> None:

@@ -47,6 +47,10 @@ class FakeLedger:
         return Stored(ACTIVE)
 
 
+def _never(error: PartitionLostError) -> None:
+    raise AssertionError(error)
+
+
 def entry_of(*events: Event) -> Entry:
     entry = Entry(CONNECTION_ID, cast("Maker", None))
     entry.events.extend(events)
@@ -63,7 +67,7 @@ def broken() -> tuple[Event, ...]:
 
 async def test_failures_are_counted_and_a_grant_that_needs_its_user_is_one_line():
     journal = LoggingJournal()
-    ledger = ToldLedger(FakeLedger(), journal.refresh_failed)
+    ledger = ToldLedger(FakeLedger(), journal.refresh_failed, _never)
     refused = store_failed(
         ACTIVE,
         Refresh(connection_id=uuid4(), credentials=None),
@@ -92,25 +96,27 @@ async def test_failures_are_counted_and_a_grant_that_needs_its_user_is_one_line(
     ]
 
 
-async def test_what_is_not_stored_is_not_told():
+async def test_what_is_not_stored_is_not_told_and_a_lost_partition_is_at_once():
     told: list[ProviderTokenRefreshFailed] = []
+    lost: list[PartitionLostError] = []
     inner = FakeLedger()
-    ledger = ToldLedger(inner, told.append)
+    ledger = ToldLedger(inner, told.append, lost.append)
 
     inner.is_full = True
     assert not ledger.add(entry_of(*dead()))
     await ledger.append()
     inner.is_full, inner.is_lost = False, True
     assert ledger.add(entry_of(*dead()))
-    with pytest.raises(PartitionLostError):
+    with pytest.raises(PartitionLostError) as raised:
         await ledger.append()
 
     assert told == []
+    assert lost == [raised.value]
 
 
 async def test_all_else_is_the_ledgers_own():
     inner: Ledger = FakeLedger()
-    ledger = ToldLedger(inner, lambda _event: None)
+    ledger = ToldLedger(inner, lambda _event: None, _never)
 
     assert ledger.has_room
     assert ledger.recall(CONNECTION_ID) is None

@@ -9,7 +9,7 @@ Only what must wait has a line: everything, while the record is being read; comm
 state, while a *flight* (``actors.flight``) asks the provider. An actor has no task.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 import anyio
@@ -19,17 +19,10 @@ from actors.envelope import Envelope
 from actors.flight import Flight
 from actors.house import House
 from actors.partition import UNCLEAR, Partition
-from actors.ports import Stored
+from actors.ports import Outcome, Stored
 from actors.refused_events import refused_events
 from actors.sealed import sealed
-from actors.token_desk import (
-    IN_PROGRESS,
-    TOO_MANY_WAIT,
-    TokenDesk,
-    after_flight,
-    read_ask,
-    served,
-)
+from actors.token_desk import IN_PROGRESS, TOO_MANY_WAIT, TokenDesk, after_flight, read_ask, served
 from actors.waiting_line import WaitingLine
 from actors.wish import Wish
 from actors.world import BROKEN, INTERNAL_ERROR, MAILBOX_FULL, TIMED_OUT, database_error
@@ -178,6 +171,11 @@ class ConnectionActor:
         entry = self._opened_entry()
         self._change(entry, step.connection, self._newest.answers, step.events)
         return entry
+
+    def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
+        """Let what another daemon's flight brought end the intent that is open for it."""
+        if self._is_held() and self._flight is not None:
+            self._flight.take_in(outcome, stored)
 
     def tick(self, now_s: float) -> None:
         """Answer those whose time is up."""

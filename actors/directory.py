@@ -19,7 +19,7 @@ from actors.connection_actor import ConnectionActor
 from actors.envelope import Envelope
 from actors.flight import Flight
 from actors.partition import Partition
-from actors.ports import Ledger, StoreUnavailableError
+from actors.ports import Ledger, Outcome, StoreUnavailableError
 from actors.world import (
     BROKEN,
     INTERNAL_ERROR,
@@ -29,13 +29,16 @@ from actors.world import (
     database_error,
     overloaded,
 )
-from domain.decision import DATABASE_ERROR
-from domain.result import Failure, FailureCode
+from domain.commands import Get
+from domain.decision import DATABASE_ERROR, Reply
+from domain.result import Failure, FailureCode, Success
 
 TICK_S = 0.05
 """How often is looked whose time is up."""
 _QUIET_S = 1.0
 """How often while nothing is under way."""
+_LOOK_S = 2.0
+"""How long a connection may take to be read for what another daemon's flight brought."""
 _PROBES_MAX = 64
 """How many busy actors are passed over in search of an idle one."""
 
@@ -151,6 +154,27 @@ class Directory:
             actor.refuse([envelope], INTERNAL_ERROR, BROKEN)
         if actor.connection is None:
             self.rested(actor)
+
+    def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
+        """Store what another daemon's flight brought, if its intent is still open.
+
+        Args:
+            outcome: Of an attempt that was begun before this daemon took the partition.
+            stored: Called once nothing is lost without ``outcome``; maybe never: hand it in again.
+        """
+        connection_id = outcome.connection.id
+
+        def known(reply: Reply) -> None:
+            actor = self._actors.get(connection_id.int)
+            if not isinstance(reply, Success) or actor is None:
+                return
+            if outcome.is_awaited_by(actor.connection):
+                actor.take_in(outcome, stored)
+            elif outcome.is_needless_to(actor.connection):
+                stored()
+
+        look = Get(connection_id=connection_id)
+        self.submit(Envelope(look, due_s=anyio.current_time() + _LOOK_S, reply=known))
 
     def refrain(self) -> None:
         """Present nothing to a provider any more: flights that are not begun are refused."""

@@ -11,42 +11,49 @@ The order is what keeps the grant (DESIGN.md section 7):
 Until the intent is decided a flight holds nobody up: commands go on, and when its turn comes it
 looks again at what they left. While the client must not ask (``actors.client_gate``) it waits as
 long as a caller has time for that, and tells the others at once. A flight also ends what a crash
-left open: it waits for the intent's deadline and then stores that the outcome is unknown.
+or a daemon that was replaced left open: it waits for the intent's deadline and then stores that the
+outcome is unknown, or stores what that daemon's flight brings (DESIGN.md section 8).
 """
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import anyio
 from msgspec.structs import replace
 
 from actors.client_gate import ClientGate, no_sooner, while_closed
 from actors.entry import Entry
+from actors.outcome_steps import MakeStep, OutcomeSteps
 from actors.pilot import Pilot
 from actors.ports import Outcome
-from actors.sealed import rotated
 from actors.wish import Route, Wish
 from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_error
 from domain.connection import ProviderConnection
-from domain.credentials import Credentials, Secret
+from domain.credentials import Secret
 from domain.exchange import ExchangeRequest, NotSent, Tokens, Verdict
 from domain.oauth_secret import OAuthSecret
-from domain.profile import FailureClass, ProviderProfile
+from domain.profile import ProviderProfile
 from domain.refreshing import (
     PREPARATION_S_MAX,
     Step,
     attempt_s_max,
     begun,
-    failed,
     left_open,
-    succeeded,
 )
 from domain.result import Failure
-from domain.token_read import failure_of, may_still_ask, token_left_s
-from domain.verdicts import client_changed, escalated, judge, rotation_lost
+from domain.token_read import failure_of, may_still_ask
+from domain.verdicts import judge
 
 _LOOK_AGAIN_S = 1.0
 """How often a flight that waits looks whether the client may ask sooner than was said."""
+
+
+class Brought(NamedTuple):
+    """What another daemon's flight brought, and whom to tell that it is stored."""
+
+    outcome: Outcome
+    stored: Callable[[], None]
 
 
 class Flight:
@@ -68,12 +75,14 @@ class Flight:
         """Whether the provider gave tokens, and they are stored."""
         self.failure: Failure | None = None
         """What to answer where the present token does not do; None: look again."""
+        self._steps = OutcomeSteps(actor, world)
         self._wish = wish
         self._world = world
         self._limits = limits
         self._patience_s = math.inf
         self._opens_s = -math.inf
         """When the client may ask again, while that is waited for."""
+        self._brought: Brought | None = None
         self._awake: anyio.Event | None = None
         self.is_stopped = False
         """Whether nothing is presented any more that was not presented yet."""
@@ -135,27 +144,44 @@ class Flight:
         if self._awake is not None:
             self._awake.set()
 
+    def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
+        """End the open intent with what another daemon's flight brought; call ``stored`` then."""
+        if self._wish is None and self._brought is None:
+            self._brought = Brought(outcome, stored)
+            self.wake()
+
     async def _end_open_intent(self) -> None:
-        """Wait until the attempt that was left open is over for certain, and store that."""
+        """Wait until the attempt that was left open is over for certain, and store that.
+
+        What another daemon's flight brings meanwhile is stored in its place, at once.
+        """
         connection = self._connection()
         assert connection.intent is not None
         world, profile = self._world, self._world.providers.of(connection)
         left_s = (connection.intent.deadline_at - world.clock.now()).total_seconds()
         # A clock that was set back must not make this wait for hours.
+        until_s = anyio.current_time() + min(max(left_s, 0.0), attempt_s_max(profile))
         with self._flying:
-            await anyio.sleep(min(max(left_s, 0.0), attempt_s_max(profile)))
+            while self._brought is None and (left_s := until_s - anyio.current_time()) > 0:
+                await self._sleep(left_s)
         if self._flying.cancelled_caught:
             return
-        step = left_open(connection, profile, now=world.clock.now(), ids=world.ids)
+        if (brought := self._brought) is None:
+            step = left_open(connection, profile, now=world.clock.now(), ids=world.ids)
+        else:
+            step = Step(brought.outcome.connection, brought.outcome.events)
         if not await self._is_stored(self.actor.commit(step)):
             self.failure = database_error("an open refresh cannot be closed")
+        elif brought is not None:
+            self.is_fresh = step.connection.trouble is None
+            brought.stored()
 
     async def _ask_in_turn(self, wish: Wish) -> None:
         """Wait until the client may ask, and for one of its slots, and ask.
 
         The slot is given back when the provider has answered: storing may take longer.
         """
-        make_step: Callable[[], Step] | None = None
+        make_step: MakeStep | None = None
         with self._flying as scope:
             while (route := await self._open_route()) is not None:
                 async with route.gate.slot(self.actor.connection_id) as closed:
@@ -198,7 +224,7 @@ class Flight:
             connection, profile, was_rejected=wish.was_rejected, now=self._world.clock.now()
         )
 
-    async def _attempt(self, wish: Wish, route: Route) -> Callable[[], Step] | None:
+    async def _attempt(self, wish: Wish, route: Route) -> MakeStep | None:
         """Store the intent, make the request, and return how to keep what came of it.
 
         None: nothing was presented, ``failure`` says why. An intent that took too long to store
@@ -227,7 +253,7 @@ class Flight:
             self.failure = SHUTTING_DOWN if self.is_stopped else None
             not_sent = judge(profile, NotSent(code="not_begun"), sent_scope=False)
             assert isinstance(not_sent, Verdict)
-            return self._failed(not_sent, profile)
+            return self._steps.failed(not_sent, wish.secret, profile)
         outcome = None
         with anyio.CancelScope() as self._asking:
             outcome = await self._present(wish.secret, profile, gate)
@@ -238,11 +264,11 @@ class Flight:
             return None
         if isinstance(outcome, Tokens):
             gate.succeeded(self.actor.connection_id)
-            return self._succeeded(outcome, wish.secret, profile)
-        verdict = self._judged(outcome, profile)
+            return self._steps.succeeded(outcome, wish.secret, profile)
+        verdict = self._steps.judged(outcome, profile)
         if gate.failed(self.actor.connection_id, route.url, verdict):
             world.journal.client_paused(profile.slug, verdict.code, verdict.reason)
-        return self._failed(verdict, profile)
+        return self._steps.failed(verdict, wish.secret, profile)
 
     async def _present(
         self, secret: OAuthSecret, profile: ProviderProfile, gate: ClientGate
@@ -283,59 +309,7 @@ class Flight:
             else:
                 return outcome
 
-    def _succeeded(
-        self, tokens: Tokens, secret: OAuthSecret, profile: ProviderProfile
-    ) -> Callable[[], Step]:
-        """Return how to store what the provider gave."""
-        world = self._world
-
-        def step() -> Step:
-            connection, now = self._connection(), world.clock.now()
-            assert connection.credentials is not None
-            payload = world.sealer.seal(
-                secret.renewed(tokens),
-                connection_id=connection.id,
-                generation=connection.generation + 1,
-            )
-            credentials = Credentials(
-                credential_type=connection.credentials.credential_type,
-                payload=payload,
-                expires_at=tokens.expires_at,
-                issued_at=now,
-                client_id=profile.client_id,
-                notes=tokens.notes,
-                scope=tokens.narrowed_scope,
-            )
-            return succeeded(connection, tokens, credentials, profile, now=now, ids=world.ids)
-
-        return step
-
-    def _failed(self, verdict: Verdict, profile: ProviderProfile) -> Callable[[], Step]:
-        """Return how to store what a failure means."""
-        world, ids, draw = self._world, self._world.ids, self._world.providers.draw()
-
-        def step() -> Step:
-            before, now = self._connection(), world.clock.now()
-            held = self._wish and rotated(before, self._wish.secret, verdict, world)
-            return failed(before, verdict, profile, credentials=held, draw=draw, now=now, ids=ids)
-
-        return step
-
-    def _judged(self, verdict: Verdict, profile: ProviderProfile) -> Verdict:
-        """Return what a failure means for this grant, by what is known of it."""
-        before, now = self._connection(), self._world.clock.now()
-        credentials = before.credentials
-        assert credentials is not None
-        if verdict.failure_class is FailureClass.USER:
-            if credentials.client_id not in (None, profile.client_id):
-                verdict = client_changed(verdict)
-            elif before.doubted_at is not None:
-                verdict = rotation_lost(verdict)
-        has_expired = token_left_s(credentials, now) <= 0
-        in_a_row = (before.trouble.ambiguous if before.trouble else 0) + 1
-        return escalated(verdict, in_a_row, profile, access_token_expired=has_expired)
-
-    async def _keep(self, make_step: Callable[[], Step], gate: ClientGate) -> None:
+    async def _keep(self, make_step: MakeStep, gate: ClientGate) -> None:
         """Store an outcome, and know what to answer."""
         intent, step = self._connection().intent, make_step()
         assert intent is not None

@@ -109,6 +109,26 @@ class Outcome(NamedTuple):
     """As it is after the attempt, its credentials sealed."""
     events: tuple[Event, ...]
 
+    def is_awaited_by(self, now: ProviderConnection | None) -> bool:
+        """Whether its attempt is still open: it can be stored."""
+        intent = None if now is None else now.intent
+        return intent is not None and (intent.attempt_id, intent.generation) == (
+            self.attempt_id,
+            self.generation,
+        )
+
+    def is_needless_to(self, now: ProviderConnection | None) -> bool:
+        """Whether nothing is lost without it.
+
+        It gave no credentials, or they are stored, or the connection was ended for good. One of
+        the generation that was presented is a failure, which can hold a new refresh token at
+        most: of use to that generation alone.
+        """
+        given = self.connection
+        if now is None or now.credentials is None or now.credentials == given.credentials:
+            return True
+        return given.generation == self.generation != now.generation
+
 
 class Spill(Protocol):
     """Where outcomes are kept that the ledger does not take; the next start takes them in."""

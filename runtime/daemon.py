@@ -24,6 +24,7 @@ from runtime.gateway.living import alone_on
 from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
+from runtime.ledger.delivery import Delivery, receive_outcomes
 from runtime.ledger.key_rotation import follow_rotation, open_keyring_of, refuse_another_keyring
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
@@ -68,7 +69,7 @@ class Daemon:
         is_durable: Durable,
         profiles: Profiles,
         endpoint: HttpTokenEndpoint,
-        spill: SpillFolder,
+        delivery: Delivery,
         budget: StopBudget,
     ) -> None:
         """Make every part; nothing is started."""
@@ -98,7 +99,7 @@ class Daemon:
                 draw=random.random,
                 owner=daemon_id,
             ),
-            spill=spill,
+            spill=delivery,
             refusal=self._refusal,
         )
         self.directory = Directory(
@@ -119,7 +120,7 @@ class Daemon:
             report_status=self.status,
             has_profile=lambda slug: profiles.get(slug) is not None,
         )
-        self._parts = Parts(self.directory, self.service, self.responder, ledgers)
+        self._parts = Parts(self.directory, self.service, self.responder, ledgers, delivery)
 
     @property
     def ready_line(self) -> str:
@@ -178,6 +179,10 @@ class Daemon:
         except* PartitionLostError:
             # Its ledger has told it already, before the directory waited for its flights.
             assert self.ending.is_lost
+
+    async def deliver(self) -> None:
+        """See ``Ending.deliver``."""
+        await self.ending.deliver(self._parts.delivery)
 
     def _refusal(self) -> Failure | None:
         """Return why no provider may be asked: what it answers could not be stored."""
@@ -257,14 +262,16 @@ async def run_daemon(
             is_durable=is_durable,
             profiles=profiles,
             endpoint=endpoint,
-            spill=spill,
+            delivery=Delivery(spill, link, streams),
             budget=budget,
         )
         tasks = await stack.enter_async_context(anyio.create_task_group())
         tasks.start_soon(ledgers.run)
         tasks.start_soon(daemon.responder.run)
         tasks.start_soon(daemon.keep_embedded)
+        tasks.start_soon(daemon.deliver)
         await tasks.start(daemon.run_directory)
+        await receive_outcomes(link, streams, keyring, daemon.directory.take_in)
         await daemon.start()
         try:
             yield daemon

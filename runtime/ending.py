@@ -6,8 +6,10 @@ from typing import NamedTuple
 import anyio
 
 from actors.directory import Directory
+from actors.ports import PartitionLostError
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
+from runtime.ledger.delivery import Delivery
 from runtime.ledger.ledgers import Ledgers
 from runtime.logs import log
 from runtime.nats.link import NatsLink
@@ -25,6 +27,7 @@ class Parts(NamedTuple):
     service: CommandService
     responder: Responder
     ledgers: Ledgers
+    delivery: Delivery
 
 
 class Ending:
@@ -48,6 +51,12 @@ class Ending:
             self._error = error
             self._cannot_go_on.set()
             log.critical("cannot_go_on", cause=str(error))
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Let the daemon that replaces this one have what providers still answer."""
+        await self._cannot_go_on.wait()
+        if isinstance(self._error, PartitionLostError):
+            await delivery.run()
 
     async def awaited(self, stop: asyncio.Event) -> None:
         """Return when ``stop`` is set, or the daemon cannot go on."""
@@ -76,10 +85,10 @@ class Ending:
     async def drain(self, parts: Parts) -> None:
         """Take no new commands; return when those taken are answered, at last ``SHUTTING_DOWN``.
 
-        Takes as long as the budget allows. Where nothing can be stored only the providers'
-        answers are waited for.
+        Takes as long as the budget allows. Where nothing can be stored the providers' answers are
+        waited for, and that the daemon which replaces this one has stored them.
         """
-        directory, service, responder, ledgers = parts
+        directory, service, responder, ledgers, delivery = parts
         budget = self._budget
         budget.begin()
         directory.refrain()
@@ -91,6 +100,9 @@ class Ending:
         with anyio.move_on_after(budget.ending_s):
             if not self.is_lost and not await ledgers.caught_up():
                 log.warning("views_lag_behind", consequence="the next start writes what they lack")
+        with anyio.move_on_after(budget.ending_s):
+            if isinstance(self._error, PartitionLostError):
+                await delivery.done()
         with anyio.move_on_after(budget.ending_s) as scope:
             await responder.drained()
             await service.stop()

@@ -82,6 +82,8 @@ def serve_command(
     ----------
     take_over
         Start beside a living daemon of the same prefix, too; that one ends with exit code 75.
+        It hands over what its providers still answer; one that works is better stopped first, by
+        SIGTERM: then this one waits for it.
     """
     settings = place.settings()
     as_json = {"auto": None, "json": True, "text": False}[settings.log.format]

@@ -10,7 +10,6 @@ told now whether it fits, there is no start: the first command would close the i
 import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 from uuid import UUID
 
 import anyio
@@ -20,7 +19,6 @@ import msgspec
 from actors.entry import Entry
 from actors.envelope import Envelope
 from actors.ports import Ledger, Outcome, RecordUnreadableError, Stored, StoreUnavailableError
-from domain.connection import ProviderConnection
 from domain.events import Event
 from domain.record import SCHEMA_VERSION as RECORD_SCHEMA_VERSION
 from domain.record import Record, RecordError, decode_record, encode_record
@@ -41,6 +39,14 @@ _READ_PAUSE_S = 0.2
 
 class SpillError(Exception):
     """An outcome cannot be taken in now; the text names its file, the cause and the mend."""
+
+
+class LaterVersionError(Exception):
+    """An outcome was written by a later version; the text says which."""
+
+
+class DamagedError(Exception):
+    """What should be an outcome is none."""
 
 
 class _Spilled(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +173,27 @@ def encode_outcome(outcome: Outcome) -> bytes:
     )
 
 
+def decode_outcome(data: bytes) -> Outcome:
+    """Return what ``encode_outcome`` was given.
+
+    Raises:
+        LaterVersionError: A later version's.
+        DamagedError: It cannot be read.
+    """
+    try:
+        schema = _version_decoder.decode(data).v
+        if schema > SCHEMA_VERSION:
+            raise LaterVersionError(f"schema {schema}")
+        spilled = _decoder.decode(data)
+        schema = _version_decoder.decode(spilled.record).v
+        if schema > RECORD_SCHEMA_VERSION:
+            raise LaterVersionError(f"record schema {schema}")
+        connection = decode_record(spilled.record).connection
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError):
+        raise DamagedError from None
+    return Outcome(spilled.attempt_id, spilled.generation, connection, spilled.events)
+
+
 class _Nobody:
     """Makes entries that nobody waits for."""
 
@@ -177,50 +204,34 @@ class _Nobody:
         """See ``Maker``."""
 
 
-class _Found(NamedTuple):
-    """A file's content."""
-
-    spilled: _Spilled
-    connection: ProviderConnection
-
-
-def _found(file: Path) -> _Found | None:
+def _found(file: Path) -> Outcome | None:
     """Return what a file holds; None: nothing that this version can take in.
 
     Raises:
         SpillError: It cannot be read.
     """
     try:
-        data = file.read_bytes()
+        return decode_outcome(file.read_bytes())
     except OSError as error:
         raise SpillError(
             f"{file}: {error.strerror}: a provider's answer lies here that no ledger holds; let "
             "the daemon's user read it, or move it away to do without it"
         ) from None
-    try:
-        schema = _version_decoder.decode(data).v
-        if schema > SCHEMA_VERSION:
-            log.error("outcome_unreadable", file=file.name, error=f"schema {schema}")
-            return None
-        spilled = _decoder.decode(data)
-        schema = _version_decoder.decode(spilled.record).v
-        if schema > RECORD_SCHEMA_VERSION:
-            log.error("outcome_unreadable", file=file.name, error=f"record schema {schema}")
-            return None
-        return _Found(spilled, decode_record(spilled.record).connection)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError):
+    except LaterVersionError as error:
+        log.error("outcome_unreadable", file=file.name, error=str(error))
+    except DamagedError:
         _set_aside(file, "it is damaged")
-        return None
+    return None
 
 
-async def _take_in(file: Path, found: _Found, ledger: Ledger, *, within_s: float) -> None:
+async def _take_in(file: Path, outcome: Outcome, ledger: Ledger, *, within_s: float) -> None:
     """Append one outcome if its intent is still open, and be done with its file.
 
     Raises:
         PartitionLostError: Another daemon has taken the partition.
         SpillError: It cannot be told whether the intent is open, or the ledger does not take it.
     """
-    spilled, connection = found
+    connection = outcome.connection
     connection_id = str(connection.id)
     try:
         stored = await _stored(file, connection.id, ledger, within_s=within_s)
@@ -228,15 +239,11 @@ async def _take_in(file: Path, found: _Found, ledger: Ledger, *, within_s: float
         log.error("outcome_not_taken_in", connection_id=connection_id, cause=str(error))
         return
     now = stored.connection
-    intent = None if now is None else now.intent
-    if intent is not None and (intent.attempt_id, intent.generation) == (
-        spilled.attempt_id,
-        spilled.generation,
-    ):
+    if outcome.is_awaited_by(now):
         entry = Entry(connection.id, _Nobody())
         entry.connection, entry.answers = connection, stored.answers
         entry.status_before = None if now is None else now.status
-        entry.events.extend(spilled.events)
+        entry.events.extend(outcome.events)
         try:
             ledger.add(entry)
         except RecordTooLargeError:
@@ -248,8 +255,7 @@ async def _take_in(file: Path, found: _Found, ledger: Ledger, *, within_s: float
             raise _cannot_be_taken_in(file, "its ledger takes nothing")
         log.warning("outcome_taken_in", connection_id=connection_id, file=file.name)
         _remove(file)
-    elif _holds(now, connection, spilled.generation):
-        # Nothing is lost: it gave no credentials, or they are stored.
+    elif outcome.is_needless_to(now):
         log.info("outcome_not_needed", connection_id=connection_id, file=file.name)
         _remove(file)
     else:
@@ -281,17 +287,6 @@ def _cannot_be_taken_in(file: Path, cause: str) -> SpillError:
         f"{file}: a provider's answer lies here that no ledger holds, and {cause}; start again "
         "when JetStream answers, or move the file away to do without it"
     )
-
-
-def _holds(now: ProviderConnection | None, spilled: ProviderConnection, presented: int) -> bool:
-    """Whether the ledger lacks no credentials, or the connection was ended for good.
-
-    An outcome of the generation that was presented is a failure, which can hold a new refresh
-    token at most: of use to that generation alone.
-    """
-    if now is None or now.credentials is None or now.credentials == spilled.credentials:
-        return True
-    return spilled.generation == presented != now.generation
 
 
 def _set_aside(file: Path, cause: str) -> None:

@@ -80,6 +80,35 @@ def event_markers(tag: str) -> str:
     return f"{_tagged('refreshd_mark', '.', tag)}.*"
 
 
+def outcome_subject(partition: int, connection_id: UUID, tag: str) -> str:
+    """Return where the outcome of a connection's refresh goes to whoever owns its partition."""
+    return f"{_owner(tag)}.{partition:02d}.outcome.{connection_id}"
+
+
+def outcomes(tag: str) -> str:
+    """Return the subject filter of all outcomes."""
+    return f"{_owner(tag)}.*.outcome.*"
+
+
+def outcome_stored_subject(partition: int, connection_id: UUID, tag: str) -> str:
+    """Return where it is acknowledged that an outcome is stored."""
+    return f"{_owner(tag)}.{partition:02d}.stored.{connection_id}"
+
+
+def outcomes_stored(tag: str) -> str:
+    """Return the subject filter of all such acknowledgements."""
+    return f"{_owner(tag)}.*.stored.*"
+
+
+def owner_subjects(tag: str) -> str:
+    """Return how every subject begins on which daemons hand over to each other."""
+    return f"{_owner(tag)}."
+
+
+def _owner(tag: str) -> str:
+    return _tagged("refreshd_owner", ".", tag)
+
+
 def _tagged(name: str, separator: str, tag: str) -> str:
     return f"{name}{separator}{tag}" if tag else name
 

@@ -15,6 +15,8 @@ from runtime.ledger.subjects import (
     event_stream,
     ledger_stream,
     ledger_subject,
+    outcomes,
+    outcomes_stored,
     tag_of,
 )
 from tests.conftest import ROOT
@@ -35,6 +37,7 @@ def test_the_table_of_names_is_what_the_code_says():
         return [
             *(f"{prefix}.>", ledger_stream(0, tag), ledger_subject(0, tag)),
             *(bucket_name(0, tag), event_stream(tag), event_markers(tag)),
+            *(outcomes(tag), outcomes_stored(tag)),
         ]
 
     assert rows == [*zip(names("refreshd.v1"), names(PREFIX), strict=True)]

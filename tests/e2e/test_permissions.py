@@ -60,13 +60,15 @@ def on_consumer(consumer: str, *requests: str) -> set[str]:
 
 CONSUMERS = [f"{stream}.{name}" for stream in STREAMS for name in ("audit", "other")]
 DISCOVERY = {"$SRV.PING", "$SRV.INFO.refreshd", "$SRV.STATS.refreshd.x"}
+OUTCOMES = ("outcome", "stored")
 TO_PUBLISH = {
     *commands(*VERBS),
     *("refreshd.v1.connect", "refreshd.v1.connections.list", "refreshd.v1.status"),
     f"refreshd.v1.event.schwab.{ID}.connection.succeeded",
     *("refreshd_ledger.03", "refreshd_mark.03", f"$KV.refreshd_connections_03.{ID}"),
     *("$KV.refreshd_connections_03._ledger", "$KV.foreign.x", "orders.new", "refreshd.v2.x"),
-    *(f"refreshd_owner.03.token.{ID}", "refreshd_cluster.d-1"),
+    *(f"refreshd_owner.03.{verb}.{ID}" for verb in ("token", *OUTCOMES)),
+    "refreshd_cluster.d-1",
     *DISCOVERY,
     *("$SRV.PING.other", "$SRV.PING.other.x", "_INBOX.x.1", "_INBOX_refreshd.x.1"),
     *(f"_INBOX_{user}.x.1" for user in USERS),
@@ -86,6 +88,7 @@ MAY_PUBLISH = {
     "daemon": {
         f"refreshd.v1.event.schwab.{ID}.connection.succeeded",
         *("refreshd_ledger.03", "refreshd_mark.03", "_INBOX_refreshd.x.1"),
+        *(f"refreshd_owner.03.{verb}.{ID}" for verb in OUTCOMES),
         *("$KV.refreshd_connections_03._ledger", f"$KV.refreshd_connections_03.{ID}"),
         *on_stream("REFRESHD_EVENTS", "STREAM.INFO", "STREAM.CREATE", "STREAM.UPDATE"),
         *on_stream("REFRESHD_LEDGER_03", "STREAM.INFO", "STREAM.CREATE", "STREAM.PURGE"),
@@ -123,13 +126,18 @@ TO_HEAR = {
     *(">", "*.>", "refreshd.>", "refreshd.v1.>", "refreshd.v1.*", "refreshd.v1.connection.>"),
     *ENDPOINTS,
     *("refreshd.v1.event.>", f"refreshd.v1.event.*.{ID}.>", "refreshd_ledger.*", "refreshd_mark.*"),
+    *(f"refreshd_owner.*.{verb}.*" for verb in OUTCOMES),
     *("refreshd_owner.>", "refreshd_cluster.*", "$KV.>", "$KV.refreshd_connections_03.>"),
     *("$JS.>", "$JS.API.>", "$JS.ACK.>", "$JS.EVENT.>", "$SYS.>", "$SRV.>", "$SRV.PING", "_R_.>"),
     *("_INBOX.>", "_INBOX.*.*", "_INBOX_refreshd.>", "orders.>"),
     *(f"_INBOX_{user}.>" for user in USERS),
 }
 MAY_HEAR = {
-    "daemon": {*ENDPOINTS, "$SRV.PING", "_INBOX_refreshd.>"},
+    "daemon": {
+        *ENDPOINTS,
+        *("$SRV.PING", "_INBOX_refreshd.>"),
+        *(f"refreshd_owner.*.{verb}.*" for verb in OUTCOMES),
+    },
     "events": {"refreshd.v1.event.>", f"refreshd.v1.event.*.{ID}.>"},
 }
 

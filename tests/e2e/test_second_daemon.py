@@ -111,6 +111,42 @@ async def test_a_replaced_daemon_is_out_of_the_way_at_once_and_ends_in_its_grace
     assert code == 75
 
 
+async def test_grants_in_flight_at_a_strict_provider_survive_a_take_over(tmp_path: Path):
+    keys = {"REFRESHD_KEYS_FILE": str(tmp_path / "one" / "keyring.json")}
+    async with running_fake_provider() as provider, external_nats(tmp_path) as server:
+        config = write_config(tmp_path, provider, timeout_s="30")
+        arguments = ("--config", str(config), "--nats", server.url)
+        async with (
+            daemon_process(tmp_path / "one", *arguments) as former,
+            plain_caller(server.url) as caller,
+        ):
+            ids = [(await connect(caller, provider))[0] for _ in range(10)]
+            provider.quirks.set({"hang": "after"})
+            asked = [asyncio.create_task(token(caller, one)) for one in ids]
+            await eventually(lambda: provider.stats.hanging == 10)
+            provider.quirks.set({"hang": "no"})
+
+            async with daemon_process(
+                tmp_path / "two", *arguments, "--take-over", environment=keys
+            ):
+                await eventually(lambda: any("draining" in line for line in former.said))
+                # They wait for the intents that the former one has left open.
+                again = [
+                    asyncio.create_task(token(caller, one, timeout_ms=9000)) for one in ids[:5]
+                ]
+                await asyncio.gather(*asked)
+                provider.release()
+                code = await former.stop_by_itself()
+                answers = [await one for one in again]
+                answers += [await token(caller, one) for one in ids[5:]]
+
+    assert [one.code for one in answers] == ["ok"] * 10
+    assert {one.body["ok"]["generation"] for one in answers} == {2}
+    assert provider.stats.calls == 10
+    assert code == 75
+    assert [file.name for file in (tmp_path / "one" / "outcomes").iterdir()] == ["ballast"]
+
+
 async def _refresh_until_over(
     caller: PlainCaller, connection_id: str, former: DaemonProcess
 ) -> None:

@@ -14,10 +14,16 @@ from runtime.ledger.subjects import (
     event_stream,
     ledger_stream,
     ledger_subject,
+    outcome_stored_subject,
+    outcome_subject,
+    outcomes,
+    outcomes_stored,
     record_key_subject,
     tag_of,
 )
+from tests.fakes.commands import connection_number
 
+ID = connection_number(1)
 prefixes = st.from_regex(r"\A[ab0_-]{1,4}(\.[ab0_-]{1,4}){0,3}\Z") | st.sampled_from(
     [DEFAULT_PREFIX, "refreshd", "refreshd.v2", "00", "0", "a_00", "EVENTS", "LEDGER_00"]
 )
@@ -35,6 +41,8 @@ def subjects(prefix: str, partition: int) -> set[str]:
         ledger_subject(partition, tag),
         event_marker_subject(partition, tag),
         record_key_subject(partition, "x", tag),
+        outcome_subject(partition, ID, tag),
+        outcome_stored_subject(partition, ID, tag),
     }
 
 
@@ -49,8 +57,14 @@ def test_the_default_prefix_keeps_its_names():
         "refreshd_ledger.03",
         "refreshd_mark.03",
         "$KV.refreshd_connections_03.x",
+        f"refreshd_owner.03.outcome.{ID}",
+        f"refreshd_owner.03.stored.{ID}",
     }
     assert event_markers("") == "refreshd_mark.*"
+    assert (outcomes(""), outcomes_stored("")) == (
+        "refreshd_owner.*.outcome.*",
+        "refreshd_owner.*.stored.*",
+    )
 
 
 def test_another_prefix_is_in_its_names():
@@ -63,6 +77,8 @@ def test_another_prefix_is_in_its_names():
         "refreshd_ledger.acme--tokens-_2.03",
         "refreshd_mark.acme--tokens-_2.03",
         "$KV.refreshd_connections_acme--tokens-_2_03.x",
+        f"refreshd_owner.acme--tokens-_2.03.outcome.{ID}",
+        f"refreshd_owner.acme--tokens-_2.03.stored.{ID}",
     }
     assert event_markers("acme") == "refreshd_mark.acme.*"
 

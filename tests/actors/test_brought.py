@@ -1,0 +1,147 @@
+"""What a replaced daemon's flight brings ends its intent, once, and nothing is presented again."""
+
+import anyio
+import pytest
+
+from actors.ports import Outcome
+from domain.commands import Disconnect, Get, GetToken
+from domain.decision import AccessToken
+from domain.result import FailureCode, Success
+from tests.fakes import laws
+from tests.fakes.commands import USER
+from tests.fakes.stage import Stage
+from tests.fakes.token_scene import ID, Scene
+
+
+async def _left_open(scene: Scene) -> tuple[Stage, Outcome]:
+    """Return a daemon that finds an open intent, and what the former one's flight came to."""
+    again = await scene.cut_amid_a_flight()
+    intent = again.stored(ID).intent
+    assert intent is not None
+    last = scene.stage.ledger.changes_of(ID)[-1]
+    assert last.connection is not None
+    return again, Outcome(intent.attempt_id, intent.generation, last.connection, last.events)
+
+
+class _Told:
+    """Counts how often it was told that the outcome is stored."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> None:
+        self.times += 1
+
+
+async def _took_in(stage: Stage, outcome: Outcome) -> int:
+    """Bring an outcome, and return how often it is told within a second that it is stored."""
+    told = _Told()
+    stage.directory.take_in(outcome, told)
+    await anyio.sleep(1.0)
+    return told.times
+
+
+async def test_it_is_stored_at_once_and_serves_everybody_who_waited() -> None:
+    scene = Scene()
+    again, outcome = await _left_open(scene)
+    async with again.opened():
+        asked = again.send(GetToken(connection_id=ID), patience_s=200.0)
+        forced = again.send(GetToken(connection_id=ID, force=True), patience_s=200.0)
+        await anyio.sleep(1.0)
+
+        assert await _took_in(again, outcome) == 1
+
+        for one in (asked, forced):
+            assert isinstance(one.reply, Success)
+            assert isinstance(one.reply.value, AccessToken)
+            assert one.reply.value.access_token == "a2"
+        assert again.stored(ID) == outcome.connection
+        assert again.story_of(ID) == ["token_refresh.succeeded"]
+    assert scene.provider.presented == ["r1"]
+    laws.everybody_was_answered_once(again)
+
+
+async def test_it_needs_nobody_who_asks() -> None:
+    again, outcome = await _left_open(Scene())
+    async with again.opened():
+        assert await _took_in(again, outcome) == 1
+        assert await _took_in(again, outcome) == 1
+
+        assert again.stored(ID).generation == 2
+        assert len(again.ledger.changes_of(ID)) == 1
+        assert again.directory.flights == 0
+
+
+async def test_it_is_stored_once_although_it_comes_again_before_it_is() -> None:
+    again, outcome = await _left_open(Scene())
+    first, second = _Told(), _Told()
+    async with again.opened():
+        again.ledger.before = lambda name, _: anyio.sleep(0.5) if name == "append" else None
+        again.directory.take_in(outcome, first)
+        await anyio.sleep(0.1)
+        again.directory.take_in(outcome, second)
+        await anyio.sleep(5.0)
+
+        assert (first.times, second.times) == (1, 1)
+        assert len(again.ledger.changes_of(ID)) == 1
+
+
+async def test_commands_that_waited_for_the_intent_see_it() -> None:
+    again, outcome = await _left_open(Scene())
+    async with again.opened():
+        ended = again.send(Disconnect(connection_id=ID, user_id=USER), patience_s=200.0)
+        await anyio.sleep(1.0)
+
+        assert await _took_in(again, outcome) == 1
+
+        assert ended.code is None
+        assert again.story_of(ID)[0] == "token_refresh.succeeded"
+        # It was ended for good meanwhile: nothing is lost.
+        assert await _took_in(again, outcome) == 1
+
+
+async def test_a_failure_is_stored_as_one() -> None:
+    scene = Scene()
+    scene.provider.is_revoked = True
+    again, outcome = await _left_open(scene)
+    async with again.opened():
+        asked = again.send(GetToken(connection_id=ID), patience_s=200.0)
+        await anyio.sleep(1.0)
+
+        assert await _took_in(again, outcome) == 1
+
+        assert asked.code is FailureCode.REAUTH_REQUIRED
+        assert again.stored(ID) == outcome.connection
+        assert again.story_of(ID) == ["token_refresh.failed", "status.changed"]
+
+
+@pytest.mark.parametrize("change", [{"attempt_id": ID}, {"generation": 7}])
+async def test_another_attempts_outcome_is_not_stored(change: dict[str, object]) -> None:
+    again, outcome = await _left_open(Scene())
+    async with again.opened():
+        assert await _took_in(again, outcome._replace(**change)) == 0
+
+        assert again.ledger.changes_of(ID) == []
+
+
+async def test_what_comes_when_the_attempt_was_taken_for_unknown_is_not_stored_over_that() -> None:
+    again, outcome = await _left_open(Scene())
+    async with again.opened():
+        again.send(GetToken(connection_id=ID), patience_s=10.0)
+        await anyio.sleep(80.0)
+        assert again.stored(ID).intent is None
+
+        assert await _took_in(again, outcome) == 0
+
+        assert again.stored(ID).generation == 1
+
+
+async def test_a_daemon_that_drains_takes_nothing_in() -> None:
+    again, outcome = await _left_open(Scene())
+    async with again.opened():
+        await again.ask(Get(connection_id=ID))
+        assert await again.directory.drain(1.0)
+
+        assert await _took_in(again, outcome) == 0
+
+    assert again.ledger.changes_of(ID) == []

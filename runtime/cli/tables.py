@@ -1,7 +1,7 @@
 """Text for people: connections, fields and events, no wider than the terminal.
 
 A row that does not fit goes on in the next line, indented, as does its head: nothing is cut off,
-so an id can always be copied. Without a terminal, or ``COLUMNS``, a row is one line.
+so an id can always be copied. Without a terminal, or ``COLUMNS``, 80 columns are taken for it.
 """
 
 import json
@@ -42,9 +42,14 @@ _EVENT = (
 
 
 def show_fields(value: Mapping[str, Any]) -> str:
-    """Return one ``name  value`` line per field."""
-    width = max(map(len, value), default=0)
-    return "\n".join(f"{name:<{width}}  {_cell(field)}" for name, field in value.items())
+    """Return one ``name  value`` line per field; a long value goes on below where it began."""
+    names, width = max(map(len, value), default=0), _terminal_columns()
+    indent = " " * min(names + len(_GAP), width // 2)
+    return "\n".join(
+        line
+        for name, field in value.items()
+        for line in _wrapped(f"{name:<{names}}{_GAP}{_cell(field)}", width, indent)
+    )
 
 
 def connection_head() -> str:
@@ -97,7 +102,7 @@ def show_row(cells: Sequence[str], columns: Sequence[Column]) -> str:
     Where a line is broken is decided by the columns, not by the cells, so that each stands under
     its head. A last column without a width takes what room there is.
     """
-    width = shutil.get_terminal_size((0, 0)).columns or 10_000
+    width = _terminal_columns()
     lines = [""]
     room = width
     for cell, column in zip(cells, columns, strict=True):
@@ -107,14 +112,23 @@ def show_row(cells: Sequence[str], columns: Sequence[Column]) -> str:
         text = f"{cell:<{column.width}}"
         lines[-1] += text + _GAP
         room -= len(text) + len(_GAP)
-    return "\n".join(
-        part.rstrip()
-        for line in lines
-        for part in textwrap.wrap(
-            line.rstrip(), width, subsequent_indent=_INDENT, drop_whitespace=False
-        )
-        or [""]
+    return "\n".join(part for line in lines for part in _wrapped(line, width, _INDENT))
+
+
+def _terminal_columns() -> int:
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def _wrapped(line: str, width: int, indent: str) -> list[str]:
+    """Return a line in as many as it takes; those after the first are indented."""
+    parts = textwrap.wrap(
+        line.rstrip(),
+        width,
+        subsequent_indent=indent,
+        drop_whitespace=False,
+        break_on_hyphens=False,
     )
+    return [part.rstrip() for part in parts] or [""]
 
 
 def _to_the_second(time: str | None) -> str | None:

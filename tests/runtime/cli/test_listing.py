@@ -64,7 +64,10 @@ async def listed(
     return daemon, result
 
 
-async def test_rows_are_shown_before_the_next_page_is_asked_for(capsys: Capture):
+async def test_rows_are_shown_before_the_next_page_is_asked_for(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "200")
     daemon, _ = await listed(capsys, [1, 2], [], [3], as_json=False)
 
     before, first, second, third = daemon.printed

@@ -60,8 +60,9 @@ def report(**changes: Any) -> ProbeReport:
 
 
 def test_the_list_holds_what_is_configured_and_what_is_shipped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setenv("COLUMNS", "200")
     bank = 'client_id = "b"\nclient_secret_file = "SECRET"\ntoken_endpoint = "https://b.example/t"'
     config = config_of(tmp_path, f"{GOOGLE}[providers.bank]\n{bank}")
 

@@ -85,6 +85,7 @@ def test_tables_fit_the_terminal_and_nothing_is_cut_off(
         event_head(),
         show_event(12345678, _event(reason="because " * 30, from_status="active")),
         show_table(providers),
+        show_fields({"connection_id": ID, "a_name_of_some_length": {"of": "e" * 100}}),
     ]
 
     lines = [line for text in shown for line in text.splitlines()]
@@ -106,8 +107,24 @@ def test_at_80_columns_an_id_is_in_one_piece_and_under_its_head(monkeypatch: pyt
     assert row[0].index("active") == head.index("STATUS")
 
 
-def test_without_a_terminal_a_row_is_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "0")
+def test_a_long_value_goes_on_below_where_it_began(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "60")
 
-    assert len(show_connections([_connection("x" * 100)]).splitlines()) == 2
-    assert len(show_event(1, _event(reason="r" * 500)).splitlines()) == 1
+    first, second, third = show_fields({"id": ID, "partitions": ["a" * 30, "b" * 30]}).splitlines()
+
+    assert first == f"id          {ID}"
+    assert second.rstrip() == f'partitions  ["{"a" * 30}",'
+    assert third.strip() == f'"{"b" * 30}"]'
+    assert third.startswith(" " * 12)
+
+
+def test_without_a_terminal_everything_fits_80_columns(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "0")
+    shown = [
+        show_connections([_connection("x" * 100)]),
+        event_head(),
+        show_event(1, _event(reason="why " * 100)),
+        show_fields({"ledger": {"partitions": [{"ledger_seq": n} for n in range(50)]}}),
+    ]
+
+    assert max(len(line) for text in shown for line in text.splitlines()) == 80

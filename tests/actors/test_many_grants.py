@@ -26,6 +26,7 @@ from tests.fakes.strict_grants import Mishap, StrictGrants
 from tests.fakes.world import CountingIds, MemoryLedger
 
 _LIFETIME_S = 120
+_SETTLED_S = 0.02
 _GRID_S = 0.5
 """Acts begin at multiples of it, and end off it: what races in them is the same in each run."""
 _LIMITS = Limits(unclear_s=0.9)
@@ -168,7 +169,9 @@ class Village:
                     case Meet(number, mishap):
                         self.grants.mishaps[number].append(mishap)
                     case Store(for_s, is_stored_at_once):
-                        self._until_s = self._begun_s + for_s
+                        # Whether it finds what was asked just now is no matter of the schedule.
+                        await anyio.sleep(_SETTLED_S)
+                        self._until_s = anyio.current_time() + for_s
                         self._is_stored_at_once = is_stored_at_once
                     case Clock(ahead_s):
                         self.clock.ahead_s = ahead_s

@@ -1,11 +1,16 @@
 """What connections share at a provider, and how far a failure of one reaches the others.
 
-A *gate* is one client at one host: its slots and its cool-downs. A rate limit cools a gate:
-nobody there asks before it is over. A failure that is our own configuration's is evidence, at
-the host or for the client by its verdict's reach; only the evidence of several connections
-pauses what they share. Then one flight at a time tries again: of a connection that has not failed
-yet, the later the more have, or else of those that have, in turn. A success anywhere within the
-reach ends the pause.
+A *gate* is one client at one host. A failure harms for long only who has failed itself; who has
+not, has a trial of its own soon, however many others have failed:
+
+- A failure that is our own configuration's is evidence, at the host or for the client by its
+  verdict's reach; only the evidence of several connections pauses what they share. Then those
+  that have failed try again in turn, one in ``probe_interval_s``, and the others one a second. A
+  success anywhere within the reach ends the pause.
+- A rate limit cools the gate for everybody, but on the word of others nobody waits longer than
+  a minute; then who has not been limited tries, one a second, until one is.
+
+Whose failures were its own, for others succeeded, is believed again when it has succeeded.
 Kept in memory: a restart, which is how a configuration is mended, begins anew.
 
 Source:
@@ -13,8 +18,9 @@ Source:
 """
 
 import contextlib
+import math
 from collections.abc import AsyncGenerator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import anyio
@@ -25,14 +31,21 @@ from domain.profile import FailureClass, ProviderProfile
 from domain.result import Failure, FailureCode
 from domain.token_read import misconfigured
 
-_PROBE_AGAIN_S = 1.0
 _EVIDENCE_CONNECTIONS = 3
 """How many connections must have failed before what they share is paused."""
-_EVIDENCE_MAX = 1000
-"""How many are remembered, one pause."""
+_REMEMBERED_MAX = 10_000
+"""How many connections that failed are remembered, of one pause or cool-down."""
 _GATES_MIN = 64
-_PROBE_S_MIN = 5.0
-"""After so long a pause that has just begun is tried; twice as long for each one more."""
+_TRIAL_S = 1.0
+"""One trial in so long of those who have not failed."""
+_REFUTED_TRIAL_S = 10.0
+"""Who was refuted tries when those who were not have let so long pass."""
+_COOL_S_DEFAULT = 1.0
+"""How long a rate limit cools that asks for no time."""
+_COOL_S_MAX = 60.0
+"""How long one connection's rate limit holds the others."""
+_HEAD_START_S = 5.0
+"""Of those who were limited, the one longest ago asks so much sooner than the others."""
 
 
 class Closed(NamedTuple):
@@ -46,18 +59,16 @@ class Closed(NamedTuple):
 class _Pause:
     """What several connections' failures say of what they share."""
 
-    def __init__(self, profile: ProviderProfile) -> None:
-        self._interval_s_max = profile.probe_interval_s
-        # Where a value is part of the URL, one wrong value is one URL's fault.
-        self._urls_min = 2 if profile.is_templated else 1
-        self._failed: dict[UUID, str] = {}
-        """Whose failures speak against it, the oldest first, and at which URL they were."""
+    def __init__(self, probe_interval_s: float) -> None:
+        self._interval_s = probe_interval_s
+        self._failed: dict[UUID, bool] = {}
+        """Who has failed since the last success, the longest ago first; whether it is evidence."""
         self._refuted: dict[UUID, None] = {}
         """Whose failures were their own, for others succeeded after them."""
-        self._last_s = self._last_new_s = 0.0
+        self._trial_s = self._turn_s = self._told_s = -math.inf
+        self._is_told = False
         self._reason = ""
         self.is_on = False
-        self.is_probing = False
 
     @property
     def is_trivial(self) -> bool:
@@ -65,47 +76,122 @@ class _Pause:
         return not self._failed
 
     def closed(self, connection_id: UUID) -> Closed | None:
-        """Return why a connection may not ask now, or None; then it is the one that probes."""
+        """Return why a connection may not ask now, or None."""
         if not self.is_on:
             return None
-        until_s = self._last_new_s + self._interval_s
         if connection_id in self._failed:
-            # One an interval, and it goes round: the oldest has the next turn to itself.
+            # The oldest has the next turn to itself.
             turns = 1 if connection_id == next(iter(self._failed)) else 2
-            until_s = max(until_s, self._last_s + turns * self._interval_s_max)
-        left_s = until_s - anyio.current_time()
-        if left_s <= 0 and not self.is_probing:
-            return None
-        return Closed(FailureClass.OPERATOR, self._reason, max(left_s, _PROBE_AGAIN_S))
+            until_s = self._turn_s + turns * self._interval_s
+        else:
+            is_refuted = connection_id in self._refuted
+            until_s = self._trial_s + (_REFUTED_TRIAL_S if is_refuted else _TRIAL_S)
+        return _until(until_s, FailureClass.OPERATOR, self._reason)
 
-    def failed(self, connection_id: UUID, url: str, reason: str) -> bool:
-        """Note a failure; return whether it began a pause."""
-        if connection_id in self._refuted and not self.is_on:
+    def begins(self, connection_id: UUID) -> None:
+        """Note that a connection asks, which may be its trial or its turn."""
+        if not self.is_on:
+            return
+        if connection_id not in self._failed:
+            self._trial_s = anyio.current_time()
+            return
+        self._turn_s = anyio.current_time()
+        # An oldest that has let its turn pass gives way, too.
+        for one in (next(iter(self._failed)), connection_id):
+            self._failed[one] = self._failed.pop(one)
+
+    def failed(self, connection_id: UUID, reason: str) -> bool:
+        """Note a failure; return whether a pause is to be told of.
+
+        Several in a row are told of once in ``probe_interval_s``.
+        """
+        now_s = anyio.current_time()
+        is_evidence = self._failed.pop(connection_id, connection_id not in self._refuted)
+        self._failed[connection_id] = is_evidence
+        _forget_oldest(self._failed)
+        if is_evidence:
+            self._reason = reason
+        if not self.is_on and sum(self._failed.values()) >= _EVIDENCE_CONNECTIONS:
+            self.is_on, self._is_told = True, False
+            self._trial_s = self._turn_s = now_s
+        if not self.is_on or self._is_told or now_s < self._told_s + self._interval_s:
             return False
-        self._last_s, self._reason = anyio.current_time(), reason
-        if self._failed.pop(connection_id, None) is None:
-            self._last_new_s = self._last_s
-        if len(self._failed) < _EVIDENCE_MAX:
-            self._failed[connection_id] = url
-        urls = len(set(self._failed.values()))
-        is_evident = len(self._failed) >= _EVIDENCE_CONNECTIONS and urls >= self._urls_min
-        is_news = is_evident and not self.is_on
-        self.is_on = self.is_on or is_evident
-        return is_news
+        self._is_told, self._told_s = True, now_s
+        return True
 
     def succeeded(self, connection_id: UUID) -> None:
         """What is shared is right: whatever failed was somebody's own, and is no evidence again."""
         self._refuted.update(dict.fromkeys(self._failed))
         self._refuted.pop(connection_id, None)
-        while len(self._refuted) > _EVIDENCE_MAX:
-            del self._refuted[next(iter(self._refuted))]
+        _forget_oldest(self._refuted)
         self._failed.clear()
         self.is_on = False
 
+
+class _CoolDown:
+    """What rate limits of some connections ask of all at a gate."""
+
+    def __init__(self) -> None:
+        self._limited: dict[UUID, None] = {}
+        """Who was limited and has not succeeded since, the longest ago first: no news again."""
+        self._asking: set[UUID] = set()
+        """Who has begun to ask since the last news."""
+        self._reason = ""
+        self._open_s = self._open_again_s = self._end_s = -math.inf
+        """When others may ask; when the limited ones; until when the others ask one by one."""
+
     @property
-    def _interval_s(self) -> float:
-        more = min(max(len(self._failed) - _EVIDENCE_CONNECTIONS, 0), 32)
-        return min(_PROBE_S_MIN * 2**more, self._interval_s_max)
+    def is_trivial(self) -> bool:
+        """Whether there is nothing to remember."""
+        return not self._limited
+
+    def closed(self, connection_id: UUID) -> Closed | None:
+        """Return why a connection may not ask now, or None."""
+        until_s = self._open_s
+        if connection_id in self._limited:
+            is_oldest = connection_id == next(iter(self._limited))
+            until_s = self._open_again_s + (0.0 if is_oldest else _HEAD_START_S)
+        return _until(until_s, FailureClass.TRANSIENT, self._reason)
+
+    def begins(self, connection_id: UUID) -> None:
+        """Note that a connection asks."""
+        self._asking.add(connection_id)
+        now_s = anyio.current_time()
+        if now_s < self._end_s:
+            self._open_s = max(self._open_s, now_s + _TRIAL_S)
+
+    def ends(self, connection_id: UUID) -> None:
+        """Note that a connection does not ask any more."""
+        self._asking.discard(connection_id)
+
+    def limited(self, connection_id: UUID, wait_s: float, reason: str) -> None:
+        """Note a rate limit; its own back-off holds the connection for all of ``wait_s``."""
+        now_s = anyio.current_time()
+        open_s = now_s + min(wait_s, _COOL_S_MAX)
+        self._open_again_s, self._reason = max(self._open_again_s, open_s), reason
+        if connection_id not in self._limited:
+            self._open_s = max(self._open_s, open_s)
+            self._end_s = max(self._end_s, now_s + wait_s)
+            self._asking.clear()
+        self._limited.pop(connection_id, None)
+        self._limited[connection_id] = None
+        _forget_oldest(self._limited)
+
+    def succeeded(self, connection_id: UUID) -> None:
+        """Note a success: of one that has asked since the last news, it ends the cool-down."""
+        self._limited.pop(connection_id, None)
+        if connection_id in self._asking:
+            self._open_s = self._open_again_s = self._end_s = -math.inf
+
+
+def _until(until_s: float, failure_class: FailureClass, reason: str) -> Closed | None:
+    left_s = until_s - anyio.current_time()
+    return Closed(failure_class, reason, left_s) if left_s > 0 else None
+
+
+def _forget_oldest(memory: dict[UUID, Any]) -> None:
+    while len(memory) > _REMEMBERED_MAX:
+        del memory[next(iter(memory))]
 
 
 class _Client:
@@ -113,7 +199,7 @@ class _Client:
 
     def __init__(self, profile: ProviderProfile) -> None:
         self.slug = profile.slug
-        self.pause = _Pause(profile)
+        self.pause = _Pause(profile.probe_interval_s)
         self.gates: dict[str, ClientGate] = {}
         self.gates_max = _GATES_MIN
 
@@ -128,11 +214,10 @@ class ClientGate:
 
     def __init__(self, profile: ProviderProfile, client: _Client) -> None:
         """Open a gate with the profile's ``max_concurrency`` slots."""
-        self.pause = _Pause(profile)
+        self.pause = _Pause(profile.probe_interval_s)
         self._client = client
         self._slots = anyio.CapacityLimiter(profile.max_concurrency)
-        self._cooled_until_s = 0.0
-        self._cooled_for = ""
+        self._cool_down = _CoolDown()
         self.secret_index = 0
         """Which of the client's secrets worked last."""
 
@@ -145,56 +230,49 @@ class ClientGate:
     def is_trivial(self) -> bool:
         """Whether a new gate would be the same."""
         used = self._slots.borrowed_tokens or self._slots.statistics().tasks_waiting
-        is_cool = self._cooled_until_s > anyio.current_time()
-        return not used and not is_cool and not self.secret_index and self.pause.is_trivial
+        remembers = not self.pause.is_trivial or not self._cool_down.is_trivial
+        return not used and not self.secret_index and not remembers
 
     def closed(self, connection_id: UUID) -> Closed | None:
         """Return why a connection may not ask now, or None."""
-        for pause in (self._client.pause, self.pause):
-            closed = pause.closed(connection_id)
-            if closed is not None:
-                return closed
-        left_s = self._cooled_until_s - anyio.current_time()
-        if left_s > 0:
-            return Closed(FailureClass.TRANSIENT, self._cooled_for, left_s)
-        return None
+        holds = (self._client.pause, self.pause, self._cool_down)
+        closed = [one for hold in holds if (one := hold.closed(connection_id)) is not None]
+        return max(closed, key=lambda one: one.left_s, default=None)
 
     @contextlib.asynccontextmanager
     async def slot(self, connection_id: UUID) -> AsyncGenerator[Closed | None]:
         """Wait for a slot, and yield why it must not be used after all, or None."""
         async with self._slots:
             closed = self.closed(connection_id)
-            pauses = (self._client.pause, self.pause)
-            probed = [one for one in pauses if one.is_on] if closed is None else []
-            for pause in probed:
-                pause.is_probing = True
+            if closed is None:
+                for hold in (self._client.pause, self.pause, self._cool_down):
+                    hold.begins(connection_id)
             try:
                 yield closed
             finally:
-                for pause in probed:
-                    pause.is_probing = False
+                self._cool_down.ends(connection_id)
 
     def succeeded(self, connection_id: UUID) -> None:
         """Note that the provider took our configuration, at this host and so for the client."""
         self._client.pause.succeeded(connection_id)
         self.pause.succeeded(connection_id)
+        self._cool_down.succeeded(connection_id)
 
-    def failed(self, connection_id: UUID, url: str, verdict: Verdict) -> bool:
-        """Note a failure at ``url``; return whether it paused what was not paused before."""
+    def failed(self, connection_id: UUID, verdict: Verdict) -> bool:
+        """Note a failure; return whether a pause is to be told of."""
         if verdict.cools_client:
-            until_s = anyio.current_time() + (verdict.retry_after_s or _PROBE_AGAIN_S)
-            self._cooled_until_s = max(self._cooled_until_s, until_s)
-            self._cooled_for = verdict.reason
-        if verdict.failure_class is FailureClass.USER:
+            wait_s = verdict.retry_after_s or _COOL_S_DEFAULT
+            self._cool_down.limited(connection_id, wait_s, verdict.reason)
+        elif verdict.failure_class is FailureClass.USER:
             # The provider spoke of the grant, so it knew the client.
             self.succeeded(connection_id)
         if verdict.failure_class is not FailureClass.OPERATOR:
             return False
         match verdict.reach:
             case Reach.CLIENT:
-                return self._client.pause.failed(connection_id, url, verdict.reason)
+                return self._client.pause.failed(connection_id, verdict.reason)
             case Reach.HOST:
-                return self.pause.failed(connection_id, url, verdict.reason)
+                return self.pause.failed(connection_id, verdict.reason)
             case Reach.CONNECTION:
                 return False
 
@@ -244,12 +322,12 @@ def no_sooner(failure: Failure, closed: Closed | None) -> Failure:
 
 def while_closed(closed: Closed) -> Failure:
     """Return the answer while the client must not ask."""
-    left_s = round(closed.left_s, 1)
+    left_s = max(round(closed.left_s, 1), 0.1)
     if closed.failure_class is FailureClass.OPERATOR:
         return misconfigured(closed.reason, left_s)
     return Failure(
         code=FailureCode.PROVIDER_UNAVAILABLE,
         message=closed.reason,
         needs_user_action=False,
-        retry_after_s=max(left_s, 0.1),
+        retry_after_s=left_s,
     )

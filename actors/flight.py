@@ -208,7 +208,7 @@ class Flight:
             closed = gate.closed(connection.id)
             if closed is None:
                 self._opens_s, self.failure = -math.inf, None
-                return Route(profile, gate, place.url)
+                return Route(profile, gate)
             self._opens_s, self.failure = anyio.current_time() + closed.left_s, while_closed(closed)
             if not self.actor.callers_wait(self._opens_s, self.failure):
                 return None
@@ -266,7 +266,7 @@ class Flight:
             gate.succeeded(self.actor.connection_id)
             return self._steps.succeeded(outcome, wish.secret, profile)
         verdict = self._steps.judged(outcome, profile)
-        if gate.failed(self.actor.connection_id, route.url, verdict):
+        if gate.failed(self.actor.connection_id, verdict):
             world.journal.client_paused(profile.slug, verdict.code, verdict.reason)
         return self._steps.failed(verdict, wish.secret, profile)
 

@@ -215,7 +215,7 @@ class Journal(Protocol):
         ...
 
     def client_paused(self, provider_slug: str, code: str, reason: str) -> None:
-        """A provider refuses our configuration: its client is paused. Told once."""
+        """A provider refuses our configuration: its client is paused. Told once in a while."""
         ...
 
     def cannot_unseal(self, connection_id: UUID) -> None:

@@ -21,4 +21,3 @@ class Route(NamedTuple):
 
     profile: ProviderProfile
     gate: ClientGate
-    url: str

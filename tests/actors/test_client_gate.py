@@ -9,10 +9,12 @@ from tests.fakes.gates import (
     FIVE,
     FOUR,
     HERE,
+    HOUR,
     LIMITED,
     ONE,
     PROFILE,
     TENANTS,
+    THREE,
     TWO,
     O,
     T,
@@ -61,7 +63,7 @@ async def test_a_rate_limit_cools_everybody_at_that_host_and_nobody_elsewhere() 
     gates = ClientGates()
     gate, elsewhere = gates.of(TENANTS, shop("a")), gates.of(TENANTS, shop("b"))
 
-    assert gate.failed(ONE, shop("a").url, LIMITED) is False
+    assert gate.failed(ONE, LIMITED) is False
 
     assert gate.closed(ONE) == gate.closed(TWO) == Closed(T, "Too many requests", 60.0)
     assert elsewhere.closed(ONE) is None
@@ -78,7 +80,7 @@ async def test_a_rate_limit_cools_everybody_at_that_host_and_nobody_elsewhere() 
 async def test_a_rate_limit_that_asks_for_no_time_cools_for_a_moment(asked_s: float | None) -> None:
     gate = opened()
 
-    gate.failed(ONE, HERE.url, verdict(T, cools_client=True, retry_after_s=asked_s))
+    gate.failed(ONE, verdict(T, cools_client=True, retry_after_s=asked_s))
 
     assert gate.closed(TWO) == Closed(T, "It broke", 1.0)
 
@@ -86,31 +88,79 @@ async def test_a_rate_limit_that_asks_for_no_time_cools_for_a_moment(asked_s: fl
 async def test_a_shorter_cool_down_does_not_end_a_longer_one_but_a_longer_one_extends_it() -> None:
     gate = opened()
     lefts: list[float | None] = []
-    for asked_s in (60.0, 5.0, 90.0):
-        gate.failed(ONE, HERE.url, verdict(T, cools_client=True, retry_after_s=asked_s))
+    for asked_s in (40.0, 5.0, 50.0):
+        gate.failed(ONE, verdict(T, cools_client=True, retry_after_s=asked_s))
         closed = gate.closed(ONE)
         lefts.append(closed.left_s if closed else None)
 
-    assert lefts == [60.0, 60.0, 90.0]
+    assert lefts == [40.0, 40.0, 50.0]
 
 
-async def test_a_success_does_not_end_a_cool_down() -> None:
+async def test_a_success_of_a_flight_from_before_does_not_end_a_cool_down() -> None:
     gate = opened()
-    gate.failed(ONE, HERE.url, LIMITED)
-
-    gate.succeeded(FIVE)
+    async with gate.slot(FIVE):
+        gate.failed(ONE, LIMITED)
+        gate.succeeded(FIVE)
 
     assert gate.closed(ONE) is not None
+    assert gate.closed(FIVE) is not None
 
 
-async def test_a_cool_down_outlasts_a_pause_and_the_pause_is_told_first() -> None:
+async def test_a_long_limit_holds_the_others_for_a_minute_and_then_one_a_second_tries() -> None:
+    gate = opened()
+    gate.failed(ONE, HOUR)
+
+    assert gate.closed(TWO) == Closed(T, "Too many requests", 60.0)
+    await anyio.sleep(60)
+    async with gate.slot(TWO) as closed:
+        assert closed is None
+        assert gate.closed(THREE) == Closed(T, "Too many requests", 1.0)
+        await anyio.sleep(0.5)
+        gate.failed(TWO, HOUR)
+    assert gate.closed(THREE) == Closed(T, "Too many requests", 60.0)
+
+
+async def test_who_tries_and_succeeds_ends_a_limit_and_it_is_the_limited_ones_own() -> None:
+    gate = opened()
+    gate.failed(ONE, HOUR)
+    await anyio.sleep(60)
+    async with gate.slot(TWO):
+        gate.succeeded(TWO)
+
+    assert gate.closed(ONE) is gate.closed(THREE) is None
+    gate.failed(ONE, HOUR)
+    assert gate.closed(THREE) is None
+    gate.succeeded(ONE)
+    gate.failed(ONE, HOUR)
+    assert gate.closed(THREE) is not None
+
+
+async def test_one_that_is_limited_again_and_again_holds_nobody_a_second_time() -> None:
+    gate = opened()
+    for _ in range(10):
+        gate.failed(ONE, LIMITED)
+        await anyio.sleep(60)
+
+    gate.failed(ONE, LIMITED)
+
+    assert gate.closed(TWO) is None
+
+
+async def test_of_those_who_were_limited_the_one_longest_ago_asks_first() -> None:
+    gate = opened()
+    for one in (ONE, TWO, ONE):
+        gate.failed(one, LIMITED)
+
+    assert gate.closed(TWO) == Closed(T, "Too many requests", 60.0)
+    assert gate.closed(ONE) == Closed(T, "Too many requests", 65.0)
+
+
+async def test_of_a_pause_and_a_cool_down_the_longer_is_told() -> None:
     gate = paused()
-    gate.failed(ONE, HERE.url, verdict(T, "Too many", cools_client=True, retry_after_s=1000.0))
+    gate.failed(ONE, verdict(T, "Too many", cools_client=True, retry_after_s=50.0))
 
-    assert gate.closed(FOUR) == Closed(O, "No such client", 5.0)
-    await anyio.sleep(5)
-    assert gate.closed(FOUR) == Closed(T, "Too many", 995.0)
-    await anyio.sleep(995)
+    assert gate.closed(FOUR) == Closed(T, "Too many", 50.0)
+    await anyio.sleep(50)
     async with gate.slot(FOUR) as closed:
         assert closed is None
         assert gate.closed(FIVE) == Closed(O, "No such client", 1.0)
@@ -137,7 +187,7 @@ async def test_each_client_of_each_provider_has_one_gate_a_host() -> None:
 async def test_hosts_that_nothing_is_to_be_remembered_of_take_no_memory() -> None:
     gates = ClientGates()
     kept = gates.of(TENANTS, shop("cool"))
-    kept.failed(ONE, shop("cool").url, LIMITED)
+    kept.failed(ONE, LIMITED)
     async with gates.of(TENANTS, shop("busy")).slot(ONE):
         busy = gates.of(TENANTS, shop("busy"))
         for number in range(1000):

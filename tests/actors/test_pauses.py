@@ -15,7 +15,6 @@ from tests.fakes.gates import (
     ONE,
     PROFILE,
     REFUSED,
-    TENANTS,
     THREE,
     TWO,
     A,
@@ -38,7 +37,7 @@ async def test_failures_of_grants_close_nothing_however_many_they_are(told: Verd
     gates = ClientGates()
     gate = gates.of(PROFILE, HERE)
 
-    assert not any(gate.failed(connection_number(n), HERE.url, told) for n in range(100))
+    assert not any(gate.failed(connection_number(n), told) for n in range(100))
 
     assert gate.closed(ONE) is None
     assert gates.paused == []
@@ -49,8 +48,8 @@ async def test_one_connection_that_fails_again_and_again_pauses_nobody(told: Ver
     gates = ClientGates()
     gate = gates.of(PROFILE, HERE)
 
-    assert not any(gate.failed(ONE, HERE.url, told) for _ in range(100))
-    assert not any(gate.failed(TWO, HERE.url, told) for _ in range(100))
+    assert not any(gate.failed(ONE, told) for _ in range(100))
+    assert not any(gate.failed(TWO, told) for _ in range(100))
 
     assert gate.closed(ONE) is gate.closed(THREE) is None
     assert gates.paused == []
@@ -61,11 +60,11 @@ async def test_the_failures_of_several_connections_pause_what_they_share(told: V
     gates = ClientGates()
     gate = gates.of(PROFILE, HERE)
 
-    news = [gate.failed(one, HERE.url, told) for one in (ONE, TWO, THREE, FOUR)]
+    news = [gate.failed(one, told) for one in (ONE, TWO, THREE, FOUR)]
 
     assert news == [False, False, True, False]
     assert gates.paused == ["acme"]
-    assert gate.closed(FIVE) == Closed(O, told.reason, 10.0)
+    assert gate.closed(FIVE) == Closed(O, told.reason, 1.0)
     async with gate.slot(FIVE) as closed:
         assert closed == gate.closed(FIVE)
 
@@ -89,51 +88,25 @@ async def test_a_host_that_fails_pauses_no_other_host_and_a_refused_client_all_o
     assert gates.paused == []
 
 
-async def test_where_values_are_in_the_url_the_failures_at_one_url_pause_nobody() -> None:
-    gates = ClientGates()
-    gate = gates.of(TENANTS, shop("a"))
-    for number in range(100):
-        gate.failed(connection_number(number), shop("a").url, REFUSED)
-        gate.failed(connection_number(number), shop("a").url, NOT_THERE)
-    assert gates.paused == []
-
-    assert gates.of(TENANTS, shop("b")).failed(ONE, shop("b").url, REFUSED) is True
-
-    assert gates.paused == ["tenants"]
-    assert gates.of(TENANTS, shop("c")).closed(FIVE) is not None
-
-
-async def test_a_pause_is_tried_soon_by_a_connection_that_has_not_failed_yet() -> None:
+async def test_who_has_not_failed_tries_a_pause_at_once_and_one_a_second() -> None:
     gate = paused()
 
-    assert gate.closed(FOUR) == Closed(O, "No such client", 5.0)
-    await anyio.sleep(4.5)
     assert gate.closed(FOUR) == Closed(O, "No such client", 1.0)
-    await anyio.sleep(0.5)
+    await anyio.sleep(0.75)
+    assert gate.closed(FOUR) == Closed(O, "No such client", 0.25)
+    await anyio.sleep(0.25)
     assert gate.closed(FOUR) is None
-    assert gate.closed(THREE) == Closed(O, "No such client", 2 * 900.0 - 5.0)
-    assert gate.closed(ONE) == Closed(O, "No such client", 900.0 - 5.0)
+    assert gate.closed(THREE) == Closed(O, "No such client", 2 * 900.0 - 1.0)
+    assert gate.closed(ONE) == Closed(O, "No such client", 900.0 - 1.0)
 
 
-async def test_the_more_connections_have_failed_the_later_the_next_one_tries() -> None:
-    gate, lefts = opened(), list[float]()
-    for number in range(20):
-        gate.failed(connection_number(number), HERE.url, REFUSED)
-        closed = gate.closed(connection_number(99))
-        lefts.append(closed.left_s if closed else 0.0)
+async def test_however_many_have_failed_the_next_one_tries_a_second_later() -> None:
+    gate = opened()
+    for number in range(100):
+        gate.failed(connection_number(number), REFUSED)
+        await anyio.sleep(1)
 
-    assert lefts[:8] == [0.0, 0.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0]
-    assert lefts[-1] == 900.0
-
-
-async def test_a_connection_that_fails_once_more_makes_no_newcomer_wait_longer() -> None:
-    gate = paused()
-    await anyio.sleep(4.0)
-
-    for _ in range(100):
-        gate.failed(ONE, HERE.url, REFUSED)
-
-    assert gate.closed(FOUR) == Closed(O, "No such client", 1.0)
+        assert gate.closed(connection_number(999)) is None
 
 
 async def test_those_who_have_failed_try_again_in_turn_one_an_interval() -> None:
@@ -142,11 +115,57 @@ async def test_those_who_have_failed_try_again_in_turn_one_an_interval() -> None
         await anyio.sleep(900.0)
         # The first of them always asks first.
         for number, one in ((1, ONE), (2, TWO), (3, THREE)):
-            if gate.closed(one) is None:
-                tried.append(number)
-                gate.failed(one, HERE.url, REFUSED)
+            async with gate.slot(one) as closed:
+                if closed is None:
+                    tried.append(number)
+                    gate.failed(one, REFUSED)
 
     assert tried == [1, 2, 3, 1, 2, 3]
+
+
+async def test_one_that_lets_its_turn_pass_gives_way() -> None:
+    gate, tried = paused(), list[int]()
+    for _ in range(8):
+        await anyio.sleep(900.0)
+        # The first of them is gone.
+        for number, one in ((2, TWO), (3, THREE)):
+            async with gate.slot(one) as closed:
+                if closed is None:
+                    tried.append(number)
+                    gate.failed(one, REFUSED)
+
+    assert set(tried) == {2, 3}
+
+
+async def test_who_was_refuted_tries_when_the_others_let_their_trials_pass() -> None:
+    gate = paused()
+    gate.succeeded(FIVE)
+    for number in (11, 12, 13):
+        gate.failed(connection_number(number), REFUSED)
+
+    assert gate.closed(FOUR) == Closed(O, "No such client", 1.0)
+    assert gate.closed(ONE) == Closed(O, "No such client", 10.0)
+    await anyio.sleep(10)
+    async with gate.slot(ONE) as closed:
+        assert closed is None
+        gate.failed(ONE, REFUSED)
+    assert gate.closed(FOUR) == Closed(O, "No such client", 1.0)
+    assert gate.closed(ONE) == Closed(O, "No such client", 2 * 900.0 - 10.0)
+
+
+async def test_several_pauses_in_a_row_are_told_of_once_in_an_interval() -> None:
+    gate = opened()
+
+    def again(number: int) -> list[bool]:
+        gate.succeeded(FIVE)
+        several = range(number, number + 4)
+        return [gate.failed(connection_number(one), REFUSED) for one in several]
+
+    assert again(10) == [False, False, True, False]
+    assert again(20) == [False, False, False, False]
+    await anyio.sleep(900)
+    assert gate.failed(connection_number(20), REFUSED) is True
+    assert again(30) == [False, False, False, False]
 
 
 async def test_those_who_wait_for_a_slot_when_the_client_is_paused_do_not_ask() -> None:
@@ -164,28 +183,27 @@ async def test_those_who_wait_for_a_slot_when_the_client_is_paused_do_not_ask() 
     assert [closed for closed in found if closed is not None] == [gate.closed(FOUR)] * 3
 
 
-async def test_one_alone_probes_and_its_success_lets_the_others_follow() -> None:
+async def test_a_trial_holds_the_others_a_second_and_its_success_lets_them_follow() -> None:
     gate = paused()
-    await anyio.sleep(5)
-    probe = Visit(gate)
+    await anyio.sleep(1)
+    trial = Visit(gate)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(probe)
+        tasks.start_soon(trial)
         await settle()
 
-        assert probe.found == [None]
+        assert trial.found == [None]
         assert gate.closed(FOUR) == Closed(O, "No such client", 1.0)
         async with gate.slot(FOUR) as closed:
             assert closed == gate.closed(FOUR)
         gate.succeeded(FIVE)
         assert gate.closed(FOUR) is gate.closed(ONE) is None
-        probe.leave.set()
-    assert gate.closed(FOUR) is None
+        trial.leave.set()
 
 
 async def test_a_success_means_that_the_evidence_begins_anew() -> None:
     gate = opened()
     for one in (ONE, TWO, THREE, FOUR):
-        assert gate.failed(one, HERE.url, REFUSED) is False
+        assert gate.failed(one, REFUSED) is False
         gate.succeeded(FIVE)
 
     assert gate.closed(ONE) is None
@@ -195,10 +213,11 @@ async def test_those_whose_failures_were_their_own_pause_nobody_again() -> None:
     gate = paused()
     gate.succeeded(FIVE)
 
-    assert not any(gate.failed(one, HERE.url, REFUSED) for one in (ONE, TWO, THREE))
+    assert not any(gate.failed(one, REFUSED) for one in (ONE, TWO, THREE))
     assert gate.closed(FOUR) is None
     gate.succeeded(ONE)
-    several = [gate.failed(connection_number(n), HERE.url, REFUSED) for n in (1, 11, 12)]
+    await anyio.sleep(900)
+    several = [gate.failed(connection_number(n), REFUSED) for n in (1, 11, 12)]
     assert several == [False, False, True]
 
 
@@ -207,7 +226,7 @@ async def test_a_dead_grant_ends_the_pause_because_the_provider_knew_the_client(
     await anyio.sleep(5)
 
     async with gate.slot(FOUR):
-        assert gate.failed(FOUR, HERE.url, verdict(U)) is False
+        assert gate.failed(FOUR, verdict(U)) is False
 
     assert gate.closed(FOUR) is gate.closed(ONE) is None
 
@@ -224,26 +243,9 @@ async def test_a_probe_that_tells_nothing_of_the_client_is_followed_by_another_o
                 scope.cancel()
                 await checkpoint()
             else:
-                gate.failed(FOUR, HERE.url, told)
+                gate.failed(FOUR, told)
 
+    assert gate.closed(FIVE) == Closed(O, "No such client", 1.0)
+    await anyio.sleep(1)
     async with gate.slot(FIVE) as closed:
         assert closed is None
-        assert gate.closed(FOUR) == Closed(O, "No such client", 1.0)
-
-
-async def test_a_flight_from_before_the_pause_is_no_probe_and_ends_none() -> None:
-    gate = opened()
-    old, probe = Visit(gate), Visit(gate, 10)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(old)
-        await settle()
-        paused(gate)
-        await anyio.sleep(5)
-        tasks.start_soon(probe)
-        await settle()
-        assert probe.found == [None]
-        old.leave.set()
-        await settle()
-        assert gate.closed(FOUR) == Closed(O, "No such client", 1.0)
-        probe.leave.set()
-    assert gate.closed(FOUR) is None

@@ -167,15 +167,105 @@ def test_what_looks_like_the_clients_fault_costs_a_sound_connection_a_bounded_tr
             assert all(answers[len(answers) // 2 :]), "refused after its client was known to work"
 
 
+class _Asks(NamedTuple):
+    """How one connection's tokens are asked for."""
+
+    every_s: float
+    """math.inf: as ``retry_after_s`` says, and a second after a token."""
+
+    async def until(self, end_s: float, town: Town, who: Who) -> float:
+        """Ask again and again; return how long its callers were refused, in all."""
+        refused_s, since_s = 0.0, math.inf
+        while (now_s := anyio.current_time()) < end_s:
+            ask = GetToken(connection_id=who.id, min_ttl_s=20.0)
+            sent = town.stage.send(ask, patience_s=_PATIENCE_S)
+            await sent.answered.wait()
+            refused = not is_served(sent)
+            since_s = min(since_s, now_s) if refused else since_s
+            if not refused and since_s < math.inf:
+                refused_s, since_s = refused_s + anyio.current_time() - since_s, math.inf
+            said_s = getattr(sent.reply, "retry_after_s", None) or 1.0
+            await anyio.sleep(said_s if math.isinf(self.every_s) else self.every_s)
+        return refused_s + max(end_s - since_s, 0.0)
+
+
+@settings(max_examples=examples(3))
+@given(
+    st.lists(
+        st.sampled_from((Fault.ITS_OWN_CLIENT, Fault.UNKNOWN_CODE)), min_size=3, max_size=28
+    ).flatmap(lambda bad: st.integers(0, 2).map(lambda limited: bad + [Fault.LIMITED] * limited)),
+    st.integers(1, 3),
+    st.tuples(st.sampled_from((math.inf, 5.0, 37.0)), st.sampled_from((30, 600, 3600))),
+    st.sampled_from(("one-host", "tenants", "two of each")),
+    st.integers(0, 2**32),
+)
+def test_many_bad_connections_refuse_a_few_sound_ones_no_longer_than_a_trial_for_each(
+    faults: list[Fault], few: int, times_s: tuple[float, int], where: str, seed: int
+) -> None:
+    slugs = ("tenants", "others") if where == "two of each" else (where,)
+    shops = ("a", "b", "c") if where == "two of each" else ("a",)
+    people = [
+        Who(number, slugs[number % len(slugs)], shops[number % len(shops)], fault)
+        for number, fault in enumerate([*faults, *[None] * few])
+    ]
+    limited = sum(fault is Fault.LIMITED for fault in faults)
+    town = Town(people, {})
+    every_s, town.provider.lifetime_s = times_s
+    allowed_s = 2.0 * len(faults) + 65.0 * limited + 2 * (0 if math.isinf(every_s) else every_s)
+
+    async def scene() -> dict[int, float]:
+        refused_s: dict[int, float] = {}
+        async with town.stage.opened():
+            for who in people:
+                town.stage.send(
+                    connect(who.id, who.slug, who.token, shop=who.shop, clock=town.clock)
+                )
+            end_s = anyio.current_time() + allowed_s + 60.0
+
+            async def poll(who: Who) -> None:
+                asks = _Asks(1.0 if who.fault else every_s)
+                refused_s[who.number] = await asks.until(end_s, town, who)
+
+            async with anyio.create_task_group() as tasks:
+                for who in people:
+                    tasks.start_soon(poll, who)
+        return refused_s
+
+    refused_s = run_seeded(scene, seed=seed)
+    sound = {who.number: refused_s[who.number] for who in people if who.fault is None}
+    assert {number: lost_s for number, lost_s in sound.items() if lost_s > allowed_s} == {}
+
+
+@pytest.mark.parametrize("slug", ["one-host", "tenants"])
+async def test_a_wrong_secret_pauses_a_client_though_all_ask_at_one_url(slug: str) -> None:
+    town = Town([Who(number, slug, "a", None) for number in range(50)], {slug: Fault.BAD_SECRET})
+
+    await town.poll(for_s=3600.0, every_s=30.0, draw=random.Random(1))
+
+    assert town.stage.journal.counts["client_paused"] == 1
+    assert town.provider.asked.total() <= 50 + 3600 / 900
+
+
+async def test_one_grant_that_is_always_limited_costs_the_others_a_minute() -> None:
+    people = [Who(n, "one-host", "a", None if n else Fault.LIMITED) for n in range(10)]
+    town = Town(people, {})
+
+    await town.poll(for_s=3 * 3600.0, every_s=10.0, draw=random.Random(1))
+
+    assert max(town.refused(who) for who in people[1:]) <= 7
+
+
 @pytest.mark.parametrize("fault", [Fault.BAD_SECRET, Fault.NOT_FOUND])
-async def test_a_broken_client_is_asked_ever_less_and_told_of_once(fault: Fault) -> None:
+async def test_a_broken_client_is_asked_once_for_each_then_once_an_interval_and_told_of_once(
+    fault: Fault,
+) -> None:
     people = [Who(number, "one-host", "a", None) for number in range(50)]
     town = Town(people, {"one-host" if fault is Fault.BAD_SECRET else "everybody": fault})
 
     await town.poll(for_s=7200.0, every_s=30.0, draw=random.Random(1))
 
     assert town.stage.journal.counts["client_paused"] == 1
-    assert town.provider.asked.total() < 50
+    assert town.provider.asked.total() <= 50 + 7200 / 900
     codes = {sent.code for who in people for sent in town.answers[who.number]}
     assert codes == {FailureCode.PROVIDER_MISCONFIGURED}
 

@@ -125,7 +125,7 @@ async def test_our_own_misconfiguration_pauses_the_client_and_keeps_every_grant(
 
         assert {one.code for one in sent} == {FailureCode.PROVIDER_MISCONFIGURED}
         assert all(isinstance(reply, Failure) and reply.retry_after_s for reply in again)
-        assert len(scene.provider.presented) <= scene.profile.max_concurrency
+        assert len(scene.provider.presented) <= len(others)
         assert scene.stage.journal.counts["client_paused"] == 1
         assert {scene.stage.stored(one).status for one in others} == {ConnectionStatus.ACTIVE}
 
@@ -152,7 +152,7 @@ async def test_a_rate_limit_cools_every_connection_of_the_client() -> None:
         assert first.code is FailureCode.PROVIDER_UNAVAILABLE
         assert isinstance(second, Failure)
         assert second.retry_after_s is not None
-        assert 110 < second.retry_after_s <= 120
+        assert 50 < second.retry_after_s <= 60
         assert len(scene.provider.presented) == 1
 
 

@@ -40,6 +40,7 @@ def verdict(failure_class: FailureClass, reason: str = "It broke", **fields: Any
 
 REFUSED = verdict(O, "No such client", reach=Reach.CLIENT)
 NOT_THERE = verdict(O, "No such page", reach=Reach.HOST)
+HOUR = verdict(T, "Too many requests", cools_client=True, retry_after_s=3600.0, counts=False)
 LIMITED = verdict(T, "Too many requests", cools_client=True, retry_after_s=60.0, counts=False)
 
 
@@ -57,7 +58,7 @@ def paused(gate: ClientGate | None = None, told: Verdict = REFUSED) -> ClientGat
     """Return a gate at which three connections have failed."""
     gate = gate or opened()
     for connection_id in (ONE, TWO, THREE):
-        gate.failed(connection_id, HERE.url, told)
+        gate.failed(connection_id, told)
     return gate
 
 

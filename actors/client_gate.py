@@ -44,6 +44,8 @@ _COOL_S_DEFAULT = 1.0
 """How long a rate limit cools that asks for no time."""
 _COOL_S_MAX = 60.0
 """How long one connection's rate limit holds the others."""
+_SOON_S = 0.001
+"""What is so near is now: nobody waits for what a clock cannot measure."""
 _HEAD_START_S = 5.0
 """Of those who were limited, the one longest ago asks so much sooner than the others."""
 
@@ -186,7 +188,7 @@ class _CoolDown:
 
 def _until(until_s: float, failure_class: FailureClass, reason: str) -> Closed | None:
     left_s = until_s - anyio.current_time()
-    return Closed(failure_class, reason, left_s) if left_s > 0 else None
+    return Closed(failure_class, reason, left_s) if left_s > _SOON_S else None
 
 
 def _forget_oldest(memory: dict[UUID, Any]) -> None:

@@ -85,9 +85,11 @@ def is_fit_for_trial(
 ) -> bool:
     """Whether presenting the token of a grant past its end is no replay, and no repetition."""
     told, is_free = connection.trouble, profile.reuse_policy == NON_ROTATING
-    pause = timedelta(seconds=profile.grant_trial_interval_s)
-    just_tried = told is not None and ends_at <= told.at <= NOW and NOW - told.at < pause
-    return bool(pause) and not just_tried and (is_free or connection.doubted_at is None)
+    may_try, pause = profile.grant_trial_interval_s > 0, profile.grant_trial_interval_s
+    just_tried = (
+        told is not None and ends_at <= told.at <= NOW and NOW - told.at < timedelta(seconds=pause)
+    )
+    return may_try and not just_tried and (is_free or connection.doubted_at is None)
 
 
 @given(readables, asks(GENERATION), profiles, st.booleans())

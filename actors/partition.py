@@ -133,24 +133,24 @@ class Partition:
             try:
                 fits = self.ledger.add(entry)
             except Exception as error:  # noqa: BLE001 -- one that cannot be written harms no other
-                fits = self._broke(entry, waiting[position:], error)
+                self._broke(entry, waiting[position:], error)
+                fits = False
             if not fits:
                 self._open = waiting[position:] + self._open
                 return
-            if not entry.is_lost:
-                entry.is_open = False
-                self._appending.append(entry)
+            entry.is_open = False
+            self._appending.append(entry)
         # Whatever was refused so far is on its way.
         self._refused_events = 0
 
-    def _broke(self, broken: Entry, waiting: Sequence[Entry], error: Exception) -> bool:
+    def _broke(self, broken: Entry, waiting: Sequence[Entry], error: Exception) -> None:
         """Fail an entry that cannot be written, and all that was decided on top of it.
 
-        False: one of the same connection is in this group, and must be stored before; the
-        connection would be read without it.
+        Not yet, while one of the same connection is in this group, which must be stored before:
+        the connection would be read without it.
         """
         if any(one.connection_id == broken.connection_id for one in self._appending):
-            return False
+            return
         void = [entry for entry in waiting if entry.connection_id == broken.connection_id]
         for entry in void:
             entry.is_open = False
@@ -158,7 +158,6 @@ class Partition:
         broken.maker.broke(asked, error)
         for entry in void:
             entry.fail(INTERNAL_ERROR)
-        return True
 
     def _settle(self) -> None:
         """Answer those whose group is stored."""

@@ -13,7 +13,7 @@ from actors.partition import Partition
 from actors.ports import PartitionLostError
 from actors.world import Limits
 from domain.decision import Reply
-from domain.result import FailureCode, Success
+from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connect, connection_number, get, refresh
 from tests.fakes.holds import HeldAppends
 from tests.fakes.stage import Stage
@@ -277,3 +277,46 @@ async def test_refusals_that_are_not_on_their_way_count_against_their_bound() ->
         await anyio.sleep(0.01)
 
         assert partition.may_tell_refusal(2)
+
+
+@pytest.mark.parametrize(("answers", "waits"), [(7, False), (8, True)])
+async def test_after_a_group_of_eight_answers_the_next_one_is_stored_at_the_next_beat_of_three_ms(
+    answers: int, waits: bool
+) -> None:
+    ledger, maker, appended_s = MemoryLedger(), _Maker(), list[float]()
+    ledger.before = lambda name, _: (
+        appended_s.append(anyio.current_time()) if name == "append" else None
+    )
+    async with _running(ledger) as partition:
+        for number in range(answers):
+            partition.opened(maker.entry(connection_number(number)))
+        await anyio.sleep(0.001)
+        partition.opened(maker.entry())
+        await anyio.sleep(0.01)
+
+    first_s, next_s = appended_s[0], appended_s[-1]
+    assert next_s - first_s == pytest.approx(0.002 if waits else 0.001, abs=1e-6)
+    assert len(maker.replies) == answers + 1
+
+
+async def test_refusals_are_told_up_to_their_bound_before_anything_is_stored() -> None:
+    partition = _partition(MemoryLedger(), Limits(refused_events_max=1))
+
+    assert partition.may_tell_refusal(1)
+    assert not partition.may_tell_refusal(1)
+
+
+async def test_it_is_unclear_only_after_longer_than_the_limit() -> None:
+    ledger, maker = MemoryLedger(), _Maker()
+    held = HeldAppends(ledger)
+    async with _running(ledger, Limits(unclear_s=1.0)) as partition:
+        began_s = anyio.current_time()
+        partition.opened(maker.entry(due_s=began_s))
+        await anyio.sleep(0.01)
+        for took_s, is_unclear, answered in ((0.04, False, 0), (0.06, False, 1), (1.1, True, 1)):
+            partition.tick(began_s + took_s)
+            assert (partition.is_unclear, len(maker.replies)) == (is_unclear, answered)
+        assert isinstance(partition.refusal(), Failure)
+        held.end()
+        await anyio.sleep(0.01)
+        assert partition.refusal() is None

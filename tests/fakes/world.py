@@ -187,46 +187,52 @@ class MemorySpill:
 
 
 class CountingJournal:
-    """Counts what it is told."""
+    """Counts what it is told, and keeps it."""
 
     def __init__(self) -> None:
         """Start with every count at zero."""
         self.counts: Counter[str] = Counter()
         self.errors: list[Exception] = []
+        self.told: list[tuple[object, ...]] = []
+        """The name of each call and its arguments, in order."""
 
     def crashed(self, connection_id: UUID, error: Exception) -> None:
         """See ``Journal``."""
-        self.counts["crashed"] += 1
+        self._note("crashed", connection_id, error)
         self.errors.append(error)
 
     def quarantined(self, connection_id: UUID, quarantine_s: float) -> None:
         """See ``Journal``."""
-        self.counts["quarantined"] += 1
+        self._note("quarantined", connection_id, quarantine_s)
 
     def store_failed(self, connection_id: UUID, cause: str) -> None:
         """See ``Journal``."""
-        self.counts["store_failed"] += 1
+        self._note("store_failed", connection_id, cause)
 
     def dropped(self, connection_id: UUID, commands: int) -> None:
         """See ``Journal``."""
-        self.counts["dropped"] += commands
+        self._note("dropped", connection_id, commands, count=commands)
 
     def events_dropped(self, events: int) -> None:
         """See ``Journal``."""
-        self.counts["events_dropped"] += events
+        self._note("events_dropped", events, count=events)
 
     def outcome_lost(self, connection_id: UUID) -> None:
         """See ``Journal``."""
-        self.counts["outcome_lost"] += 1
+        self._note("outcome_lost", connection_id)
 
     def cut_off(self, connection_id: UUID) -> None:
         """See ``Journal``."""
-        self.counts["cut_off"] += 1
+        self._note("cut_off", connection_id)
 
     def client_paused(self, provider_slug: str, code: str, reason: str) -> None:
         """See ``Journal``."""
-        self.counts["client_paused"] += 1
+        self._note("client_paused", provider_slug, code, reason)
 
     def cannot_unseal(self, connection_id: UUID) -> None:
         """See ``Journal``."""
-        self.counts["cannot_unseal"] += 1
+        self._note("cannot_unseal", connection_id)
+
+    def _note(self, name: str, *what: object, count: int = 1) -> None:
+        self.counts[name] += count
+        self.told.append((name, *what))

@@ -1,0 +1,160 @@
+"""What a flight tells its callers and the journal, and what it looks at for that."""
+
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from domain.commands import GetToken
+from domain.decision import AccessToken
+from domain.profile import NON_ROTATING
+from domain.result import Failure, FailureCode, Success
+from tests.fakes.commands import connection_number
+from tests.fakes.holds import HeldAppends
+from tests.fakes.token_scene import ID, Scene
+from tests.fakes.trouble import BugError
+
+_OTHER = connection_number(2)
+
+
+async def _connected(scene: Scene) -> None:
+    for one in (ID, _OTHER):
+        await scene.stage.ask(msgspec.structs.replace(scene.connect(), connection_id=one))
+
+
+async def test_the_journal_is_told_whose_flight_met_which_bug(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene()
+    error = BugError()
+
+    def bug(*_: Any, **__: Any) -> None:
+        raise error
+
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        monkeypatch.setattr(scene.stage.directory.world.sealer, "seal", bug)
+        refused = await scene.refused()
+
+    assert refused.code is FailureCode.DATABASE_ERROR
+    assert scene.stage.journal.told == [("crashed", ID, error)]
+
+
+async def test_the_journal_is_told_whose_request_was_cut_off() -> None:
+    scene = Scene()
+    scene.provider.takes_s = 300.0
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.stage.send(GetToken(connection_id=ID), patience_s=500.0)
+        await anyio.sleep(1.0)
+        await scene.stage.directory.stop(within_s=0.0)
+
+    assert scene.stage.journal.told == [("cut_off", ID)]
+
+
+async def test_the_journal_is_told_whose_outcome_is_lost() -> None:
+    scene = Scene()
+    scene.stage.spill.is_full = True
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.stage.send(GetToken(connection_id=ID), patience_s=500.0)
+        await anyio.sleep(0.01)
+        HeldAppends(scene.stage.ledger)
+        await anyio.sleep(1.0)
+        await scene.stage.directory.stop(within_s=1.0)
+
+    assert scene.stage.journal.told == [("outcome_lost", ID)]
+
+
+async def test_the_journal_is_told_which_client_is_paused_and_why() -> None:
+    scene = Scene()
+    scene.provider.before = lambda _: scene.provider.answered(401, {"error": "invalid_client"})
+    async with scene.stage.opened():
+        for number in range(1, 4):
+            one = connection_number(number)
+            await scene.stage.ask(msgspec.structs.replace(scene.connect(), connection_id=one))
+            refused = await scene.stage.ask(GetToken(connection_id=one), patience_s=1.0)
+            assert isinstance(refused, Failure)
+
+    ((name, slug, code, reason),) = scene.stage.journal.told
+    assert (name, slug, code) == ("client_paused", scene.profile.slug, "invalid_client")
+    assert reason
+
+
+async def test_a_stop_whose_time_ends_before_the_intent_is_stored_presents_nothing() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        HeldAppends(scene.stage.ledger)
+        asked = scene.stage.send(GetToken(connection_id=ID), patience_s=500.0)
+        await anyio.sleep(0.5)
+        began_s = anyio.current_time()
+        await scene.stage.directory.stop(within_s=1.0)
+
+    assert anyio.current_time() - began_s < 2.0
+    assert asked.code is FailureCode.SHUTTING_DOWN
+    assert scene.provider.presented == []
+    assert scene.stage.journal.errors == []
+
+
+async def test_who_comes_to_a_flight_that_a_stop_has_just_ended_shares_its_end() -> None:
+    scene = Scene(max_concurrency=1)
+    async with scene.stage.opened():
+        await _connected(scene)
+        scene.provider.takes_s = 5.0
+        scene.stage.send(GetToken(connection_id=_OTHER))
+        await anyio.sleep(0.5)
+        asked = [scene.stage.send(GetToken(connection_id=ID))]
+        await anyio.sleep(0.5)
+        scene.stage.directory.refrain()
+        asked.append(scene.stage.send(GetToken(connection_id=ID)))
+        await anyio.sleep(0.5)
+
+        for one in asked:
+            assert isinstance(one.reply, Failure)
+            assert one.reply.code is FailureCode.SHUTTING_DOWN
+            assert one.reply.retry_after_s == 1.0
+    assert len(scene.provider.presented) == 1
+
+
+@pytest.mark.parametrize(("after_s", "told_s"), [(0.34, 9.7), (9.98, 0.1)])
+async def test_the_time_that_is_left_is_told_in_tenths_of_a_second_and_never_as_none(
+    after_s: float, told_s: float
+) -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await _connected(scene)
+        scene.provider.before = lambda _: scene.provider.answered(
+            429, {"error": "slow_down"}, retry_after="10"
+        )
+        await scene.stage.ask(GetToken(connection_id=_OTHER), patience_s=4.0)
+        scene.provider.before = None
+        scene.stage.send(GetToken(connection_id=ID), patience_s=30.0)
+        await anyio.sleep(after_s)
+
+        hasty = await scene.stage.ask(GetToken(connection_id=ID), patience_s=0.01)
+
+        assert isinstance(hasty, Failure)
+        assert hasty.retry_after_s == pytest.approx(told_s, abs=1e-9)
+
+
+async def test_whoever_waits_for_the_end_of_an_open_intent_is_then_asked_for_at_the_provider() -> (
+    None
+):
+    scene = Scene(reuse_policy=NON_ROTATING)
+    again = await scene.cut_amid_a_flight()
+    scene.provider.before = lambda _: scene.provider.answered(
+        200, {"access_token": "a9", "expires_in": 3600}
+    )
+    async with again.opened():
+        asked = await again.ask(GetToken(connection_id=ID), patience_s=500.0)
+
+    assert isinstance(asked, Success)
+    assert isinstance(asked.value, AccessToken)
+    assert asked.value.access_token == "a9"
+    assert again.story_of(ID) == [
+        "token_refresh.failed",
+        "token_refresh.attempted",
+        "token_refresh.succeeded",
+    ]

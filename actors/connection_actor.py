@@ -131,7 +131,7 @@ class ConnectionActor:
         assert flight is self._flight
         self._flight = None
         callers, connection = self._left_desk(), self.connection
-        failure = None if flight.is_fresh else flight.failure
+        failure = flight.failure
         if failure is None and not flight.is_fresh:
             self._take_all(callers)
         else:

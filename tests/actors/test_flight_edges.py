@@ -37,6 +37,9 @@ async def test_an_intent_that_took_too_long_to_store_is_not_acted_on() -> None:
         assert refused.code is FailureCode.PROVIDER_UNAVAILABLE
         assert scene.provider.presented == []
         assert scene.story == ["attempted", "failed"]
+        trouble = scene.stage.stored(ID).trouble
+        assert trouble is not None
+        assert trouble.code == "not_begun"
         assert scene.stage.stored(ID).doubted_at is None
         await anyio.sleep(2.0)
         assert await scene.fresh() == "a2"

@@ -1,16 +1,20 @@
 """What a flight tells its callers and the journal, and what it looks at for that."""
 
 from typing import Any
+from uuid import UUID
 
 import anyio
 import msgspec
 import pytest
 
+from actors.world import Limits
 from domain.commands import GetToken
 from domain.decision import AccessToken
-from domain.profile import NON_ROTATING
+from domain.exchange import Exchange, ExchangeRequest, Place
+from domain.profile import NON_ROTATING, AnswerPaths
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connection_number
+from tests.fakes.gates import paused
 from tests.fakes.holds import HeldAppends
 from tests.fakes.token_scene import ID, Scene
 from tests.fakes.trouble import BugError
@@ -158,3 +162,133 @@ async def test_whoever_waits_for_the_end_of_an_open_intent_is_then_asked_for_at_
         "token_refresh.attempted",
         "token_refresh.succeeded",
     ]
+
+
+async def test_a_request_is_made_with_what_the_grant_says_and_its_intent_says_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(answer=AnswerPaths(endpoint_base="instance_url"), scope="read")
+    base, params = "https://eu.example.com", {"shop": "x"}
+    places: list[tuple[object, ...]] = []
+    place = scene.provider.place
+
+    def noted(*asked: Any) -> Place:
+        places.append(asked)
+        return place(*asked)
+
+    monkeypatch.setattr(scene.provider, "place", noted)
+    scene.provider.after = lambda _: scene.provider.answered(
+        200, {"access_token": "a2", "expires_in": 60, "instance_url": base}
+    )
+    async with scene.stage.opened():
+        await scene.stage.ask(msgspec.structs.replace(scene.connect(), params=params))
+        await scene.token(force=True)
+        scene.stage.send(GetToken(connection_id=ID, force=True))
+        await anyio.sleep(0.05)
+        intent = scene.stage.stored(ID).intent
+        await scene.stage.settled()
+
+    assert intent is not None
+    assert isinstance(intent.attempt_id, UUID)
+    assert intent.owner == scene.stage.providers.owner
+    assert [of for _, _, of in places] == sorted((of for _, _, of in places), key=bool)
+    assert all(asked[:2] == (scene.profile, params) for asked in places)
+    assert places[-1][2] == base
+    for request, of in zip(scene.provider.requests, [None, base], strict=True):
+        assert (request.profile, request.params) == (scene.profile, params)
+        assert (request.endpoint_base, request.secret_index, request.with_scope) == (of, 0, True)
+
+
+async def test_an_intent_that_cannot_be_written_is_told_and_not_tried_again_for_that_caller() -> (
+    None
+):
+    scene = Scene()
+
+    def lose_one(operation: str, _: object) -> None:
+        if operation == "add":
+            scene.stage.ledger.before = None
+            raise BugError
+
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.stage.ledger.before = lose_one
+        refused = await scene.refused()
+
+        assert refused.code is FailureCode.DATABASE_ERROR
+        assert scene.provider.presented == []
+        assert await scene.fresh() == "a2"
+
+
+async def test_each_secret_of_a_client_is_tried_once_and_the_one_that_works_is_kept() -> None:
+    scene = Scene(client_secrets=3)
+    works = 2
+
+    async def exchange(request: ExchangeRequest) -> Exchange:
+        scene.provider.requests.append(request)
+        if request.secret_index != works:
+            return scene.provider.answered(401, {"error": "invalid_client"})
+        return scene.provider.answered(200, {"access_token": "a2", "expires_in": 3600})
+
+    scene.provider.exchange = exchange
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.token(force=True)
+        await scene.token(force=True)
+        assert [one.secret_index for one in scene.provider.requests] == [0, 1, 2, 2]
+        works = -1
+        scene.provider.requests.clear()
+        assert await scene.refused(if_generation=3)
+
+        assert [one.secret_index for one in scene.provider.requests] == [2, 0, 1]
+
+
+async def test_a_scope_that_is_refused_is_left_out_once() -> None:
+    scene = Scene(scope="read")
+
+    async def exchange(request: ExchangeRequest) -> Exchange:
+        scene.provider.requests.append(request)
+        return scene.provider.answered(400, {"error": "invalid_scope"})
+
+    scene.provider.exchange = exchange
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.refused()
+
+    assert [one.with_scope for one in scene.provider.requests] == [True, False]
+
+
+async def test_a_pause_that_nobody_has_the_time_for_is_not_waited_for() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        paused(
+            scene.stage.providers.gates.of(
+                scene.profile, scene.provider.place(scene.profile, None, None)
+            )
+        )
+        assert await scene.refused(patience_s=1.0)
+        await anyio.sleep(0.01)
+
+        assert scene.stage.directory.flights == 0
+
+
+async def test_a_flight_whose_callers_a_quarantine_has_answered_ends() -> None:
+    scene = Scene(Limits(restarts_max=1))
+    directory = scene.stage.directory
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        paused(
+            scene.stage.providers.gates.of(
+                scene.profile, scene.provider.place(scene.profile, None, None)
+            )
+        )
+        asked = scene.stage.send(GetToken(connection_id=ID), patience_s=5000.0)
+        await anyio.sleep(0.5)
+        assert directory.flights == 1
+        (actor,) = directory._actors.values()
+        for _ in range(2):
+            directory.crashed(actor, BugError())
+        await anyio.sleep(1.5)
+
+        assert asked.code is FailureCode.DATABASE_ERROR
+        assert directory.flights == 0

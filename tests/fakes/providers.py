@@ -56,6 +56,7 @@ class RotatingProvider(StaticPlace):
         self.live: str | None = "r1"
         self.is_revoked = False
         self.presented: list[str] = []
+        self.requests: list[ExchangeRequest] = []
         self.before: Callable[[str], Exchange | None] | None = None
         """Called with each presented token before it is looked at; may answer in its place."""
         self.after: Callable[[Exchange], Exchange] | None = None
@@ -66,6 +67,7 @@ class RotatingProvider(StaticPlace):
         """See ``TokenEndpoint``."""
         token = request.presented.reveal().decode()
         self.presented.append(token)
+        self.requests.append(request)
         await anyio.sleep(self.takes_s / 2)
         instead = self.before(token) if self.before is not None else None
         answer = instead if instead is not None else self._answer(token)

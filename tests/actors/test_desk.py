@@ -9,12 +9,14 @@ import pytest
 
 from actors import flight
 from actors.envelope import Envelope, due_s
+from actors.partition import UNCLEAR
 from actors.ports import StoreUnavailableError
 from actors.token_desk import TOO_MANY_WAIT, TokenDesk
-from domain.commands import Disconnect, GetToken
+from domain.commands import Disconnect, GetToken, MarkSynced, Refresh
 from domain.decision import AccessToken, Reply
 from domain.result import Failure, FailureCode, Success
-from tests.fakes.commands import USER, connection_number, refresh
+from tests.fakes.commands import USER, connect, connection_number, refresh
+from tests.fakes.holds import HeldAppends
 from tests.fakes.stage import Stage
 from tests.fakes.token_scene import ID, Scene
 from tests.fakes.trouble import BugError
@@ -98,6 +100,38 @@ async def test_what_waits_behind_an_open_intent_that_cannot_be_closed_is_told_wh
     assert [reason.endswith("an open refresh cannot be closed") for reason in _reasons(again)] == [
         True
     ]
+
+
+async def test_what_is_refused_because_an_earlier_write_is_unclear_is_told_with_that_reason() -> (
+    None
+):
+    stage = Stage()
+    async with stage.opened():
+        await stage.ask(connect(ID))
+        held = HeldAppends(stage.ledger)
+        stage.send(refresh(ID))
+        await anyio.sleep(1.5)
+        refused = stage.send(refresh(ID))
+        held.end()
+        await stage.settled()
+
+    assert isinstance(refused.reply, Failure)
+    assert refused.reply.message.endswith(UNCLEAR)
+    assert [reason.endswith(f": {UNCLEAR}") for reason in _reasons(stage)] == [True]
+
+
+async def test_a_command_that_is_refused_and_remembered_by_nobody_has_its_events() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await stage.ask(connect(ID))
+        refused = await stage.ask(Refresh(connection_id=ID, credentials=None))
+        stored = len(stage.ledger.groups)
+        unknown = await stage.ask(MarkSynced(connection_id=connection_number(9)))
+
+        assert isinstance(refused, Failure)
+        assert isinstance(unknown, Failure)
+        assert stage.story_of(ID)[2:] == ["token_refresh.attempted", "token_refresh.failed"]
+        assert len(stage.ledger.groups) == stored
 
 
 def _caller(due: float, answers: list[Reply], *, can_wait: bool = True) -> Envelope:

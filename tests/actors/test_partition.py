@@ -299,11 +299,14 @@ async def test_after_a_group_of_eight_answers_the_next_one_is_stored_at_the_next
     assert len(maker.replies) == answers + 1
 
 
-async def test_refusals_are_told_up_to_their_bound_before_anything_is_stored() -> None:
-    partition = _partition(MemoryLedger(), Limits(refused_events_max=1))
-
-    assert partition.may_tell_refusal(1)
-    assert not partition.may_tell_refusal(1)
+async def test_refusals_are_told_up_to_their_bound_before_each_group_that_is_stored() -> None:
+    maker = _Maker()
+    async with _running(MemoryLedger(), Limits(refused_events_max=1)) as partition:
+        for _ in range(2):
+            assert partition.may_tell_refusal(1)
+            assert not partition.may_tell_refusal(1)
+            partition.opened(maker.entry())
+            await anyio.sleep(0.01)
 
 
 async def test_it_is_unclear_only_after_longer_than_the_limit() -> None:

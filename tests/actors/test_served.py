@@ -1,0 +1,140 @@
+"""What is served to a caller of a token, and what it is told where nothing can be."""
+
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from domain.commands import GetToken
+from domain.credentials import Sealed, Secret, Unsealed
+from domain.decision import AccessToken
+from domain.result import Failure, FailureCode
+from tests.fakes.token_scene import ID, Scene
+from tests.fakes.world import EPOCH
+
+
+async def _connected(scene: Scene, lives_s: float = 1000.0, **secret: str) -> None:
+    command = scene.connect(lives_s=lives_s)
+    assert isinstance(command.credentials, Unsealed)
+    credentials = msgspec.structs.replace(
+        command.credentials, secret=Secret(msgspec.json.encode(secret))
+    )
+    await scene.stage.ask(msgspec.structs.replace(command, credentials=credentials))
+
+
+async def test_a_token_is_served_with_all_that_is_known_of_it() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await _connected(scene, access_token="a1", refresh_token="r1", token_type="mac")
+
+        assert await scene.token() == AccessToken(
+            access_token="a1",
+            token_type="mac",
+            expires_at=EPOCH + timedelta(seconds=1000.0),
+            generation=1,
+            stale=False,
+            endpoint_base=None,
+            detail=None,
+        )
+
+
+async def test_a_stale_token_is_served_with_what_the_refresh_has_failed_for() -> None:
+    scene = Scene()
+    scene.provider.before = lambda _: scene.provider.answered(503, {})
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=30.0))
+        served, again = await scene.token(), await scene.token()
+        refused = await scene.refused(if_generation=1)
+
+        assert isinstance(served, AccessToken)
+        assert served.stale
+        assert served.detail == refused.message
+        assert isinstance(again, AccessToken)
+        assert again.stale
+        assert again.detail
+
+
+@pytest.mark.parametrize("lives_s", [30.0, 0.12])
+async def test_after_a_failed_flight_only_a_token_that_lives_and_was_not_rejected_is_served(
+    lives_s: float,
+) -> None:
+    scene = Scene()
+    scene.provider.before = lambda _: scene.provider.answered(503, {})
+    scene.provider.takes_s = 0.5
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=lives_s))
+        asked = [
+            scene.stage.send(GetToken(connection_id=ID, if_generation=rejected, force=True))
+            for rejected in (None, 1)
+        ]
+        for one in asked:
+            await one.answered.wait()
+
+        lives, rejected = asked
+        assert rejected.code is FailureCode.PROVIDER_UNAVAILABLE
+        assert lives.code is (None if lives_s > 1.0 else FailureCode.PROVIDER_UNAVAILABLE)
+
+
+async def test_credentials_without_an_access_token_cannot_be_refreshed() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await _connected(scene, refresh_token="r1")
+
+        assert (await scene.refused()).code is FailureCode.NOT_REFRESHABLE
+    assert scene.provider.presented == []
+
+
+async def test_credentials_that_do_not_open_are_the_operators_and_told_to_the_journal() -> None:
+    scene = Scene()
+    ledger = scene.stage.ledger
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+    stored = ledger.records[ID]
+    connection = stored.connection
+    assert connection is not None
+    assert connection.credentials is not None
+    foreign = msgspec.structs.replace(
+        connection.credentials, payload=Sealed(key_id="plain", nonce=b"?", ciphertext=b"?")
+    )
+    ledger.records[ID] = stored._replace(
+        connection=msgspec.structs.replace(connection, credentials=foreign)
+    )
+    again = scene.restarted()
+    async with again.opened():
+        refused = await again.ask(GetToken(connection_id=ID))
+
+    assert isinstance(refused, Failure)
+    assert refused.code is FailureCode.PROVIDER_MISCONFIGURED
+    assert refused.needs_user_action is False
+    assert again.journal.told == [("cannot_unseal", ID)]
+
+
+async def test_a_flight_that_ends_with_credentials_that_do_not_open_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene()
+    sealer = scene.stage.directory.world.sealer
+    seal = sealer.seal
+
+    def for_another(*asked: Any, **of: Any) -> Sealed:
+        return msgspec.structs.replace(seal(*asked, **of), nonce=b"?")
+
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        monkeypatch.setattr(sealer, "seal", for_another)
+        refused = await scene.refused()
+
+    assert refused.code is FailureCode.PROVIDER_MISCONFIGURED
+
+
+async def test_a_token_of_an_unknown_provider_is_served_while_it_lives() -> None:
+    scene = Scene()
+    unknown = msgspec.structs.replace(scene.connect(lives_s=1000.0), provider_slug="unknown")
+    async with scene.stage.opened():
+        await scene.stage.ask(unknown)
+        assert await scene.fresh() == "a1"
+        await anyio.sleep(2000.0)
+
+        assert (await scene.refused()).code is FailureCode.UNKNOWN_PROVIDER

@@ -335,7 +335,8 @@ class ConnectionActor:
 
     def _share_flight(self, envelope: Envelope) -> None:
         """Let a caller wait for the flight, unless it waits for longer than that caller can."""
-        failure = None if self._flight is None else self._flight.refusal(envelope.due_s)
+        assert self._flight is not None
+        failure = self._flight.refusal(envelope.due_s)
         if failure is None:
             self._wait_at_desk(envelope)
         else:

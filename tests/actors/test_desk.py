@@ -7,15 +7,16 @@ import anyio
 import msgspec
 import pytest
 
-from actors import flight
+from actors import connection_actor, flight
 from actors.envelope import Envelope, due_s
 from actors.partition import UNCLEAR
 from actors.ports import StoreUnavailableError
 from actors.token_desk import TOO_MANY_WAIT, TokenDesk
+from actors.world import Limits
 from domain.commands import Disconnect, GetToken, MarkSynced, Refresh
 from domain.decision import AccessToken, Reply
 from domain.result import Failure, FailureCode, Success
-from tests.fakes.commands import USER, connect, connection_number, refresh
+from tests.fakes.commands import SLUG, USER, connect, connection_number, get, refresh
 from tests.fakes.holds import HeldAppends
 from tests.fakes.stage import Stage
 from tests.fakes.token_scene import ID, Scene
@@ -111,13 +112,63 @@ async def test_what_is_refused_because_an_earlier_write_is_unclear_is_told_with_
         held = HeldAppends(stage.ledger)
         stage.send(refresh(ID))
         await anyio.sleep(1.5)
+        refused = [stage.send(refresh(ID)), stage.send(get(ID))]
+        held.end()
+        await stage.settled()
+
+    for one in refused:
+        assert isinstance(one.reply, Failure)
+        assert one.reply.message.endswith(UNCLEAR)
+    assert [reason.endswith(f": {UNCLEAR}") for reason in _reasons(stage)] == [True]
+    assert {event.provider_slug for event in stage.events_of(ID)} == {SLUG}
+
+
+async def test_what_waits_to_be_stored_is_bounded_by_the_mailbox_reads_included() -> None:
+    stage = Stage(limits=Limits(mailbox_commands_max=3))
+    async with stage.opened():
+        await stage.ask(connect(ID))
+        held = HeldAppends(stage.ledger)
+        sent = [stage.send(refresh(ID)) for _ in range(3)]
+        await anyio.sleep(0.01)
+        sent += [stage.send(get(ID)) for _ in range(2)]
+        told = [len(one.replies) for one in sent]
+        held.end()
+        await stage.settled()
+
+    assert told == [0, 0, 0, 1, 1]
+    assert [one.code for one in sent[3:]] == [FailureCode.OVERLOADED] * 2
+
+
+async def test_a_bug_in_telling_of_a_refusal_is_told_to_the_journal_and_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = BugError()
+
+    def bug(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(connection_actor, "refused_events", bug)
+    stage = Stage()
+    async with stage.opened():
+        await stage.ask(connect(ID))
+        held = HeldAppends(stage.ledger)
+        stage.send(refresh(ID))
+        await anyio.sleep(1.5)
         refused = stage.send(refresh(ID))
         held.end()
         await stage.settled()
 
-    assert isinstance(refused.reply, Failure)
-    assert refused.reply.message.endswith(UNCLEAR)
-    assert [reason.endswith(f": {UNCLEAR}") for reason in _reasons(stage)] == [True]
+    assert refused.code is FailureCode.DATABASE_ERROR
+    assert stage.journal.told == [("crashed", ID, error)]
+
+
+async def test_a_refresh_that_is_stored_at_once_is_not_spilled() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        assert await scene.fresh() == "a2"
+
+    assert scene.stage.spill.ever_kept == 0
 
 
 async def test_a_command_that_is_refused_and_remembered_by_nobody_has_its_events() -> None:
@@ -132,6 +183,57 @@ async def test_a_command_that_is_refused_and_remembered_by_nobody_has_its_events
         assert isinstance(unknown, Failure)
         assert stage.story_of(ID)[2:] == ["token_refresh.attempted", "token_refresh.failed"]
         assert len(stage.ledger.groups) == stored
+
+
+async def test_callers_who_wait_for_a_record_are_counted_for_no_provider_and_not_bounded() -> None:
+    scene = Scene(Limits(token_callers_per_provider_max=2))
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=1000.0))
+    again = scene.restarted()
+    async with again.opened():
+        asked = [again.send(GetToken(connection_id=ID)) for _ in range(3)]
+        assert again.directory.token_callers == {"": 3}
+        await again.settled()
+
+    assert [one.code for one in asked] == [None] * 3
+    assert again.directory.token_callers == {}
+
+
+async def test_whose_failure_pauses_a_client_is_told_why_and_for_how_long_it_is_paused() -> None:
+    scene = Scene()
+    stage = scene.stage
+    scene.provider.before = lambda _: scene.provider.answered(401, {"error": "invalid_client"})
+    gate = stage.providers.gates.of(scene.profile, scene.provider.place(scene.profile, None, None))
+    async with stage.opened():
+        for number in (1, 2, 3):
+            one = connection_number(number)
+            await stage.ask(msgspec.structs.replace(scene.connect(), connection_id=one))
+            refused = await stage.ask(GetToken(connection_id=one), patience_s=1.0)
+        closed = gate.closed(connection_number(3))
+
+    assert isinstance(refused, Failure)
+    assert closed is not None
+    assert refused.message == closed.reason
+    assert refused.retry_after_s is not None
+    assert refused.retry_after_s >= closed.left_s - 0.1
+
+
+async def test_a_bug_in_answering_a_flights_callers_is_told_to_the_journal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene, error = Scene(), BugError()
+
+    def bug(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(connection_actor, "after_flight", bug)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        refused = await scene.refused()
+
+    assert refused.code is FailureCode.DATABASE_ERROR
+    assert scene.stage.journal.told == [("crashed", ID, error)]
+    assert scene.stage.stored(ID).generation == 2
 
 
 def _caller(due: float, answers: list[Reply], *, can_wait: bool = True) -> Envelope:

@@ -2,7 +2,10 @@
 
 import anyio
 import pytest
+import trio
+from trio.testing import MockClock
 
+from actors.world import Limits
 from domain.result import FailureCode
 from tests.fakes.commands import connect, connection_number, get, refresh
 from tests.fakes.holds import for_ever
@@ -87,3 +90,23 @@ async def test_a_journal_that_fails_keeps_nobody_waiting(monkeypatch: pytest.Mon
 
     assert first.code is second.code is FailureCode.TIMED_OUT
     assert stage.journal.counts["crashed"] == 2
+
+
+async def test_what_is_late_when_its_record_is_read_is_not_executed_though_nobody_has_looked() -> (
+    None
+):
+    stage = Stage(limits=Limits(idle_s=1.0))
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+        await anyio.sleep(5.0)
+        # The event loop stands still while the record is on its way.
+        stage.ledger.before = lambda name, _: clock.jump(6.0) if name == "read" else None
+        late, patient = stage.send(refresh(_ID), patience_s=2.0), stage.send(refresh(_ID))
+        await stage.settled()
+
+    assert late.code is FailureCode.TIMED_OUT
+    assert patient.code is None
+    assert stage.stored(_ID).generation == 2
+    assert stage.journal.told == [("dropped", _ID, 1)]

@@ -52,12 +52,11 @@ def read_ask(connection: ProviderConnection | None, ask: GetToken, world: World)
         message = "Cannot be refreshed: the credentials hold no access token"
         return Asked(Failure(code=FailureCode.NOT_REFRESHABLE, message=message), None)
     profile = world.providers.profile(connection.provider_slug)
-    presents = "refresh_token" if profile is None else profile.presents
     reading = read_token(
         connection,
         ask,
         profile,
-        presented=secret.text(presents) is not None,
+        presented=profile is not None and secret.text(profile.presents) is not None,
         now=world.clock.now(),
     )
     if profile is not None and isinstance(reading, Failure) and reading.retry_after_s is not None:

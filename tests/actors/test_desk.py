@@ -17,7 +17,7 @@ from domain.commands import Disconnect, GetToken, MarkSynced, Refresh
 from domain.decision import AccessToken, Reply
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import SLUG, USER, connect, connection_number, get, refresh
-from tests.fakes.holds import HeldAppends
+from tests.fakes.holds import HeldAppends, for_ever
 from tests.fakes.stage import Stage
 from tests.fakes.token_scene import ID, Scene
 from tests.fakes.trouble import BugError
@@ -181,6 +181,9 @@ async def test_a_command_that_is_refused_and_remembered_by_nobody_has_its_events
 
         assert isinstance(refused, Failure)
         assert isinstance(unknown, Failure)
+        assert refused.code is FailureCode.INVALID_CREDENTIALS
+        assert unknown.code is FailureCode.CONNECTION_NOT_FOUND
+        assert stage.journal.told == []
         assert stage.story_of(ID)[2:] == ["token_refresh.attempted", "token_refresh.failed"]
         assert len(stage.ledger.groups) == stored
 
@@ -234,6 +237,16 @@ async def test_a_bug_in_answering_a_flights_callers_is_told_to_the_journal(
     assert refused.code is FailureCode.DATABASE_ERROR
     assert scene.stage.journal.told == [("crashed", ID, error)]
     assert scene.stage.stored(ID).generation == 2
+
+
+async def test_whose_time_is_up_while_the_record_is_read_is_told_that_nothing_was_begun() -> None:
+    stage = Stage()
+    stage.ledger.before = for_ever("read")
+    async with stage.opened():
+        asked = await stage.ask(GetToken(connection_id=ID), patience_s=2.0)
+
+    assert isinstance(asked, Failure)
+    assert asked.code is FailureCode.TIMED_OUT
 
 
 def _caller(due: float, answers: list[Reply], *, can_wait: bool = True) -> Envelope:

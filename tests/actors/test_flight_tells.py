@@ -86,6 +86,28 @@ async def test_the_journal_is_told_which_client_is_paused_and_why() -> None:
     assert reason
 
 
+@pytest.mark.parametrize(("shops", "pauses"), [("abc", 1), ("aaa", 0)])
+async def test_failures_at_several_urls_of_a_host_pause_it_and_those_at_one_urls_do_not(
+    shops: str, pauses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(token_endpoint="https://acme.test/{shop}/token")
+
+    def place(_: object, params: dict[str, str] | None, __: object) -> Place:
+        return Place("acme.test", f"https://acme.test/{(params or {})['shop']}/token")
+
+    monkeypatch.setattr(scene.provider, "place", place)
+    scene.provider.before = lambda _: scene.provider.answered(404, "not here")
+    async with scene.stage.opened():
+        for number, shop in enumerate(shops, 1):
+            command = msgspec.structs.replace(
+                scene.connect(), connection_id=connection_number(number), params={"shop": shop}
+            )
+            await scene.stage.ask(command)
+            await scene.stage.ask(GetToken(connection_id=command.connection_id), patience_s=1.0)
+
+    assert scene.stage.journal.counts["client_paused"] == pauses
+
+
 async def test_a_stop_whose_time_ends_before_the_intent_is_stored_presents_nothing() -> None:
     scene = Scene()
     async with scene.stage.opened():
@@ -120,6 +142,20 @@ async def test_who_comes_to_a_flight_that_a_stop_has_just_ended_shares_its_end()
             assert one.reply.code is FailureCode.SHUTTING_DOWN
             assert one.reply.retry_after_s == 1.0
     assert len(scene.provider.presented) == 1
+
+
+async def test_who_comes_to_a_flight_that_may_not_begin_is_told_to_ask_again_soon() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.stage.directory.refrain()
+        asked = [scene.stage.send(GetToken(connection_id=ID)) for _ in range(2)]
+        await anyio.sleep(0.5)
+
+    for one in asked:
+        assert isinstance(one.reply, Failure)
+        assert (one.code, one.reply.retry_after_s) == (FailureCode.SHUTTING_DOWN, 1.0)
+    assert scene.stage.journal.errors == []
 
 
 @pytest.mark.parametrize(("after_s", "told_s"), [(0.34, 9.7), (9.98, 0.1)])
@@ -187,6 +223,9 @@ async def test_a_request_is_made_with_what_the_grant_says_and_its_intent_says_wh
         await anyio.sleep(0.05)
         intent = scene.stage.stored(ID).intent
         await scene.stage.settled()
+        scene.provider.after = lambda _: scene.provider.answered(503, {})
+        for _ in range(2):
+            assert (await scene.refused(if_generation=3)).retry_after_s
 
     assert intent is not None
     assert isinstance(intent.attempt_id, UUID)
@@ -194,7 +233,7 @@ async def test_a_request_is_made_with_what_the_grant_says_and_its_intent_says_wh
     assert [of for _, _, of in places] == sorted((of for _, _, of in places), key=bool)
     assert all(asked[:2] == (scene.profile, params) for asked in places)
     assert places[-1][2] == base
-    for request, of in zip(scene.provider.requests, [None, base], strict=True):
+    for request, of in zip(scene.provider.requests, [None, base, base], strict=True):
         assert (request.profile, request.params) == (scene.profile, params)
         assert (request.endpoint_base, request.secret_index, request.with_scope) == (of, 0, True)
 

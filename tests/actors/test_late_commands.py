@@ -90,6 +90,7 @@ async def test_a_journal_that_fails_keeps_nobody_waiting(monkeypatch: pytest.Mon
 
     assert first.code is second.code is FailureCode.TIMED_OUT
     assert stage.journal.counts["crashed"] == 2
+    assert [isinstance(error, BugError) for error in stage.journal.errors] == [True] * 2
 
 
 async def test_what_is_late_when_its_record_is_read_is_not_executed_though_nobody_has_looked() -> (

@@ -11,6 +11,8 @@ from domain.commands import GetToken
 from domain.credentials import Sealed, Secret, Unsealed
 from domain.decision import AccessToken
 from domain.result import Failure, FailureCode
+from tests.fakes.commands import connection_number
+from tests.fakes.gates import paused
 from tests.fakes.token_scene import ID, Scene
 from tests.fakes.world import EPOCH
 
@@ -82,8 +84,20 @@ async def test_credentials_without_an_access_token_cannot_be_refreshed() -> None
     async with scene.stage.opened():
         await _connected(scene, refresh_token="r1")
 
-        assert (await scene.refused()).code is FailureCode.NOT_REFRESHABLE
+        refused = await scene.refused()
+        assert refused.code is FailureCode.NOT_REFRESHABLE
+        assert "no access token" in refused.message
     assert scene.provider.presented == []
+
+
+async def test_where_the_access_token_itself_is_presented_no_refresh_token_is_needed() -> None:
+    scene = Scene(presents="access_token")
+    scene.provider.live = "a1"
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(presented=None))
+
+        assert await scene.fresh() == "a2"
+    assert scene.provider.presented == ["a1"]
 
 
 async def test_credentials_that_do_not_open_are_the_operators_and_told_to_the_journal() -> None:
@@ -108,6 +122,7 @@ async def test_credentials_that_do_not_open_are_the_operators_and_told_to_the_jo
     assert isinstance(refused, Failure)
     assert refused.code is FailureCode.PROVIDER_MISCONFIGURED
     assert refused.needs_user_action is False
+    assert "cannot be unsealed" in refused.message
     assert again.journal.told == [("cannot_unseal", ID)]
 
 
@@ -127,6 +142,7 @@ async def test_a_flight_that_ends_with_credentials_that_do_not_open_is_told_as_s
         refused = await scene.refused()
 
     assert refused.code is FailureCode.PROVIDER_MISCONFIGURED
+    assert "cannot be unsealed" in refused.message
 
 
 async def test_a_token_of_an_unknown_provider_is_served_while_it_lives() -> None:
@@ -138,3 +154,22 @@ async def test_a_token_of_an_unknown_provider_is_served_while_it_lives() -> None
         await anyio.sleep(2000.0)
 
         assert (await scene.refused()).code is FailureCode.UNKNOWN_PROVIDER
+
+
+async def test_who_has_failed_at_a_paused_client_is_told_when_its_own_turn_comes() -> None:
+    scene = Scene()
+    gate = scene.stage.providers.gates.of(
+        scene.profile, scene.provider.place(scene.profile, None, None)
+    )
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.provider.before = lambda _: scene.provider.answered(503, {})
+        await scene.refused()
+        paused(gate)
+        refused = await scene.refused()
+        mine, newcomers = gate.closed(ID), gate.closed(connection_number(9))
+
+    assert mine is not None
+    assert newcomers is not None
+    assert newcomers.left_s < mine.left_s
+    assert refused.retry_after_s == pytest.approx(mine.left_s, abs=0.2)

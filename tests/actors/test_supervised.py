@@ -63,6 +63,31 @@ async def test_those_who_wait_when_a_quarantine_begins_are_told_how_long_it_is()
         assert [one.reply for one in waiting] == [refusal] * 2
 
 
+@pytest.mark.parametrize(("operation", "is_cold"), [("add", False), ("seal", True)])
+async def test_the_events_of_a_command_that_met_a_bug_say_so_without_its_words(
+    operation: str, is_cold: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(limits=Limits(idle_s=1.0))
+    errors = [BugError("words")]
+
+    def bug(*_: Any, **__: Any) -> Any:
+        monkeypatch.undo()
+        raise errors[0]
+
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+        if is_cold:
+            await anyio.sleep(5.0)
+        of = stage.ledger if operation == "add" else stage.directory.world.sealer
+        monkeypatch.setattr(of, operation, bug)
+        assert isinstance(await stage.ask(refresh(_ID)), Failure)
+        await stage.settled()
+
+    reasons = [event.reason for event in stage.events_of(_ID) if event.outcome == "failed"]
+    assert [reason.endswith(": internal error") for reason in reasons] == [True]
+    assert stage.journal.told == [("crashed", _ID, errors[0])]
+
+
 async def test_a_bug_in_reading_a_record_is_told_and_answered_without_its_words() -> None:
     error = BugError("words")
 

@@ -301,6 +301,17 @@ async def test_a_scope_that_is_refused_is_left_out_once() -> None:
     assert [one.with_scope for one in scene.provider.requests] == [True, False]
 
 
+@pytest.mark.parametrize("error", ["invalid_client", "invalid_scope"])
+async def test_a_client_with_one_secret_and_without_a_scope_asks_once(error: str) -> None:
+    scene = Scene()
+    scene.provider.before = lambda _: scene.provider.answered(400, {"error": error})
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.refused()
+
+    assert scene.provider.presented == ["r1"]
+
+
 async def test_a_pause_that_nobody_has_the_time_for_is_not_waited_for() -> None:
     scene = Scene()
     async with scene.stage.opened():

@@ -54,14 +54,26 @@ async def test_pages_become_a_verdict_at_their_number_and_only_for_a_token_that_
     assert [one.ambiguous for one in troubles][:2] == [1, 2]
 
 
-async def test_one_ambiguous_answer_is_enough_where_the_profile_says_so() -> None:
-    scene = Scene(ambiguous_max=1)
+@pytest.mark.parametrize("most", [1, 2])
+async def test_as_many_ambiguous_answers_are_a_verdict_as_the_profile_says(most: int) -> None:
+    scene = Scene(ambiguous_max=most)
     scene.provider.before = lambda _: _page(scene)
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
-        (trouble,) = await _troubles(scene, 1)
+        troubles = await _troubles(scene, most)
 
-    assert trouble.failure_class is not FailureClass.AMBIGUOUS
+    kinds = [one.failure_class is FailureClass.AMBIGUOUS for one in troubles]
+    assert kinds == [True] * (most - 1) + [False]
+
+
+async def test_the_token_of_a_grant_that_has_ended_is_not_served_though_it_lives() -> None:
+    scene = Scene()
+    scene.provider.live = "another"
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=1000.0))
+        refused = await scene.refused(force=True)
+
+    assert refused.code is FailureCode.REAUTH_REQUIRED
 
 
 async def test_a_grant_ends_for_a_lost_answer_only_where_one_was_lost() -> None:

@@ -17,6 +17,7 @@ from domain.commands import Disconnect, GetToken, MarkSynced, Refresh
 from domain.decision import AccessToken, Reply
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import SLUG, USER, connect, connection_number, get, refresh
+from tests.fakes.gates import paused
 from tests.fakes.holds import HeldAppends, for_ever
 from tests.fakes.stage import Stage
 from tests.fakes.token_scene import ID, Scene
@@ -221,6 +222,28 @@ async def test_whose_failure_pauses_a_client_is_told_why_and_for_how_long_it_is_
     assert refused.retry_after_s >= closed.left_s - 0.1
 
 
+@pytest.mark.parametrize(("status", "tells_the_pause"), [(404, True), (503, False)])
+async def test_who_fails_as_a_paused_client_does_is_told_why_that_is_paused(
+    status: int, tells_the_pause: bool
+) -> None:
+    scene = Scene()
+    stage = scene.stage
+    gate = stage.providers.gates.of(scene.profile, scene.provider.place(scene.profile, None, None))
+    scene.provider.before = lambda _: scene.provider.answered(status, "no")
+    scene.provider.takes_s = 2.0
+    async with stage.opened():
+        await stage.ask(scene.connect())
+        asked = stage.send(GetToken(connection_id=ID), patience_s=60.0)
+        await anyio.sleep(1.0)
+        paused(gate)
+        await asked.answered.wait()
+        closed = gate.closed(ID)
+
+    assert isinstance(asked.reply, Failure)
+    assert closed is not None
+    assert (asked.reply.message == closed.reason) == tells_the_pause
+
+
 async def test_a_bug_in_answering_a_flights_callers_is_told_to_the_journal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -256,7 +279,7 @@ def _caller(due: float, answers: list[Reply], *, can_wait: bool = True) -> Envel
 def test_callers_leave_a_desk_by_their_time_or_in_the_order_in_which_they_came() -> None:
     counts, answers = Counter[str](), list[Reply]()
     desk = TokenDesk("acme", counts)
-    callers = [_caller(due, answers) for due in (5.0, 3.0, 4.0, 3.0, 9.0)]
+    callers = [_caller(due, answers) for due in (9.0, 3.0, 4.0, 3.0, 5.0)]
     for one in callers:
         desk.wait(one, provider_max=5)
     assert (len(desk), counts) == (5, {"acme": 5})

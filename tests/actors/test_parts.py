@@ -44,6 +44,7 @@ def _envelope(due_s: float, answers: list[Reply], command: Any = None) -> Envelo
 def test_a_line_takes_so_many_in_their_order_and_answers_whose_time_is_up() -> None:
     line, answers = WaitingLine(), list[Reply]()
     waiting = [_envelope(due_s, answers) for due_s in (5.0, 3.0, 4.0)]
+    assert all(one.can_wait for one in waiting)
     for one in waiting:
         line.join(one, commands_max=3)
     line.join(_envelope(1.0, answers), commands_max=3)
@@ -55,6 +56,8 @@ def test_a_line_takes_so_many_in_their_order_and_answers_whose_time_is_up() -> N
     assert [*line.leave()] == waiting[:1]
     assert len(line) == 0
     assert line.answer_late(math.inf) == 0
+    line.join(_envelope(5.0, answers), commands_max=3)
+    assert [line.answer_late(6.0), line.answer_late(7.0)] == [1, 0]
 
 
 class _Maker:

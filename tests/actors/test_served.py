@@ -7,8 +7,8 @@ import anyio
 import msgspec
 import pytest
 
-from domain.commands import GetToken
-from domain.credentials import Sealed, Secret, Unsealed
+from domain.commands import GetToken, Refresh
+from domain.credentials import Credentials, CredentialType, Opaque, Sealed, Secret, Unsealed
 from domain.decision import AccessToken
 from domain.result import Failure, FailureCode
 from tests.fakes.commands import connection_number
@@ -173,3 +173,27 @@ async def test_who_has_failed_at_a_paused_client_is_told_when_its_own_turn_comes
     assert newcomers is not None
     assert newcomers.left_s < mine.left_s
     assert refused.retry_after_s == pytest.approx(mine.left_s, abs=0.2)
+
+
+async def test_callers_of_a_flight_are_answered_though_its_credentials_were_replaced_by_opaque_ones() -> (
+    None
+):
+    scene = Scene(max_concurrency=1)
+    stage, other = scene.stage, connection_number(2)
+    opaque = Credentials(
+        credential_type=CredentialType.OAUTH2, payload=Opaque(data=b"?"), expires_at=None
+    )
+    async with stage.opened():
+        for one in (ID, other):
+            await stage.ask(msgspec.structs.replace(scene.connect(), connection_id=one))
+        scene.provider.takes_s = 5.0
+        stage.send(GetToken(connection_id=other))
+        await anyio.sleep(0.5)
+        asked = stage.send(GetToken(connection_id=ID), patience_s=60.0)
+        await anyio.sleep(0.5)
+        await stage.ask(Refresh(connection_id=ID, credentials=opaque))
+        stage.directory.refrain()
+        await anyio.sleep(0.5)
+
+    assert asked.code is FailureCode.SHUTTING_DOWN
+    assert stage.journal.errors == []

@@ -49,6 +49,19 @@ async def test_a_quarantine_is_told_to_the_journal_and_to_callers_with_the_time_
     assert stage.journal.told == [*told, ("quarantined", _ID, 30.0)]
 
 
+async def test_only_as_many_crashes_as_are_too_many_within_the_period_are_a_quarantine() -> None:
+    stage = Stage(limits=Limits(restarts_max=2, restarts_period_s=60.0))
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+        (actor,) = stage.directory._actors.values()
+        refusals: list[bool] = []
+        for at_s in (100.0, 150.0, 200.0, 255.0, 257.0):
+            await anyio.sleep(at_s - anyio.current_time())
+            refusals.append(stage.directory.crashed(actor, BugError()) is not None)
+
+    assert refusals == [False, False, False, False, True]
+
+
 async def test_those_who_wait_when_a_quarantine_begins_are_told_how_long_it_is() -> None:
     stage = Stage(limits=Limits(restarts_max=1, quarantine_s=30.0))
     stage.ledger.before = lambda name, _: anyio.sleep_forever() if name == "read" else None
@@ -63,7 +76,9 @@ async def test_those_who_wait_when_a_quarantine_begins_are_told_how_long_it_is()
         assert [one.reply for one in waiting] == [refusal] * 2
 
 
-@pytest.mark.parametrize(("operation", "is_cold"), [("add", False), ("seal", True)])
+@pytest.mark.parametrize(
+    ("operation", "is_cold"), [("add", False), ("seal", False), ("seal", True)]
+)
 async def test_the_events_of_a_command_that_met_a_bug_say_so_without_its_words(
     operation: str, is_cold: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +122,20 @@ async def test_a_bug_in_reading_a_record_is_told_and_answered_without_its_words(
     assert "words" not in sent.reply.message
     assert sent.reply.message.endswith("internal error")
     assert stage.journal.told == [("crashed", _ID, error)]
+
+
+async def test_an_actor_that_met_a_bug_before_it_knew_anything_takes_no_memory() -> None:
+    def strike(operation: str, _: UUID) -> None:
+        if operation == "recall":
+            raise BugError
+
+    stage = Stage()
+    stage.ledger.before = strike
+    async with stage.opened():
+        sent = stage.send(get(_ID))
+
+        assert sent.code is FailureCode.DATABASE_ERROR
+        assert stage.directory.resident_actors == 0
 
 
 async def test_a_full_house_makes_room_by_whoever_is_idle_behind_those_who_are_busy() -> None:

@@ -19,13 +19,13 @@ from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import SLUG, USER, connect, connection_number, get, refresh
 from tests.fakes.gates import paused
 from tests.fakes.holds import HeldAppends, for_ever
-from tests.fakes.stage import Stage
+from tests.fakes.stage import Stage, reasons
 from tests.fakes.token_scene import ID, Scene
 from tests.fakes.trouble import BugError
 
 
 def _reasons(stage: Stage) -> list[str]:
-    return [event.reason for event in stage.events_of(ID) if event.outcome == "failed"]
+    return reasons(stage.events_of(ID))
 
 
 async def test_a_ledger_without_room_serves_a_token_that_lives_and_refuses_for_one_that_has_ended() -> (

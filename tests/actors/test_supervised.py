@@ -13,7 +13,7 @@ from domain.decision import Reply
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connect, connection_number, get, refresh
 from tests.fakes.holds import HeldAppends
-from tests.fakes.stage import Stage
+from tests.fakes.stage import Stage, reasons
 from tests.fakes.trouble import BugError
 from tests.fakes.world import MemoryLedger
 
@@ -98,8 +98,8 @@ async def test_the_events_of_a_command_that_met_a_bug_say_so_without_its_words(
         assert isinstance(await stage.ask(refresh(_ID)), Failure)
         await stage.settled()
 
-    reasons = [event.reason for event in stage.events_of(_ID) if event.outcome == "failed"]
-    assert [reason.endswith(": internal error") for reason in reasons] == [True]
+    said = reasons(stage.events_of(_ID))
+    assert [reason.endswith(": internal error") for reason in said] == [True]
     assert stage.journal.told == [("crashed", _ID, errors[0])]
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from uuid import UUID
 
 import anyio
@@ -17,7 +17,12 @@ from actors.world import Limits, Providers, World
 from domain.commands import Command, GetToken, Refresh
 from domain.connection import ProviderConnection
 from domain.decision import Reply
-from domain.events import Event
+from domain.events import (
+    Event,
+    ProviderConnectionFailed,
+    ProviderDisconnectionFailed,
+    ProviderTokenRefreshFailed,
+)
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.providers import no_providers
 from tests.fakes.world import (
@@ -27,6 +32,12 @@ from tests.fakes.world import (
     MemorySpill,
     PlainSealer,
     TickingClock,
+)
+
+_FAILURES = (
+    ProviderConnectionFailed,
+    ProviderDisconnectionFailed,
+    ProviderTokenRefreshFailed,
 )
 
 
@@ -167,3 +178,8 @@ class Stage:
                 self.complaints.append("a mailbox is over its bound")
         if self.directory.resident_actors > self.limits.resident_actors_max:
             self.complaints.append("too many actors are resident")
+
+
+def reasons(events: Iterable[Event]) -> list[str]:
+    """Return what the failures among events say."""
+    return [event.reason for event in events if isinstance(event, _FAILURES)]

@@ -7,8 +7,9 @@ import anyio
 import msgspec
 import pytest
 
+from actors.client_gate import ClientGate
 from actors.world import Limits
-from domain.commands import GetToken
+from domain.commands import GetToken, MarkSynced
 from domain.decision import AccessToken
 from domain.exchange import Exchange, ExchangeRequest, Place
 from domain.profile import NON_ROTATING, AnswerPaths
@@ -106,6 +107,30 @@ async def test_failures_at_several_urls_of_a_host_pause_it_and_those_at_one_urls
             await scene.stage.ask(GetToken(connection_id=command.connection_id), patience_s=1.0)
 
     assert scene.stage.journal.counts["client_paused"] == pauses
+
+
+async def test_the_gate_is_told_whose_flight_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    told: list[tuple[str, UUID]] = []
+
+    def noting(name: str) -> None:
+        method = getattr(ClientGate, name)
+
+        def noted(gate: ClientGate, connection_id: UUID, *args: Any) -> Any:
+            told.append((name, connection_id))
+            return method(gate, connection_id, *args)
+
+        monkeypatch.setattr(ClientGate, name, noted)
+
+    for name in ("slot", "succeeded", "failed"):
+        noting(name)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.fresh(force=True)
+        scene.provider.before = lambda _: scene.provider.answered(503, {})
+        await scene.refused(if_generation=2)
+
+    assert told == [("slot", ID), ("succeeded", ID), ("slot", ID), ("failed", ID)]
 
 
 async def test_a_stop_whose_time_ends_before_the_intent_is_stored_presents_nothing() -> None:
@@ -347,3 +372,20 @@ async def test_a_flight_whose_callers_a_quarantine_has_answered_ends() -> None:
 
         assert asked.code is FailureCode.DATABASE_ERROR
         assert directory.flights == 0
+
+
+async def test_all_commands_wait_for_the_end_of_an_open_intent_and_keep_their_order() -> None:
+    again = await Scene().cut_amid_a_flight()
+    async with again.opened():
+        sent = [again.send(MarkSynced(connection_id=ID)) for _ in range(3)]
+        await anyio.sleep(1.0)
+        assert [one.replies for one in sent] == [[], [], []]
+        assert again.stored(ID).intent is not None
+        sent.append(again.send(MarkSynced(connection_id=ID)))
+        assert sent[-1].replies == []
+        for one in sent:
+            await one.answered.wait()
+
+        assert [one.code for one in sent] == [None] * 4
+        assert again.ledger.history[0].connection is not None
+        assert again.ledger.history[0].connection.intent is None

@@ -13,7 +13,7 @@ from domain.decision import Reply
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connect, connection_number, get, refresh
 from tests.fakes.holds import HeldAppends
-from tests.fakes.stage import Stage, reasons
+from tests.fakes.stage import Stage
 from tests.fakes.trouble import BugError
 from tests.fakes.world import MemoryLedger
 
@@ -45,6 +45,7 @@ async def test_a_quarantine_is_told_to_the_journal_and_to_callers_with_the_time_
     assert isinstance(refused.reply, Failure)
     assert refused.code is FailureCode.DATABASE_ERROR
     assert refused.reply.retry_after_s == 20.0
+    assert "failed repeatedly" in refused.reply.message
     assert isinstance(served, Success)
     assert stage.journal.told == [*told, ("quarantined", _ID, 30.0)]
 
@@ -98,8 +99,7 @@ async def test_the_events_of_a_command_that_met_a_bug_say_so_without_its_words(
         assert isinstance(await stage.ask(refresh(_ID)), Failure)
         await stage.settled()
 
-    said = reasons(stage.events_of(_ID))
-    assert [reason.endswith(": internal error") for reason in said] == [True]
+    assert [reason.endswith(": internal error") for reason in stage.reasons_of(_ID)] == [True]
     assert stage.journal.told == [("crashed", _ID, errors[0])]
 
 

@@ -317,7 +317,7 @@ class Flight:
         outcome = Outcome(intent.attempt_id, intent.generation, step.connection, step.events)
         is_stored = await self._is_stored(entry, within_s=self._limits.unclear_s)
         if not is_stored and not await self._is_stored_or_spilled(entry, outcome):
-            self.failure = database_error("the daemon stopped")
+            self.failure = database_error("the outcome is not stored")
             return
         trouble = step.connection.trouble
         if trouble is None:

@@ -240,6 +240,29 @@ async def test_who_fails_as_a_paused_client_does_is_told_why_that_is_paused(
     assert (asked.reply.message == closed.reason) == tells_the_pause
 
 
+async def test_an_outcome_that_cannot_be_written_is_spilled_and_its_callers_are_told() -> None:
+    scene = Scene()
+    stage = scene.stage
+    adds = 0
+
+    def strike(operation: str, _: UUID) -> None:
+        nonlocal adds
+        adds += operation == "add"
+        if operation == "add" and adds == 2:
+            raise BugError
+
+    async with stage.opened():
+        await stage.ask(scene.connect())
+        stage.ledger.before = strike
+        refused = await scene.refused(patience_s=5.0)
+        waited_s = anyio.current_time()
+
+    assert refused.code is FailureCode.DATABASE_ERROR
+    assert waited_s < 1.0
+    assert [one.connection.generation for one in stage.spill.kept] == [2]
+    assert stage.journal.counts["outcome_lost"] == 0
+
+
 async def test_a_bug_in_answering_a_flights_callers_is_told_to_the_journal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

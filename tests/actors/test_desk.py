@@ -41,7 +41,9 @@ async def test_a_ledger_without_room_serves_a_token_that_lives_and_refuses_for_o
         assert served.reply.value.stale
         assert served.reply.value.access_token == "a1"
         assert served.reply.value.detail
+        assert isinstance(refused.reply, Failure)
         assert refused.code is FailureCode.OVERLOADED
+        assert "too much is stored" in refused.reply.message
         assert scene.stage.directory.flights == 0
     assert scene.provider.presented == []
 

@@ -10,7 +10,7 @@ import trio
 from actors.entry import EVENTS_MAX
 from actors.world import Limits
 from domain.commands import Get, Refresh
-from domain.result import FailureCode, Success
+from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connect, connection_number, get, refresh
 from tests.fakes.holds import HeldAppends, for_ever
 from tests.fakes.stage import Stage
@@ -90,7 +90,9 @@ async def test_a_house_full_of_busy_actors_refuses_at_once() -> None:
 
         refused = stage.send(get(connection_number(3)))
 
+        assert isinstance(refused.reply, Failure)
         assert refused.code is FailureCode.OVERLOADED
+        assert refused.reply.message == "too many connections are busy"
         assert _resident(stage) == {1, 2}
 
 

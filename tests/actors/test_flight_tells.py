@@ -279,6 +279,7 @@ async def test_an_intent_that_cannot_be_written_is_told_and_not_tried_again_for_
         refused = await scene.refused()
 
         assert refused.code is FailureCode.DATABASE_ERROR
+        assert refused.message.endswith("could not be noted")
         assert scene.provider.presented == []
         assert await scene.fresh() == "a2"
 

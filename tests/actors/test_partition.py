@@ -231,6 +231,7 @@ async def test_a_lost_partition_fails_what_is_stored_and_what_waits_and_raises()
 
     assert [entry.is_lost for entry in maker.settled_entries] == [True, True]
     assert len(maker.replies) == 2
+    assert all("another daemon" in getattr(reply, "message", "") for reply in maker.replies)
     assert partition.is_settled
     assert partition.refusal() is not None
     partition.tick(anyio.current_time() + 100.0)

@@ -156,7 +156,9 @@ async def test_a_stop_at_once_waits_for_nothing() -> None:
         await stage.directory.stop(at_once=True)
 
         assert anyio.current_time() - started_s < 0.1
+        assert isinstance(sent.reply, Failure)
         assert sent.code is FailureCode.DATABASE_ERROR
+        assert sent.reply.message.endswith("the daemon stopped")
 
 
 @_ON_BOTH_BACKENDS

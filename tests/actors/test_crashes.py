@@ -11,6 +11,7 @@ from actors.world import Limits
 from domain.commands import Disconnect, GetToken, Refresh
 from domain.connection import ConnectionStatus
 from domain.credentials import Sealed, Secret
+from domain.decision import DATABASE_ERROR
 from domain.result import Failure, FailureCode, Success
 from tests.fakes import laws
 from tests.fakes.commands import USER, connect, connection_number, refresh
@@ -294,7 +295,9 @@ async def test_an_open_intent_whose_end_cannot_be_written_answers_commands_and_i
         await again.settled()
         # The end of the intent, and then the events of those that were refused for it.
         assert adds == 2
-        assert {one.code for one in held} == {FailureCode.DATABASE_ERROR}
+        replies = [one.reply for one in held]
+        told = {one.message for one in replies if isinstance(one, Failure)}
+        assert told == {f"{DATABASE_ERROR}: an open refresh cannot be closed"}
         again.ledger.before = None
         ended = await again.ask(Disconnect(connection_id=ID, user_id=USER))
 

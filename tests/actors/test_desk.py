@@ -260,6 +260,7 @@ async def test_an_outcome_that_cannot_be_written_is_spilled_and_its_callers_are_
         waited_s = anyio.current_time()
 
     assert refused.code is FailureCode.DATABASE_ERROR
+    assert refused.message.endswith("the outcome is not stored")
     assert waited_s < 1.0
     assert [one.connection.generation for one in stage.spill.kept] == [2]
     assert stage.journal.counts["outcome_lost"] == 0

@@ -19,7 +19,7 @@ from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import SLUG, USER, connect, connection_number, get, refresh
 from tests.fakes.gates import paused
 from tests.fakes.holds import HeldAppends, for_ever
-from tests.fakes.stage import Stage
+from tests.fakes.stage import Stage, reasons
 from tests.fakes.token_scene import ID, Scene
 from tests.fakes.trouble import BugError
 
@@ -76,7 +76,7 @@ async def test_why_a_record_cannot_be_read_is_told_to_the_caller_and_by_the_even
     for one in sent:
         assert isinstance(one.reply, Failure)
         assert one.reply.message.endswith(": no answer")
-    assert [reason.endswith(": no answer") for reason in stage.reasons_of(ID)] == [True]
+    assert [reason.endswith(": no answer") for reason in reasons(stage.events_of(ID))] == [True]
     assert stage.journal.told == [("store_failed", ID, "no answer")]
 
 
@@ -98,7 +98,8 @@ async def test_what_waits_behind_an_open_intent_that_cannot_be_closed_is_told_wh
     assert isinstance(asked, Failure)
     assert ended.code is asked.code is FailureCode.DATABASE_ERROR
     assert [
-        reason.endswith("an open refresh cannot be closed") for reason in again.reasons_of(ID)
+        reason.endswith("an open refresh cannot be closed")
+        for reason in reasons(again.events_of(ID))
     ] == [True]
 
 
@@ -118,7 +119,7 @@ async def test_what_is_refused_because_an_earlier_write_is_unclear_is_told_with_
     for one in refused:
         assert isinstance(one.reply, Failure)
         assert one.reply.message.endswith(UNCLEAR)
-    assert [reason.endswith(f": {UNCLEAR}") for reason in stage.reasons_of(ID)] == [True]
+    assert [reason.endswith(f": {UNCLEAR}") for reason in reasons(stage.events_of(ID))] == [True]
     assert {event.provider_slug for event in stage.events_of(ID)} == {SLUG}
 
 

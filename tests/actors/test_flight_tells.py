@@ -87,28 +87,6 @@ async def test_the_journal_is_told_which_client_is_paused_and_why() -> None:
     assert reason
 
 
-@pytest.mark.parametrize(("shops", "pauses"), [("abc", 1), ("aaa", 0)])
-async def test_failures_at_several_urls_of_a_host_pause_it_and_those_at_one_urls_do_not(
-    shops: str, pauses: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene = Scene(token_endpoint="https://acme.test/{shop}/token")
-
-    def place(_: object, params: dict[str, str] | None, __: object) -> Place:
-        return Place("acme.test", f"https://acme.test/{(params or {})['shop']}/token")
-
-    monkeypatch.setattr(scene.provider, "place", place)
-    scene.provider.before = lambda _: scene.provider.answered(404, "not here")
-    async with scene.stage.opened():
-        for number, shop in enumerate(shops, 1):
-            command = msgspec.structs.replace(
-                scene.connect(), connection_id=connection_number(number), params={"shop": shop}
-            )
-            await scene.stage.ask(command)
-            await scene.stage.ask(GetToken(connection_id=command.connection_id), patience_s=1.0)
-
-    assert scene.stage.journal.counts["client_paused"] == pauses
-
-
 async def test_the_gate_is_told_whose_flight_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
     told: list[tuple[str, UUID]] = []

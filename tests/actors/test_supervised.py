@@ -13,7 +13,7 @@ from domain.decision import Reply
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connect, connection_number, get, refresh
 from tests.fakes.holds import HeldAppends
-from tests.fakes.stage import Stage
+from tests.fakes.stage import Stage, reasons
 from tests.fakes.trouble import BugError
 from tests.fakes.world import MemoryLedger
 
@@ -99,7 +99,9 @@ async def test_the_events_of_a_command_that_met_a_bug_say_so_without_its_words(
         assert isinstance(await stage.ask(refresh(_ID)), Failure)
         await stage.settled()
 
-    assert [reason.endswith(": internal error") for reason in stage.reasons_of(_ID)] == [True]
+    assert [reason.endswith(": internal error") for reason in reasons(stage.events_of(_ID))] == [
+        True
+    ]
     assert stage.journal.told == [("crashed", _ID, errors[0])]
 
 

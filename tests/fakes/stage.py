@@ -156,17 +156,6 @@ class Stage:
         """Return the events of one connection, in the order of the ledger."""
         return [event for event in self.ledger.events if event.connection_id == connection_id]
 
-    def reasons_of(self, connection_id: UUID) -> list[str]:
-        """Return why commands on one connection have failed, in the order of the ledger."""
-        return [
-            one.reason
-            for one in self.events_of(connection_id)
-            if isinstance(
-                one,
-                ProviderConnectionFailed | ProviderDisconnectionFailed | ProviderTokenRefreshFailed,
-            )
-        ]
-
     def story_of(self, connection_id: UUID) -> list[str]:
         """Return the events of one connection as ``workflow.outcome``."""
         return [f"{event.workflow}.{event.outcome}" for event in self.events_of(connection_id)]

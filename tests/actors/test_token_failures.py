@@ -329,6 +329,9 @@ async def test_a_refresh_token_that_came_without_an_access_token_is_presented_ne
             assert first.retry_after_s is not None
         assert scene.stage.stored(ID).generation == 1
         assert scene.stage.stored(ID).doubted_at is None
+        credentials = scene.stage.stored(ID).credentials
+        assert credentials is not None
+        assert credentials.client_id == "me"
         scene.provider.after = None
         await anyio.sleep(2.0)
 

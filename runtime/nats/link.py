@@ -30,6 +30,7 @@ from runtime.nats.errors import (
     TooLargeError,
 )
 from runtime.nats.login import LinkLimits, Login, LoginError
+from runtime.nats.opening import Opening
 from runtime.nats.reply_subjects import INBOX_PREFIXES, ReplySubjects
 from runtime.nats.waiting import (
     Waiting,
@@ -69,10 +70,8 @@ class NatsLink:
         self._waiting = Waiting()
         self._connected = asyncio.Event()
         self._probe: asyncio.Task[None] | None = None
-        self._closing = self._is_opening = False
-        self._is_patient, self._failed_attempts = True, 0
-        self._failure, self._is_silent = "", False
-        """What went wrong last while no server had let us in; whether none of them answered."""
+        self._closing = False
+        self._opening: Opening | None = None
         self.closed = asyncio.Event()
         """Set when the connection has ended for good without ``close`` being called."""
         self.bad_messages = self.reconnects = 0
@@ -114,7 +113,12 @@ class NatsLink:
         Raises:
             CannotConnectError: No server let us in within ``connect_timeout_s``.
         """
-        limits, self._is_opening, self._is_patient = self._limits, True, is_patient
+        limits, self._opening = self._limits, Opening(is_patient=is_patient)
+        opening = self._opening
+        # Python 3.11 may lose the one cancellation by which a time-out ends what nats-py waits for.
+        impatience = asyncio.get_running_loop().call_later(
+            limits.connect_timeout_s, opening.lose_patience
+        )
         try:
             async with asyncio.timeout(limits.connect_timeout_s):
                 await self._client.connect(
@@ -133,23 +137,23 @@ class NatsLink:
                     inbox_prefix=self._inbox_prefix,
                     **self._login.options(),
                 )
-                self._failure = ""
+                opening.cause = ""
                 self.inbox = self._client.new_inbox()
                 if self._inbox_prefix != PLAIN_INBOX:
                     # A request that names it would have us answer ourselves.
                     self.replies.forbid(f"{self._inbox_prefix}.")
                 await self._client.subscribe(f"{self.inbox}.*", cb=self._on_answer)
                 await self.flush()
-                if self._failure:
-                    raise NoAnswerError(self._failure)
+                if opening.cause:
+                    raise NoAnswerError(opening.cause)
         except _CANNOT_CONNECT as error:
-            self._closing = True
-            with contextlib.suppress(Exception):
-                await self._client.close()
-            cause = self._failure or cause_of(error)
-            kind = NobodyListensError if self._is_silent else CannotConnectError
+            await self.close()
+            cause = opening.cause or cause_of(error)
+            kind = NobodyListensError if opening.is_silent else CannotConnectError
             raise kind(f"cannot connect to {self.url}: {cause}") from None
-        self._is_opening = False
+        finally:
+            impatience.cancel()
+        self._opening = None
         self._connected.set()
         self._probe = asyncio.create_task(self._probe_for_ever(), name="nats-probe")
 
@@ -296,18 +300,14 @@ class NatsLink:
             log.warning("nats_error", cause=cause)
         if (refused := refused_subject(error, "publish")) is not None:
             self._waiting.refuse(refused, self._login.who)
-        if not self._is_opening:
+        if self._closing and not self._client.is_connected:
+            raise CannotConnectError(cause)
+        if self._opening is None:
             return
-        if "authorization" not in self._failure.lower():
-            # What comes after a refusal is the server's hanging up.
-            self._failure = cause
+        self._opening.failed(error, cause)
         if refused_subject(error, "subscription") is not None:
-            self._failure = f"{self._login.who} may not subscribe to {self.inbox}.>"
-        is_silent = isinstance(error, OSError) and not isinstance(error, ConnectionResetError)
-        self._is_silent = is_silent and (self._is_silent or self._failed_attempts == 0)
-        self._failed_attempts += 1
-        is_tried = self._failed_attempts >= len(self._client.servers)
-        if is_tried and not self._is_patient and not self._client.is_connected:
+            self._opening.cause = f"{self._login.who} may not subscribe to {self.inbox}.>"
+        if self._opening.is_over(len(self._client.servers)) and not self._client.is_connected:
             raise CannotConnectError(cause)
 
     async def _on_disconnected(self) -> None:

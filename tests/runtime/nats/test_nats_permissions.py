@@ -10,6 +10,7 @@ import anyio
 import msgspec
 import pytest
 
+from runtime.nats.client import ArmouredClient
 from runtime.nats.errors import (
     CannotConnectError,
     NobodyListensError,
@@ -117,3 +118,41 @@ async def test_who_is_patient_is_told_the_cause_when_the_time_is_up():
         with pytest.raises(NobodyListensError, match="Connection refused"):
             async with open_link(nobody, name="test", limits=LinkLimits(connect_timeout_s=0.3)):
                 pass
+
+
+async def test_who_is_patient_is_told_though_the_time_out_s_cancellation_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """As Python 3.11's wait_for does where what it waits for ends in the same instant."""
+    is_lost = False
+
+    async def attempt(*_: object) -> None:
+        nonlocal is_lost
+        try:
+            await asyncio.sleep(0.05 if is_lost else 60.0)
+        except asyncio.CancelledError:
+            if is_lost:
+                raise
+            is_lost = True
+        raise OSError("refused")
+
+    monkeypatch.setattr(ArmouredClient, "_connect_to_server", attempt)
+    limits = LinkLimits(connect_timeout_s=0.2, reconnect_wait_s=0.05)
+    with anyio.fail_after(5), pytest.raises(CannotConnectError, match="refused"):
+        async with open_link(Login(url="nats://127.0.0.1:4"), name="test", limits=limits):
+            pass
+    assert is_lost
+
+
+async def test_a_link_that_cannot_be_opened_does_not_wait_for_what_nats_py_cannot_close(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    async def close(_: object) -> None:
+        await asyncio.sleep(60.0)
+
+    monkeypatch.setattr(ArmouredClient, "close", close)
+    limits = LinkLimits(connect_timeout_s=0.2, reconnect_wait_s=0.05)
+    login = Login(url="nats://127.0.0.1:4")
+    with anyio.fail_after(5), pytest.raises(CannotConnectError):
+        async with open_link(login, name="test", limits=limits):
+            pass

@@ -236,7 +236,7 @@ def token(
     if_generation
         The generation whose token was rejected (401): refresh only if it is still the current one.
     force
-        Refresh in any case.
+        Refresh whatever the token's age, unless the provider must not be asked yet.
     header
         Print the whole Authorization header.
     """

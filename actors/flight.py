@@ -45,6 +45,7 @@ from domain.result import Failure
 from domain.token_read import failure_of, may_still_ask
 from domain.verdicts import judge
 
+_SOON_S = 0.001
 _LOOK_AGAIN_S = 1.0
 """How often a flight that waits looks whether the client may ask sooner than was said."""
 
@@ -163,7 +164,8 @@ class Flight:
         until_s = anyio.current_time() + min(max(left_s, 0.0), attempt_s_max(profile))
         with self._flying:
             while self._brought is None and (left_s := until_s - anyio.current_time()) > 0:
-                await self._sleep(left_s)
+                # What is less than a clock can measure would never pass.
+                await self._sleep(max(left_s, _SOON_S))
         if self._flying.cancelled_caught:
             return
         if (brought := self._brought) is None:

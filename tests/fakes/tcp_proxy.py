@@ -14,8 +14,13 @@ from anyio.abc import SocketAttribute, SocketStream, TaskGroup
 from runtime.nats.link import Login
 from tests.fakes.eventually import eventually
 
-ABANDONS_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")
-"""nats-py leaves the socket of a failed attempt to the garbage collector."""
+ABANDONS_SOCKETS = pytest.mark.filterwarnings(
+    "ignore:unclosed <StreamWriter:ResourceWarning",
+    "ignore:unclosed transport:ResourceWarning",
+    "ignore:unclosed <socket.socket:ResourceWarning",
+)
+"""nats-py leaves the socket of a failed attempt to the garbage collector, and anyio's listener that
+of a connection whose task is cancelled before it has begun."""
 
 _BROKEN = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, OSError)
 

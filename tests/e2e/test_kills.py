@@ -49,6 +49,8 @@ class Books:
         self.ids: list[str] = []
         self.acknowledged: Counter[str] = Counter()
         self.sent = 0
+        self.is_over = False
+        """Nobody begins another one: a cancellation alone may be lost in nats-py's wait_for."""
 
     async def prepare(self, caller: PlainCaller) -> None:
         self.ids = [await caller.connect() for _ in range(CONNECTIONS)]
@@ -69,7 +71,7 @@ class Books:
         wanted = self.acknowledged.total() + refreshes
 
         async def call_on() -> None:
-            while self.acknowledged.total() < wanted:
+            while self.acknowledged.total() < wanted and not self.is_over:
                 await self.refresh(caller)
 
         async with asyncio.TaskGroup() as tasks:
@@ -99,10 +101,12 @@ class Books:
 @contextlib.asynccontextmanager
 async def busy(books: Books, caller: PlainCaller):
     """Keep callers busy while the body does harm."""
+    books.is_over = False
     loading = asyncio.create_task(books.load(caller, 10**9))
     try:
         yield
     finally:
+        books.is_over = True
         loading.cancel()
         await asyncio.wait({loading})
 

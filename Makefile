@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 AT_ONCE ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test check bench mutate format lock clean
+.PHONY: setup demo test check bench guard mutate format lock clean
 
 setup: $(VENV)/.dev
 
@@ -21,10 +21,14 @@ check: $(VENV)/.dev
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
+# Every row next to its ceilings and peers, round after round. LONG=1: with 1,000,000 stored, too.
 bench: $(VENV)/.dev
-	$(BIN)/python -m bench.refreshes
-	$(BIN)/python -m bench.memory
-	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench $(if $(LONG),--long)
+	$(BIN)/python -m bench.readme
+
+# Whether a refresh costs the daemon more than is recorded.
+guard: $(VENV)/.dev
+	$(BIN)/python -m bench.guard
 
 # All of domain/ and actors/, or what is named: make mutate ONLY='domain.verdicts*'. It goes on where it was stopped.
 mutate: $(VENV)/.dev

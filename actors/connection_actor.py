@@ -87,7 +87,7 @@ class ConnectionActor:
     @property
     def queued_commands(self) -> int:
         """How many commands wait to be decided, or in an entry that is not being stored yet."""
-        return len(self._line or ()) + sum(one.commands for one in self._entries if one.is_open)
+        return len(self._line or ()) + sum([one.commands for one in self._entries if one.is_open])
 
     def take(self, envelope: Envelope) -> None:
         """Decide a command, or queue it; it is answered in time in either case.

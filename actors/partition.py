@@ -28,6 +28,7 @@ _BUSY_ANSWERS = 8
 ``_LINGER_S``, as those of the other partitions do: an append costs the same whatever it carries.
 A lone caller never waits for it."""
 _LINGER_S = 0.003
+_LINGER_S_MAX = 0.010
 
 
 class Partition:
@@ -98,7 +99,7 @@ class Partition:
                     self._arrived = None
                     self._stir()
                 if self._stored_last >= _BUSY_ANSWERS:
-                    await anyio.sleep(_LINGER_S - anyio.current_time() % _LINGER_S)
+                    await self._linger()
                 self._close_group()
                 if self._appending:
                     self._began_s = anyio.current_time()
@@ -107,6 +108,15 @@ class Partition:
         except PartitionLostError as error:
             self.abandon(database_error(str(error)))
             raise
+
+    async def _linger(self) -> None:
+        """Let the group grow while as many come as would be worth a group of their own."""
+        until_s, gathered = anyio.current_time() + _LINGER_S_MAX, 0
+        while True:
+            await anyio.sleep(_LINGER_S - anyio.current_time() % _LINGER_S)
+            before, gathered = gathered, sum(len(entry.replies) for entry in self._open)
+            if gathered - before < _BUSY_ANSWERS or anyio.current_time() >= until_s:
+                return
 
     def tick(self, now_s: float) -> None:
         """Tell callers whose time is up, and notice an append that takes too long."""

@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from runtime.nats.embedded import CONTEXT_FILE, NatsContext, read_context
@@ -26,7 +27,11 @@ class RunningDaemon(NamedTuple):
 
 @contextlib.contextmanager
 def running_daemon(
-    data_dir: Path, *, server: Login | None = None, root: Path = ROOT
+    data_dir: Path,
+    *,
+    server: Login | None = None,
+    root: Path = ROOT,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[RunningDaemon]:
     """Yield a daemon on ``data_dir``, with the embedded server or on ``server``; then end it.
 
@@ -34,13 +39,14 @@ def running_daemon(
         data_dir: Its data folder.
         server: Where NATS is; None: embedded.
         root: The checkout whose daemon it is.
+        settings: Environment variables of the daemon.
     """
     started_s = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "runtime", "serve", "--data-dir", str(data_dir)],
         cwd=root,
         stderr=subprocess.PIPE,
-        env=os.environ | ({} if server is None else _settings(data_dir, server)),
+        env=os.environ | ({} if server is None else _settings(data_dir, server)) | {**settings},
     )
     try:
         assert process.stderr is not None

@@ -6,6 +6,8 @@ microsecond of the load lessens the difference between two daemons.
 """
 
 import asyncio
+import itertools
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import cast
@@ -18,6 +20,7 @@ from runtime.nats.embedded import NatsContext
 Request = tuple[str, bytes]
 """Subject and body."""
 _REQUEST_TIMEOUT_S = 30.0
+_PACE_S = 0.001
 
 
 class LoadError(Exception):
@@ -33,8 +36,10 @@ class _Round:
         self.make = make
         self.numbers: Iterator[int] = iter(range(requests))
         self.expected = expected
-        self.left = requests
+        self.requests = self.left = requests
         self.latencies_s: list[float] = []
+        self.is_paced = False
+        """Whether a request has a time to begin, instead of following the answer before it."""
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def answered(self, body: bytes, latency_s: float) -> None:
@@ -56,12 +61,13 @@ class _Round:
 class _Connection(asyncio.Protocol):
     """One connection to NATS, shared by several callers: each has one request under way."""
 
-    def __init__(self, number: int, context: NatsContext) -> None:
-        self._inbox = f"_INBOX.load{number}."
+    def __init__(self, context: NatsContext) -> None:
+        self._inbox = f"_INBOX.{secrets.token_hex(4)}."
         self._context = context
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._began_s: list[float] = []
+        self._free: list[int] = []
         self._round: _Round | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -93,7 +99,18 @@ class _Connection(asyncio.Protocol):
         """Let so many callers make requests, one after another each."""
         self._round = current
         self._began_s = [0.0] * callers
-        self._send(*(self._next(caller) for caller in range(callers)))
+        self._free = list(range(callers)) if current.is_paced else []
+        if not current.is_paced:
+            self._send(*(self._next(caller) for caller in range(callers)))
+
+    def take_up(self, due_s: float) -> bool:
+        """Let a caller that is free make a request that was due then; False: none is."""
+        if not self._free:
+            return False
+        caller = self._free.pop()
+        self._send(self._next(caller))
+        self._began_s[caller] = due_s
+        return True
 
     def close(self) -> None:
         """Close the connection."""
@@ -130,6 +147,9 @@ class _Connection(asyncio.Protocol):
         if self._round is None:
             return []
         self._round.answered(body, now_s - self._began_s[caller])
+        if self._round.is_paced:
+            self._free.append(caller)
+            return []
         return self._next(caller)
 
     def _next(self, caller: int) -> list[bytes]:
@@ -161,22 +181,40 @@ class Load:
         callers: int,
         requests: int,
         expected: bytes | None = b'{"ok":null}',
+        rate_per_s: float | None = None,
     ) -> list[float]:
         """Make so many requests from so many callers at once, and return the latencies in seconds.
 
         The callers are spread over the connections; ``expected`` None takes all but an error.
+        With ``rate_per_s`` requests are due at fixed times, whatever is answered when, and a
+        latency counts from then: a wait for a free caller is part of it.
 
         Raises:
             LoadError: A request had another answer, or none in time.
         """
         current = _Round(make, requests, expected)
+        current.is_paced = rate_per_s is not None
         count = len(self._connections)
         for number, connection in enumerate(self._connections):
             connection.begin(current, len(range(number, callers, count)))
         # The last answers may be slow; the rate is what the whole took.
         async with asyncio.timeout(_REQUEST_TIMEOUT_S + requests / 100):
+            if rate_per_s is not None:
+                await self._pace(current, rate_per_s)
             await current.over
         return current.latencies_s
+
+    async def _pace(self, current: _Round, rate_per_s: float) -> None:
+        """Begin each request when it is due, or as soon after it as a caller is free."""
+        began_s, taken = time.perf_counter(), 0
+        turns = itertools.cycle(self._connections)
+        while taken < current.requests and not current.over.done():
+            due = min(int((time.perf_counter() - began_s) * rate_per_s), current.requests)
+            while taken < due and any(
+                next(turns).take_up(began_s + taken / rate_per_s) for _ in self._connections
+            ):
+                taken += 1
+            await asyncio.sleep(_PACE_S)
 
     def close(self) -> None:
         """Close the connections."""
@@ -193,13 +231,9 @@ async def open_load(context: NatsContext, *, clients: int) -> Load:
     address = urlsplit(context.url)
     loop = asyncio.get_running_loop()
     connections: list[_Connection] = []
-    for number in range(clients):
-
-        def make(number: int = number) -> _Connection:
-            return _Connection(number, context)
-
+    for _ in range(clients):
         _, connection = await loop.create_connection(
-            make, address.hostname or "127.0.0.1", address.port or 4222
+            lambda: _Connection(context), address.hostname or "127.0.0.1", address.port or 4222
         )
         await connection.ready
         connections.append(connection)

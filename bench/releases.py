@@ -6,7 +6,6 @@ with an embedded server of its own; rounds alternate, and each ratio is taken wi
 one hot connection; then one caller alone. CPU is that of the daemon, of its server and of the load.
 """
 
-import os
 import random
 import statistics
 import sys
@@ -16,19 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import uvloop
 
+from bench.bodies import connect_body, refresh_body
 from bench.daemon import RunningDaemon, running_daemon
 from bench.load import Load, Request, open_load
-from bench.refreshes import credentials
+from bench.processes import children, cpu_s
 from runtime.world import Uuid7Ids
 
 CONNECTIONS = 500
 CLIENTS = 8
 CALLERS = 256
 ROUNDS = 5
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Measured(NamedTuple):
@@ -58,22 +56,14 @@ class Release:
         self.load = await open_load(self.daemon.context, clients=CLIENTS)
         self.ids = [str(one) for one, _ in zip(Uuid7Ids(), range(CONNECTIONS), strict=False)]
         for one in self.ids:
-            body = {
-                "user_id": one,
-                "provider_id": one,
-                "provider_slug": "bench",
-                "connection_id": one,
-                "credentials": credentials(0),
-            }
-            request = ("refreshd.v1.connect", msgspec.json.encode(body))
+            request = ("refreshd.v1.connect", connect_body(one))
             await self.load.run(lambda _, r=request: r, callers=1, requests=1, expected=None)
 
     async def measure(self, pick: Callable[[], str], *, callers: int, requests: int) -> Measured:
         """Refresh from so many callers."""
 
         def make(number: int) -> Request:
-            body = msgspec.json.encode({"credentials": credentials(number)})
-            return f"refreshd.v1.connection.{pick()}.refresh", body
+            return f"refreshd.v1.connection.{pick()}.refresh", refresh_body(number)
 
         cpu_before, load_before_s = self._cpu_s(), time.process_time()
         started_s = time.perf_counter()
@@ -92,14 +82,7 @@ class Release:
 
     def _cpu_s(self) -> tuple[float, float]:
         pid = self.daemon.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return cpu_s(pid), sum(cpu_s(int(child)) for child in children)
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return cpu_s(pid), sum(map(cpu_s, children(pid)))
 
 
 async def run(releases: list[Release]) -> None:

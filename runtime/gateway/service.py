@@ -290,7 +290,7 @@ class CommandService:
 
     def _take_command(self, verb: str, request: Arrived, in_flight: _InFlight) -> None:
         """Take a command whose id is in the subject."""
-        connection_id: UUID = read_connection_id(request.subject.split(".")[-2])
+        connection_id: UUID = read_connection_id(request.subject.rsplit(".", 2)[1])
         self._submit(
             read_command(
                 verb,

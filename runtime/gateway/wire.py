@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 from uuid import UUID, uuid5
 
@@ -39,6 +40,7 @@ TIMEOUT_MS_DEFAULT = 4000
 TIMEOUT_MS_MAX = 60_000
 _CANONICAL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ENVELOPE_BYTES = 16 * 1024
+_IDS_KNOWN = 32_768
 _TTL_S_MAX = 10 * 366 * 86_400
 
 _T = TypeVar("_T")
@@ -130,6 +132,7 @@ CONNECTION_VERBS = ("connect", "refresh", "token", "get", *STATUS_VERBS, "synced
 """The verbs of ``connection.<id>.<verb>``."""
 
 
+@lru_cache(maxsize=_IDS_KNOWN)
 def read_connection_id(token: str) -> UUID:
     """Return the id in a subject.
 
@@ -309,7 +312,7 @@ def _read_credentials(
         MalformedError: Neither or both of ``secret`` and ``encrypted_data``, or not of the
             shape that their type asks for, or too large.
     """
-    if given is None or given == _CredentialsBody():
+    if given is None or (given.credential_type is UNSET and given == _CredentialsBody()):
         return "credentials are null" if given is None else "credentials are empty"
     if given.credential_type is UNSET:
         raise MalformedError("Object missing required field `credential_type` - at `$.credentials`")
@@ -351,10 +354,10 @@ def _absent_if_null(secret: msgspec.Raw | UnsetType) -> bytes | None:
 def _empty_in_secret(secret: bytes, credential_type: CredentialType) -> str | None:
     """Return what is empty in the secret; what is not of its type's shape raises."""
     try:
+        if credential_type is CredentialType.OAUTH2 and secret != b"{}":
+            return None if _oauth2_secret.decode(secret).access_token else "access_token"
         if not _object.decode(secret):
             return "secret"
-        if credential_type is CredentialType.OAUTH2:
-            return None if _oauth2_secret.decode(secret).access_token else "access_token"
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         text = _explained(error)
         where = " - at `$.credentials.secret`"

@@ -13,7 +13,7 @@ from domain.events import Event
 from runtime.ledger.cloud_events import CONTENT_TYPE, encode_event
 from runtime.ledger.marked_view import MarkedView
 from runtime.ledger.partition_streams import Outgoing
-from runtime.ledger.subjects import event_subject, uuid_text
+from runtime.ledger.subjects import event_subject
 from runtime.ledger.view_runner import ViewRunner
 
 _IDLE_S = 1.0
@@ -106,14 +106,15 @@ class EventsView(ViewRunner):
             if messages and len(messages) + len(events) > self._batch_events_max:
                 break
             source = f"/refreshd/{daemon}"
-            messages.extend(
-                Outgoing(
-                    event_subject(self._prefix, event),
-                    encode_event(event, source=source),
-                    f"Nats-Msg-Id: {uuid_text(event.id)}\r\ncontent-type: {CONTENT_TYPE}\r\n",
+            for event in events:
+                event_id, connection_id, body = encode_event(event, source=source)
+                messages.append(
+                    Outgoing(
+                        event_subject(self._prefix, event, connection_id),
+                        body,
+                        f"Nats-Msg-Id: {event_id}\r\ncontent-type: {CONTENT_TYPE}\r\n",
+                    )
                 )
-                for event in events
-            )
             through = seq
         return messages, through
 

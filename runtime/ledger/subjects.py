@@ -123,12 +123,9 @@ def _step(event_type: type[Event]) -> str:
     return f"{event_type.workflow.value}.{event_type.outcome.value}"
 
 
-def event_subject(prefix: str, event: Event) -> str:
-    """Return the subject of an event (DESIGN.md section 4)."""
-    return (
-        f"{prefix}.event.{event.provider_slug}.{uuid_text(event.connection_id)}"
-        f".{_step(type(event))}"
-    )
+def event_subject(prefix: str, event: Event, connection_id: str) -> str:
+    """Return the subject of an event (DESIGN.md section 4), with its connection's id as text."""
+    return f"{prefix}.event.{event.provider_slug}.{connection_id}.{_step(type(event))}"
 
 
 def events_filter(

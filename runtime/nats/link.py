@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nkeys import NkeysError
 
 from runtime.logs import log
-from runtime.nats.client import ArmouredClient, header_block
+from runtime.nats.client import ArmouredClient, header_block, publish_line
 from runtime.nats.errors import (
     CannotConnectError,
     LinkError,
@@ -199,10 +199,7 @@ class NatsLink:
         Raises:
             NotSentError: Not connected, too much unsent already, or too large.
         """
-        if not self.is_connected:
-            raise NotSentError("not connected")
-        if self._client.pending_data_size > self._limits.unsent_bytes_max:
-            raise NotSentError("too much is unsent")
+        self._check_connected()
         if not _SUBJECT.fullmatch(subject):
             raise NotSentError("not a subject")
         try:
@@ -221,17 +218,22 @@ class NatsLink:
             messages: Subject, header block (ADR-4) and payload, built of safe parts: unchecked.
 
         Raises:
-            NotSentError: Not connected, too much unsent already, or one is too large: those
-                before it are sent.
+            NotSentError: Not connected, too much unsent already, or one is too large: none is sent.
         """
+        self._check_connected()
+        size_max = self._client.max_payload
+        commands: list[bytes] = []
+        for subject, block, payload in messages:
+            if len(block) + len(payload) > size_max:
+                raise TooLargeError("too large")
+            commands.append(publish_line(subject, "", block, payload))
+        self._client.send_commands(commands)
+
+    def _check_connected(self) -> None:
         if not self.is_connected:
             raise NotSentError("not connected")
         if self._client.pending_data_size > self._limits.unsent_bytes_max:
             raise NotSentError("too much is unsent")
-        for subject, block, payload in messages:
-            if len(block) + len(payload) > self._client.max_payload:
-                raise TooLargeError("too large")
-            self._client.send(subject, "", block, payload)
 
     async def request(
         self,

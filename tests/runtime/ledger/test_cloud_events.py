@@ -88,7 +88,7 @@ def test_every_type_of_event_is_in_the_table() -> None:
 def test_the_reference_sdk_reads_the_attributes_of_the_contract(
     kind: type[Event], extra: dict[str, Any], subject: str
 ) -> None:
-    attributes, _ = accepted(encode_event(event_of(kind, extra), source=SOURCE))
+    attributes, _ = accepted(encode_event(event_of(kind, extra), source=SOURCE).body)
 
     assert attributes == {
         "specversion": "1.0",
@@ -105,7 +105,7 @@ def test_the_reference_sdk_reads_the_attributes_of_the_contract(
 def test_the_data_are_the_fields_and_nothing_else(
     kind: type[Event], extra: dict[str, Any], subject: str
 ) -> None:
-    _, data = accepted(encode_event(event_of(kind, extra), source=SOURCE))
+    _, data = accepted(encode_event(event_of(kind, extra), source=SOURCE).body)
 
     assert data == {**SHARED_DATA, **extra}
 
@@ -114,7 +114,7 @@ def test_the_data_are_the_fields_and_nothing_else(
 def test_the_event_can_be_had_back(kind: type[Event], extra: dict[str, Any], subject: str) -> None:
     event = event_of(kind, extra)
 
-    body = json.loads(encode_event(event, source=SOURCE))
+    body = json.loads(encode_event(event, source=SOURCE).body)
 
     fields = {"id": body["id"], "occurred_at": body["time"], **body["data"]}
     assert body["type"] == type(event).__name__
@@ -127,7 +127,7 @@ def test_the_subject_tells_workflow_and_outcome(
 ) -> None:
     event = event_of(kind, extra)
 
-    assert event_subject("refreshd.v1", event) == (
+    assert event_subject("refreshd.v1", event, str(event.connection_id)) == (
         f"refreshd.v1.event.schwab.{CONNECTION_ID}.{subject}"
     )
 
@@ -143,7 +143,7 @@ def test_any_reason_at_any_time_is_carried_to_the_letter(
     extra = {"occurred_at": at, "provider_slug": slug, "reason": reason, "needs_user_action": False}
     event = event_of(events.ProviderTokenRefreshFailed, extra)
 
-    attributes, data = accepted(encode_event(event, source=SOURCE))
+    attributes, data = accepted(encode_event(event, source=SOURCE).body)
 
     assert attributes["time"] == at
     assert (data["reason"], data["provider_slug"]) == (reason, slug)
@@ -152,7 +152,9 @@ def test_any_reason_at_any_time_is_carried_to_the_letter(
 def test_the_time_is_utc_in_rfc_3339() -> None:
     event = event_of(events.ProviderConnectionAttempted, {})
 
-    assert json.loads(encode_event(event, source=SOURCE))["time"] == "2026-03-01T12:30:15.123456Z"
+    assert (
+        json.loads(encode_event(event, source=SOURCE).body)["time"] == "2026-03-01T12:30:15.123456Z"
+    )
 
 
 def test_the_content_type_is_that_of_structured_json() -> None:
@@ -164,6 +166,6 @@ def test_the_states_of_a_change_are_the_words_of_the_wire() -> None:
         extra = {**CHANGE, "from_status": from_status}
         event = event_of(events.ProviderConnectionStatusChanged, extra)
 
-        _, data = accepted(encode_event(event, source=SOURCE))
+        _, data = accepted(encode_event(event, source=SOURCE).body)
 
         assert data["from_status"] == from_status.value == from_status.name.lower()

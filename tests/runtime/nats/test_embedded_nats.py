@@ -123,6 +123,24 @@ async def test_the_password_is_not_in_the_process_arguments(server: EmbeddedNats
     assert login.password.encode() not in visible_to_others(server.pid)
 
 
+async def test_it_collects_garbage_as_the_environment_says_or_else_seldom(
+    server: EmbeddedNats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    await server.start()
+    assert await _environ_of(server) >= {"GOGC=400"}
+    monkeypatch.setenv("GOGC", "77")
+    other = EmbeddedNats(tmp_path / "other", server_bin=None, port=None)
+    try:
+        await other.start()
+        assert await _environ_of(other) >= {"GOGC=77"}
+    finally:
+        await other.stop()
+
+
+async def _environ_of(server: EmbeddedNats) -> set[str]:
+    return {*(await anyio.Path(f"/proc/{server.pid}/environ").read_text()).split("\0")}
+
+
 async def test_the_files_with_the_password_are_for_their_owner_alone(
     server: EmbeddedNats, tmp_path: Path
 ):

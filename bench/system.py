@@ -1,0 +1,135 @@
+"""A daemon, its load and its views: what most rows of the benchmark stand on."""
+
+import contextlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from bench.bodies import connect_body
+from bench.daemon import RunningDaemon, running_daemon
+from bench.load import open_load
+from bench.load_process import Driven, LoadProcess, Stretch
+from bench.measured import Measured
+from bench.processes import Processes, children
+from bench.views import Views
+from runtime.ledger.streams import PARTITIONS_DEFAULT
+from runtime.nats.embedded import CONTEXT_FILE
+from runtime.nats.link import NatsLink, open_link
+from runtime.world import Uuid7Ids
+
+PREFIX = "refreshd.v1"
+_CONNECTING = 256
+
+
+def new_ids(count: int) -> list[str]:
+    """Return so many new ids."""
+    return [str(one) for one, _ in zip(Uuid7Ids(), range(count), strict=False)]
+
+
+class System:
+    """A running daemon with connections of ours."""
+
+    def __init__(
+        self, daemon: RunningDaemon, load: LoadProcess, link: NatsLink, *, partitions: int
+    ) -> None:
+        """Have no connections yet."""
+        self.daemon = daemon
+        self.link = link
+        self.load = load
+        self.ids: list[str] = []
+        self.generations: Counter[str] = Counter()
+        self._refreshes: Counter[str] = Counter()
+        self._views = Views(link, partitions=partitions)
+
+    async def connect(
+        self, ids: Sequence[str], *, body: Callable[[str], bytes] = connect_body
+    ) -> None:
+        """Connect so many new connections; ``body`` makes the request of each.
+
+        Raises:
+            LoadError: One was refused.
+        """
+        load = await open_load(self.daemon.context, clients=1)
+        await load.run(
+            lambda number: (f"{PREFIX}.connect", body(ids[number])),
+            callers=_CONNECTING,
+            requests=len(ids),
+            expected=None,
+        )
+        load.close()
+        self.know(ids)
+
+    def know(self, ids: Sequence[str]) -> None:
+        """Take it that these are stored, with their first credentials."""
+        self.ids += ids
+        self.generations.update(ids)
+
+    async def measure(self, stretch: Stretch) -> Measured:
+        """Put a load on, and return what it came to; what was refreshed is kept to be checked.
+
+        Raises:
+            LoadError: A request was refused.
+        """
+        pid = self.daemon.process.pid
+        daemon, server = Processes(lambda: [pid]), Processes(lambda: children(pid))
+        driven = await self.load.drive(stretch)
+        measured = Measured(
+            rate=driven.rate,
+            p50_ms=driven.p50_ms,
+            p99_ms=driven.p99_ms,
+            load_us=driven.cpu_us,
+            daemon_us=daemon.used_us(stretch.requests),
+            server_us=server.used_us(stretch.requests),
+            peak_mib=daemon.highest_mb() + server.highest_mb(),
+        )
+        self._note(driven)
+        return measured
+
+    async def check(self) -> None:
+        """Hold the views against what was answered since the last time.
+
+        Raises:
+            WrongOutcomeError: They differ.
+        """
+        refreshes, self._refreshes = self._refreshes, Counter()
+        if refreshes:
+            await self._views.check(refreshes, self.generations)
+
+    async def settle(self) -> None:
+        """Pass over what was stored so far."""
+        await self._views.skip()
+
+    def refreshed(self, connection_id: str, times: int) -> None:
+        """Expect that a connection was refreshed so often."""
+        self.generations[connection_id] += times
+        self._refreshes[connection_id] += times
+
+    def _note(self, driven: Driven) -> None:
+        for subject, answers in driven.answered.items():
+            words = subject.split(".")
+            if words[-1] == "refresh":
+                self.refreshed(words[-2], answers)
+
+
+@contextlib.asynccontextmanager
+async def opened_system(
+    folder: Path,
+    *,
+    partitions: int = PARTITIONS_DEFAULT,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncGenerator[System]:
+    """Yield a daemon with an embedded server, which syncs before it answers, and end it.
+
+    Args:
+        folder: The daemon's data folder.
+        partitions: How many ledgers.
+        settings: Environment variables of the daemon.
+    """
+    environment = {"REFRESHD_STATE_PARTITIONS": str(partitions), **settings}
+    with (
+        running_daemon(folder, settings=environment) as daemon,
+        LoadProcess(folder / CONTEXT_FILE) as load,
+    ):
+        async with open_link(daemon.context.login(), name="bench") as link:
+            yield System(daemon, load, link, partitions=partitions)

@@ -29,6 +29,8 @@ HEADERS = {
     "ten thousand lines": b"NATS/1.0\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",
 }
 TOKENS = {
+    "a vertical tab": b"a\x0b7",
+    "a form feed": b"a\x0c1\x0b2",
     "no utf-8": b"\xff\xfe\xfd",
     "half a character": b"abc\xc3",
     "overlong": b"\xc0\xaf",

@@ -170,7 +170,7 @@ async def test_a_hostile_message_ends_the_plain_clients_read_loop(
         assert client.is_connected
 
 
-@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize("hostile", [*HOSTILE.values(), hostile_publish(b"hostile.\x0b7")])
 async def test_a_hostile_message_is_survived(
     patient_link: NatsLink, nats_login: Login, hostile: bytes
 ):

@@ -16,6 +16,7 @@ _OURS, _ANOTHERS = 1, 2
 class Line(NamedTuple):
     """One message as the server sends it."""
 
+    subject: bytes
     sid: int
     reply: bytes
     has_headers: bool
@@ -26,21 +27,23 @@ class Line(NamedTuple):
         """Its bytes."""
         reply = b" " + self.reply if self.reply else b""
         if not self.has_headers:
-            head = b"MSG a.b %d%b %d\r\n" % (self.sid, reply, len(self.payload))
+            head = b"MSG %b %d%b %d\r\n" % (self.subject, self.sid, reply, len(self.payload))
             return head + self.payload + b"\r\n"
         sizes = (len(_HEADERS), len(_HEADERS) + len(self.payload))
-        head = b"HMSG a.b %d%b %d %d\r\n" % (self.sid, reply, *sizes)
+        head = b"HMSG %b %d%b %d %d\r\n" % (self.subject, self.sid, reply, *sizes)
         return head + _HEADERS + self.payload + b"\r\n"
 
     @property
     def arrived(self) -> Arrived:
         """What is handed over."""
         headers = {"Nats-Msg-Id": "7"} if self.has_headers else None
-        return Arrived("a.b", self.reply.decode(), self.payload, headers)
+        return Arrived(self.subject.decode(), self.reply.decode(), self.payload, headers)
 
 
 _lines = st.builds(
     Line,
+    # White space to nats-py, but not to a server.
+    st.sampled_from((b"a.b", b"a.\x0b7", b"a\x0c1\x0b2.b")),
     st.sampled_from((_OURS, _OURS, _OURS, _ANOTHERS)),
     st.sampled_from((b"_INBOX.x.1", b"_INBOX.x.2", b"")),
     st.sampled_from((False, False, True)),
@@ -53,7 +56,7 @@ _lines = st.builds(
 def test_requests_are_handed_over_once_and_in_order_however_their_bytes_are_cut(
     lines: list[Line], data: st.DataObject
 ) -> None:
-    wire = b"".join(line.wire for line in lines)
+    wire = b"+OK\r\n" + b"".join(line.wire for line in lines)
     cuts = data.draw(st.lists(st.integers(0, len(wire)), max_size=8).map(sorted))
     taken: list[Arrived] = []
     bad = 0

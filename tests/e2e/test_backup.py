@@ -26,8 +26,7 @@ async def test_a_daemon_starts_on_a_copy_and_the_keyring_that_was_kept_apart(tmp
     async with daemon_process(folder) as daemon, plain_caller(**daemon.context) as caller:
         assert (await caller.refresh(connection_id)).code == "ok"
 
-    with tarfile.open(tmp_path / "state.tar") as tar:
-        tar.extractall(copy.parent, filter="data")
+    shutil.unpack_archive(tmp_path / "state.tar", copy.parent)
     without = await refreshd("serve", "--data-dir", str(copy))
     shutil.copy(folder / "keyring.json", copy)
 

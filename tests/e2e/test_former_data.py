@@ -6,7 +6,7 @@ grants that died, two refreshes that a SIGKILL left open.
 
 import hashlib
 import json
-import tarfile
+import shutil
 import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -32,8 +32,7 @@ SHOWN = (
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    with tarfile.open(FIXTURE.with_suffix(".tar.gz")) as archive:
-        archive.extractall(tmp_path / "data", filter="data")
+    shutil.unpack_archive(FIXTURE.with_suffix(".tar.gz"), tmp_path / "data")
     return tmp_path / "data"
 
 

@@ -1,23 +1,25 @@
 """Sends answers in the order they were given, and holds them while NATS is away.
 
-An answer is sent at once, without waiting. One that cannot be sent because the connection is lost
-waits for the next one, as long as its caller does, and so do all that come after it.
+Answers go out without waiting, all together that one turn of the event loop brings forth. What
+cannot be sent because the connection is lost waits for the next one, as long as its caller does,
+and so do all that come after it.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from runtime.logs import log
+from runtime.nats.client import header_block
 from runtime.nats.errors import NotSentError
 from runtime.nats.link import NatsLink
 
 
 class _Answer(NamedTuple):
     subject: str
+    header_block: bytes
     body: bytes
-    headers: Mapping[str, str] | None
     expires_s: float
     sent: Callable[[], None]
 
@@ -28,6 +30,7 @@ class Responder:
     def __init__(self, link: NatsLink) -> None:
         """Publish over ``link``."""
         self._link = link
+        self._burst: list[_Answer] = []
         self._queue: deque[_Answer] = deque()
         self._arrived = asyncio.Event()
         self._empty = asyncio.Event()
@@ -53,20 +56,30 @@ class Responder:
             sent: Called when it was sent or dropped. Must not raise.
             headers: For failures.
         """
-        if not subject or (not self._queue and self._is_sent(subject, body, headers)):
+        if not subject:
             sent()
             return
-        self._queue.append(_Answer(subject, body, headers, expires_s, sent))
-        self._empty.clear()
-        self._arrived.set()
+        if not self._burst:
+            self._empty.clear()
+            asyncio.get_running_loop().call_soon(self._send_burst)
+        block = header_block(headers) if headers else b""
+        self._burst.append(_Answer(subject, block, body, expires_s, sent))
 
-    def _is_sent(self, subject: str, body: bytes, headers: Mapping[str, str] | None) -> bool:
-        """Send an answer at once, if it can be."""
+    def _send_burst(self) -> None:
+        """Send what has come since the last turn of the loop, behind what still waits."""
+        burst, self._burst = self._burst, []
+        if self._queue or not self._are_sent(burst):
+            self._queue.extend(burst)
+            self._arrived.set()
+            return
+        for answer in burst:
+            answer.sent()
+        self._empty.set()
+
+    def _are_sent(self, answers: Sequence[_Answer]) -> bool:
+        """Send all of them at once, if that can be; none of them if not."""
         try:
-            if headers is None:
-                self._link.publish_batch(((subject, b"", body),))
-            else:
-                self._link.publish_now(subject, body, headers=headers)
+            self._link.publish_batch([answer[:3] for answer in answers])
         except NotSentError:
             return False
         return True
@@ -86,7 +99,7 @@ class Responder:
                     await self._wait_for_a_connection(queue[0].expires_s - loop.time())
                 answer = queue[0]
                 try:
-                    self._link.publish_now(answer.subject, answer.body, headers=answer.headers)
+                    self._link.publish_batch([answer[:3]])
                 except NotSentError as error:
                     if not self._link.is_connected and answer.expires_s > loop.time():
                         continue
@@ -95,7 +108,8 @@ class Responder:
                 queue.popleft()
                 answer.sent()
             self._arrived.clear()
-            self._empty.set()
+            if not self._burst:
+                self._empty.set()
 
     async def _wait_for_a_connection(self, timeout_s: float) -> None:
         """Wait for NATS to come back, at most until the oldest answer is no use any more."""

@@ -36,36 +36,24 @@ def encode_event(event: Event, *, source: str) -> CloudEvent:
     # One encoding holds it all in the order of the fields, and each is as long as it always is
     # or ends where the next begins. Nothing before the slug can hold a quote.
     fields = _encoder.encode(event)
-    start = _id_at(type(event))
-    id_end = start + _UUID_LENGTH
-    time_at = id_end + len(_BEFORE_TIME)
+    id_at, id_end, time_at, between = _frame(type(event), source)
     time_end = fields.index(_BEFORE_USER, time_at)
     connection_at = time_end + len(_BEFORE_USER) + _UUID_LENGTH + len(_BEFORE_CONNECTION)
-    event_id, connection_id = (
-        fields[start:id_end],
-        fields[connection_at : connection_at + _UUID_LENGTH],
-    )
+    event_id = fields[id_at:id_end]
+    connection_id = fields[connection_at : connection_at + _UUID_LENGTH]
     body = (
-        b'{"specversion":"1.0","id":"%b","source":%b,"type":"%b","subject":"%b","time":"%b",'
+        b'{"specversion":"1.0","id":"%b%b%b","time":"%b",'
         b'"datacontenttype":"application/json","data":{%b}'
-        % (
-            event_id,
-            _quoted(source),
-            type(event).__name__.encode(),
-            connection_id,
-            fields[time_at:time_end],
-            fields[time_end + 2 :],
-        )
+        % (event_id, between, connection_id, fields[time_at:time_end], fields[time_end + 2 :])
     )
     return CloudEvent(event_id.decode(), connection_id.decode(), body)
 
 
 @cache
-def _id_at(event_type: type[Event]) -> int:
-    """Return where an event's id begins in its encoding."""
-    return len(b'{"type":"%b","id":"' % event_type.__name__.encode())
-
-
-@cache
-def _quoted(source: str) -> bytes:
-    return _encoder.encode(source)
+def _frame(event_type: type[Event], source: str) -> tuple[int, int, int, bytes]:
+    """Return where id and time are in an event's encoding, and what comes behind the id here."""
+    name = event_type.__name__.encode()
+    id_at = len(b'{"type":"%b","id":"' % name)
+    id_end = id_at + _UUID_LENGTH
+    between = b'","source":%b,"type":"%b","subject":"' % (_encoder.encode(source), name)
+    return id_at, id_end, id_end + len(_BEFORE_TIME), between

@@ -19,7 +19,7 @@ class LedgerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How large a group may grow. The server's ``max_payload`` must hold it."""
     checkpoint_s: Seconds = 1.0
     """How long the records view gathers before it writes a checkpoint."""
-    events_gather_s: Seconds = 0.1
+    events_gather_s: Seconds = 0.2
     """How long events gather between two batches, unless they fill one before."""
     batch_messages_max: Annotated[int, Meta(ge=1, le=999)] = 900
     """How many messages a batch of a view holds, besides its marker."""

@@ -27,12 +27,18 @@ from typing import Any, NamedTuple
 
 import nats.errors
 from nats.aio.client import Client
-from nats.protocol.command import hpub_cmd, pub_cmd
+from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
 from nats.protocol.parser import Parser
 
 from runtime.nats.reply_subjects import ReplySubjects
 
 _CRLF = 2
+_MESSAGES = (b"MSG ", b"HMSG ")
+_PLAIN = b"M"[0]
+_WORDS_WITH_REPLY = 5
+_UNSENT_BYTES = 64 * 1024
+"""Where the event loop has more to send than this, nats-py's flusher waits until it has not."""
 _HEADER_LINES = re.compile(r"(?:[!-9;-~]+: [ -~]*\r\n)*")
 
 
@@ -58,28 +64,34 @@ class _SafeParser(Parser):
 
     async def parse(self, data: bytes = b"") -> None:
         """Take what a connection has read; a part of a line or message waits for the rest."""
-        data, at = bytes(self.buf) + data, 0
-        self.buf.clear()
+        if self.buf:
+            data = bytes(self.buf) + data
+            self.buf.clear()
+        at, takers = 0, self._client.takers
         while (end := data.find(b"\r\n", at)) >= 0:
-            over = end + _CRLF
-            line = data[at:end]
-            if line.startswith((b"MSG ", b"HMSG ")):
-                over += int(line[line.rindex(b" ") :]) + _CRLF
-                if len(data) < over:
-                    break
-                await self._take(line, data[end + _CRLF : over - _CRLF])
-            else:
+            over, line = end + _CRLF, data[at:end]
+            if not line.startswith(_MESSAGES):
                 await super().parse(data[at:over])
-            at = over
+                at = over
+                continue
+            words = line.split(b" ")
+            at_content, over = over, over + int(words[-1]) + _CRLF
+            if len(data) < over:
+                break
+            content, at = data[at_content : over - _CRLF], over
+            if line[0] == _PLAIN and (take := takers.get(words[2])) is not None:
+                self._client.take_plain(take, words, content)
+            else:
+                await self._take(words, content)
         self.buf.extend(data[at:])
 
-    async def _take(self, line: bytes, content: bytes) -> None:
-        """Hand a message over whose protocol line is ``line``."""
-        verb, subject, sid, *more = line.split(b" ")
+    async def _take(self, words: Sequence[bytes], content: bytes) -> None:
+        """Hand a message over whose protocol line was ``words``."""
+        verb, subject, sid, *more = words
         sizes = 2 if verb == b"HMSG" else 1
         size = int(more[-2]) if sizes > 1 else 0
         reply = more[0] if len(more) > sizes else b""
-        await self._client.handle(int(sid), subject, reply, content[size:], content[:size])
+        await self._client.handle(sid, subject, reply, content[size:], content[:size])
 
 
 class ArmouredClient(Client):
@@ -100,11 +112,17 @@ class ArmouredClient(Client):
         self._on_bad_message = on_bad_message
         self._replies = replies
         self._wants_tls = wants_tls
-        self._takers: dict[int, Callable[[Arrived], None]] = {}
+        self.takers: dict[bytes, Callable[[Arrived], None]] = {}
+        """Who takes a subscription's messages as they are read, by its number as it is written."""
 
     def new_inbox(self) -> str:
         """Return a subject that nobody can guess; nats-py's follow from the one before."""
         return f"{bytes(self._inbox_prefix).decode()}.{secrets.token_hex(16)}"
+
+    async def take_all(self, subject: str, take: Callable[[Arrived], None]) -> None:
+        """Subscribe, and call ``take`` with each message as it is read; see ``hand_over``."""
+        subscription = await self.subscribe(subject, cb=_never)
+        self.hand_over(subscription._id, take)  # noqa: SLF001 -- nats-py does not show it
 
     def hand_over(self, sid: int, take: Callable[[Arrived], None]) -> None:
         """Call ``take`` with each message of a subscription as it is read, past its queue.
@@ -113,7 +131,7 @@ class ArmouredClient(Client):
             sid: The subscription's number.
             take: Must neither block nor raise.
         """
-        self._takers[sid] = take
+        self.takers[b"%d" % sid] = take
 
     def send(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
         """Publish at once what the caller has checked; ``publish`` would check it again.
@@ -134,11 +152,26 @@ class ArmouredClient(Client):
         size_bytes = sum(map(len, commands))
         self.stats["out_msgs"] += len(commands)
         self.stats["out_bytes"] += size_bytes
+        writer = self._free_writer()
+        if writer is not None:
+            # nats-py's flusher would do the same a turn of the event loop later.
+            writer.write(b"".join(commands))
+            return
         self._pending.extend(commands)
         self._pending_data_size += size_bytes
         if self._flush_queue is not None and self._flush_queue.empty():
             # What nats-py's own publish does, less the waiting that never comes.
             self._flush_queue.put_nowait(Future())
+
+    def _free_writer(self) -> StreamWriter | None:
+        """Return the socket's writer if it is open and little is unsent, here and there."""
+        transport = self._transport
+        if self._pending or not self.is_connected or not isinstance(transport, TcpTransport):
+            return None
+        writer = transport._io_writer  # noqa: SLF001 -- nats-py does not show it
+        if writer is None or writer.transport.get_write_buffer_size() > _UNSENT_BYTES:
+            return None
+        return writer
 
     async def _process_info(
         self,
@@ -153,22 +186,43 @@ class ArmouredClient(Client):
                 raise nats.errors.Error("the server does not speak TLS")
         await super()._process_info(info, initial_connection)
 
+    def take_plain(
+        self, take: Callable[[Arrived], None], words: Sequence[bytes], content: bytes
+    ) -> None:
+        """Hand over a message without headers whose protocol line was ``words``."""
+        reply = words[3] if len(words) == _WORDS_WITH_REPLY else b""
+        self._hand_over(take, words[1], reply, content, None)
+
     async def handle(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+        self, sid: bytes, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
         """Hand a message to its subscription, or drop it when it cannot be read."""
-        take = self._takers.get(sid)
+        take = self.takers.get(sid)
+        if take is not None:
+            lines = await self._process_headers(headers) if headers else None
+            self._hand_over(take, subject, reply, data, lines)
+            return
         try:
-            if take is not None:
-                self.stats["in_msgs"] += 1
-                self.stats["in_bytes"] += len(data)
-                lines = await self._process_headers(headers) if headers else None
-                text = subject.decode(errors="replace")
-                take(Arrived(text, self._answerable(reply), data, lines))
-                return
-            if reply and not self._is_inbox(sid):
+            number = int(sid)
+            if reply and not self._is_inbox(number):
                 reply = self._answerable(reply).encode()
-            await self._process_msg(sid, _as_utf8(subject), _as_utf8(reply), data, headers)
+            await self._process_msg(number, _as_utf8(subject), _as_utf8(reply), data, headers)
+        except Exception:  # noqa: BLE001 -- whatever the bytes did, the read loop must go on
+            self._on_bad_message()
+
+    def _hand_over(
+        self,
+        take: Callable[[Arrived], None],
+        subject: bytes,
+        reply: bytes,
+        data: bytes,
+        headers: Mapping[str, str] | None,
+    ) -> None:
+        try:
+            self.stats["in_msgs"] += 1
+            self.stats["in_bytes"] += len(data)
+            text = subject.decode(errors="replace")
+            take(Arrived(text, self._answerable(reply), data, headers))
         except Exception:  # noqa: BLE001 -- whatever the bytes did, the read loop must go on
             self._on_bad_message()
 
@@ -224,11 +278,17 @@ class ArmouredClient(Client):
         await super()._process_pong()
 
 
+async def _never(_: Msg) -> None:
+    """Stand for a callback: what is handed over goes past it."""
+
+
 def publish_line(subject: str, reply: str, headers: bytes, payload: bytes) -> bytes:
     """Return a message as it goes over the wire; see ``ArmouredClient.send``."""
-    if headers:
-        return hpub_cmd(subject, reply, headers, payload)
-    return pub_cmd(subject, reply, payload)
+    where, size = f"{subject} {reply}" if reply else subject, len(headers) + len(payload)
+    if not headers:
+        return b"".join((f"PUB {where} {size}\r\n".encode(), payload, b"\r\n"))
+    line = f"HPUB {where} {len(headers)} {size}\r\n".encode()
+    return b"".join((line, headers, payload, b"\r\n"))
 
 
 def header_block(headers: Mapping[str, str]) -> bytes:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
-from nats.aio.msg import Msg
 
+from runtime.nats.client import Arrived
 from runtime.nats.errors import NoAnswerError
 from runtime.nats.link import NatsLink
 
@@ -108,7 +108,7 @@ _stream_info = msgspec.json.Decoder(StreamInfo)
 _consumer_info = msgspec.json.Decoder(ConsumerInfo)
 
 
-def read_pub_ack(message: Msg) -> PubAck:
+def read_pub_ack(message: Arrived) -> PubAck:
     """Return the sequence that a publish was stored at.
 
     Raises:
@@ -348,7 +348,7 @@ async def create_reading_consumer(
     return info
 
 
-def _decode(decoder: msgspec.json.Decoder[_T], answer: Msg) -> _T:
+def _decode(decoder: msgspec.json.Decoder[_T], answer: Arrived) -> _T:
     """Decode an API answer; anything else on the reply subject means that nothing is known."""
     try:
         return decoder.decode(answer.data)

@@ -15,11 +15,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import nats.errors
-from nats.aio.msg import Msg
 from nkeys import NkeysError
 
 from runtime.logs import log
-from runtime.nats.client import ArmouredClient, header_block, publish_line
+from runtime.nats.client import ArmouredClient, Arrived, header_block, publish_line
 from runtime.nats.errors import (
     CannotConnectError,
     LinkError,
@@ -142,7 +141,7 @@ class NatsLink:
                 if self._inbox_prefix != PLAIN_INBOX:
                     # A request that names it would have us answer ourselves.
                     self.replies.forbid(f"{self._inbox_prefix}.")
-                await self._client.subscribe(f"{self.inbox}.*", cb=self._on_answer)
+                await self._client.take_all(f"{self.inbox}.*", self._on_answer)
                 await self.flush()
                 if opening.cause:
                     raise NoAnswerError(opening.cause)
@@ -242,7 +241,7 @@ class NatsLink:
         *,
         timeout_s: float,
         headers: Mapping[str, str] | None = None,
-    ) -> Msg:
+    ) -> Arrived:
         """Send a request and return its first answer.
 
         Raises:
@@ -258,11 +257,11 @@ class NatsLink:
         token: str,
         subject: str,
         payload: bytes,
-        gathered: list[Msg] | None = None,
+        gathered: list[Arrived] | None = None,
         *,
         timeout_s: float,
         headers: Mapping[str, str] | None = None,
-    ) -> Msg:
+    ) -> Arrived:
         """Send a request whose answers come in under ``token``, and return the last."""
         if len(self._waiting) >= self._limits.requests_waiting_max:
             raise NotSentError("too many requests wait")
@@ -278,16 +277,18 @@ class NatsLink:
             raise NoRespondersError("no responders")
         return message
 
-    async def request_many(self, subject: str, payload: bytes, *, timeout_s: float) -> list[Msg]:
+    async def request_many(
+        self, subject: str, payload: bytes, *, timeout_s: float
+    ) -> list[Arrived]:
         """Do as ``request``, and return all answers, the last of which has a status."""
-        gathered: list[Msg] = []
+        gathered: list[Arrived] = []
         last = await self._requested(new_token(), subject, payload, gathered, timeout_s=timeout_s)
         return [*gathered, last]
 
     def _count_bad_message(self) -> None:
         self.bad_messages += 1
 
-    async def _on_answer(self, message: Msg) -> None:
+    def _on_answer(self, message: Arrived) -> None:
         """Hand an answer to the request that waits for it."""
         self._waiting.answer(message.subject.rpartition(".")[2], message)
 

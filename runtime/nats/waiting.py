@@ -9,8 +9,7 @@ import ssl
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from nats.aio.msg import Msg
-
+from runtime.nats.client import Arrived
 from runtime.nats.errors import NO_ANSWER_IN_TIME, NoAnswerError, NotAllowedError
 
 _NOT_ALLOWED = re.compile(
@@ -25,16 +24,16 @@ class Waiting:
 
     def __init__(self) -> None:
         """Nobody waits."""
-        self._answers: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
-        self._gathered: dict[str, list[Msg]] = {}
+        self._answers: dict[str, tuple[str, asyncio.Future[Arrived]]] = {}
+        self._gathered: dict[str, list[Arrived]] = {}
 
     def __len__(self) -> int:
         """Return how many wait."""
         return len(self._answers)
 
     def open(
-        self, token: str, subject: str, gathered: list[Msg] | None = None
-    ) -> asyncio.Future[Msg]:
+        self, token: str, subject: str, gathered: list[Arrived] | None = None
+    ) -> asyncio.Future[Arrived]:
         """Return the answer to be of what is asked on ``subject``.
 
         Args:
@@ -43,7 +42,7 @@ class Waiting:
             gathered: Takes all answers but the last, which is the one with a status; None: the
                 first is the last.
         """
-        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
         self._answers[token] = (subject, answer)
         if gathered is not None:
             self._gathered[token] = gathered
@@ -54,7 +53,7 @@ class Waiting:
         self._answers.pop(token, None)
         self._gathered.pop(token, None)
 
-    def answer(self, token: str, message: Msg) -> None:
+    def answer(self, token: str, message: Arrived) -> None:
         """Hand an answer to the request that waits for it, if one does."""
         gathered = self._gathered.get(token)
         if gathered is not None and not (message.headers and message.headers.get("Status")):
@@ -98,7 +97,7 @@ def new_token() -> str:
     return secrets.token_hex(8)
 
 
-def give_up_waiting(answer: asyncio.Future[Msg]) -> None:
+def give_up_waiting(answer: asyncio.Future[Arrived]) -> None:
     """Fail a request whose time is up; cheaper than a time-out context around each."""
     if not answer.done():
         answer.set_exception(NoAnswerError(NO_ANSWER_IN_TIME))

@@ -2,8 +2,9 @@
 
 ``python -m bench.guard`` sets the daemon's CPU per refresh, relative to an echo's in the same
 round, against the ratio that is recorded in ``bench/results/guard.json``, and fails when the
-median of the rounds is a quarter above it. A machine's speed is in both figures and so in
-neither; ``--record`` writes today's ratio.
+median of the rounds is a quarter above it three times in a row: whatever else a machine does only
+adds to it. A machine's speed is in both figures and so in neither; ``--record`` writes today's
+ratio.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from bench.system import new_ids, opened_system
 FILE = FOLDER / "guard.json"
 ROUNDS = 7
 ALLOWED = 1.25
+_ATTEMPTS = 3
 _ECHOES, _REFRESHES = 20_000, 6_000
 
 
@@ -59,17 +61,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.guard", description=__doc__)
     parser.add_argument("--record", action="store_true")
     is_recording = parser.parse_args().record
-    ratios = uvloop.run(measured_ratios())
-    ratio, low, high = statistics.median(ratios), min(ratios), max(ratios)
-    print(f"a refresh costs the daemon {ratio:.2f} echoes of CPU ({low:.2f}-{high:.2f})")
     if is_recording:
         FILE.parent.mkdir(exist_ok=True)
-        FILE.write_bytes(msgspec.json.encode(Recorded(round(ratio, 2))) + b"\n")
+        FILE.write_bytes(msgspec.json.encode(Recorded(round(_measured(), 2))) + b"\n")
         return
     recorded = msgspec.json.decode(FILE.read_bytes(), type=Recorded).ratio
     print(f"recorded {recorded:.2f}; up to {recorded * ALLOWED:.2f} passes")
-    if ratio > recorded * ALLOWED:
+    if not any(_measured() <= recorded * ALLOWED for _ in range(_ATTEMPTS)):
         sys.exit("a refresh costs the daemon more than it did: see bench/guard.py")
+
+
+def _measured() -> float:
+    ratios = uvloop.run(measured_ratios())
+    ratio, low, high = statistics.median(ratios), min(ratios), max(ratios)
+    print(
+        f"a refresh costs the daemon {ratio:.2f} echoes of CPU ({low:.2f}-{high:.2f})", flush=True
+    )
+    return ratio
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import msgspec
 
 from domain.connection import ConnectionStatus
 from domain.credentials import Credentials, Unsealed
+from domain.profile import RefreshMode
 
 
 class Connect(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +22,8 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
     """Why there are none, where the caller gave something."""
     alias: str | None = None
     params: dict[str, str] | None = None
+    refresh: RefreshMode | None = None
+    """When its tokens are refreshed, in place of the profile's word; None keeps what is stored."""
     pending: bool = False
     """Create it PENDING, without credentials; for a new id only."""
     warnings: tuple[str, ...] = ()

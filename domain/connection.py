@@ -26,7 +26,7 @@ from uuid import UUID
 import msgspec
 
 from domain.credentials import Credentials
-from domain.profile import FailureClass
+from domain.profile import FailureClass, RefreshMode
 
 SLUG_PATTERN = r"\A[a-z0-9_-]{1,50}\Z"
 ALIAS_LENGTH_MAX = 100
@@ -122,6 +122,18 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
     """When refreshing ends, as far as an answer told; None: never, or nobody told."""
     endpoint_base: str | None = None
     """Where the provider wants later requests, as an answer told."""
+    grant_slides: bool | None = None
+    """Whether a use of the grant puts ``grant_expires_at`` off; None: not known."""
+    warned_lead_s: int | None = None
+    """How long before its end this grant's last warning was due; 0: its end was told."""
+    refresh: RefreshMode | None = None
+    """In place of the profile's."""
+
+    @property
+    def needs_reauth(self) -> bool:
+        """Whether the grant is dead, by the provider's word or as was told by the calendar."""
+        is_dead = self.trouble is not None and self.trouble.failure_class is FailureClass.USER
+        return self.warned_lead_s == 0 or (self.status is ConnectionStatus.EXPIRED and is_dead)
 
     @property
     def is_active(self) -> bool:
@@ -138,11 +150,12 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
         *,
         alias: str | None,
         params: dict[str, str] | None,
+        refresh: RefreshMode | None,
         now: datetime,
     ) -> "ProviderConnection":
         """Return this connection ACTIVE with new credentials.
 
-        ``connected_at`` keeps its first value; alias and params only change when given.
+        ``connected_at`` keeps its first value; alias, params and refresh only change when given.
         """
         assert self.status in CONNECTABLE
         at = self.touched_at(now)
@@ -153,6 +166,7 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
             generation=self.generation + 1,
             alias=self.alias if alias is None else alias,
             params=self.params if params is None else params,
+            refresh=self.refresh if refresh is None else refresh,
             connected_at=at if self.connected_at is None else self.connected_at,
             updated_at=at,
             granted_at=at,
@@ -207,6 +221,8 @@ _NO_REFRESH_STATE: dict[str, None] = {
     "trouble": None,
     "grant_expires_at": None,
     "endpoint_base": None,
+    "grant_slides": None,
+    "warned_lead_s": None,
 }
 """What is left of a grant's story when another grant begins."""
 

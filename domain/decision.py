@@ -185,6 +185,7 @@ def _connect(connection: ProviderConnection | None, command: Connect, now: datet
         generation=0 if credentials is None else 1,
         alias=command.alias,
         params=command.params,
+        refresh=command.refresh,
         connected_at=None if credentials is None else now,
         granted_at=None if credentials is None else now,
         created_at=now,
@@ -212,7 +213,11 @@ def _reconnect(connection: ProviderConnection, command: Connect, now: datetime) 
                 message=f"{field} is not the one that the connection is stored with",
             )
     return connection.connected(
-        credentials, alias=command.alias, params=command.params, now=now
+        credentials,
+        alias=command.alias,
+        params=command.params,
+        refresh=command.refresh,
+        now=now,
     ), None
 
 

@@ -117,6 +117,14 @@ def moment(sent_at: datetime, after_s: float) -> datetime:
     return sent_at + timedelta(seconds=min(CENTURY_S, after_s))
 
 
+def shifted(time: datetime, by_s: float) -> datetime:
+    """Return an aware UTC time so many seconds later, or the calendar's end where there is none."""
+    try:
+        return time + timedelta(seconds=by_s)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if by_s > 0 else datetime.min.replace(tzinfo=UTC)
+
+
 def aware(time: datetime) -> datetime:
     """Return a time as UTC where it names no zone."""
     return time if time.tzinfo else time.replace(tzinfo=UTC)

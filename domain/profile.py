@@ -80,6 +80,15 @@ class ExpiryShape(StrEnum):
     """The answer does not tell; ``lifetime_default_s`` is the provider's word."""
 
 
+class RefreshMode(StrEnum):
+    """When tokens are refreshed."""
+
+    PROACTIVE = "proactive"
+    """Before they end, whether anybody asks or not."""
+    ON_DEMAND = "on_demand"
+    """When somebody asks; unasked only to keep a grant alive whose access token has ended."""
+
+
 class ReusePolicy(msgspec.Struct, frozen=True):
     """Whether a refresh token may be presented again when an answer was lost.
 
@@ -231,6 +240,14 @@ class ProviderProfile(msgspec.Struct, frozen=True, kw_only=True):
     """The least time between two refreshes, whatever expiry an answer names."""
     settling_s: Seconds = 0.0
     """How long a fresh token may be rejected before that means anything."""
+
+    # When.
+    refresh: RefreshMode = RefreshMode.PROACTIVE
+    """A connection's own comes first."""
+    margin_s: Seconds = 300.0
+    """How long before its end an access token is refreshed unasked, at the latest."""
+    margin_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.2
+    """So much of its lifetime, where that is less."""
 
     # Bounds.
     connect_timeout_s: Annotated[float, Meta(gt=0)] = 5.0

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UnsetType
 
 from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
 from domain.credentials import Credentials
@@ -22,6 +22,7 @@ from domain.events import (
     ProviderTokenRefreshSucceeded,
 )
 from domain.exchange import Tokens, Verdict
+from domain.grant_life import end_slides
 from domain.profile import FailureClass, ProviderProfile
 
 PREPARATION_S_MAX = 5.0
@@ -99,9 +100,7 @@ def succeeded(
         connection.refreshed(credentials, now=now),
         granted_at=connection.granted_at,
         doubted_at=_doubted_at(connection, profile) if in_doubt else None,
-        grant_expires_at=connection.grant_expires_at
-        if tokens.grant_expires_at is UNSET
-        else tokens.grant_expires_at,
+        **_end_told(connection, tokens.grant_expires_at, now),
         endpoint_base=tokens.endpoint_base or connection.endpoint_base,
     )
     event = ProviderTokenRefreshSucceeded(
@@ -111,6 +110,19 @@ def succeeded(
         **_about(connection),
     )
     return Step(after, (event,))
+
+
+def _end_told(
+    connection: ProviderConnection, told_at: datetime | UnsetType | None, now: datetime
+) -> dict[str, Any]:
+    """Return what is known of the grant's end after an answer that tells ``told_at`` of it."""
+    if isinstance(told_at, UnsetType):
+        return {
+            "grant_expires_at": connection.grant_expires_at,
+            "grant_slides": connection.grant_slides,
+        }
+    slides = None if told_at is None else end_slides(connection, told_at, now=now)
+    return {"grant_expires_at": told_at, "grant_slides": slides}
 
 
 def failed(
@@ -219,7 +231,7 @@ def left_open(
 def _retry_at(
     verdict: Verdict, failures: int, *, draw: float, now: datetime, probe_interval_s: float
 ) -> datetime | None:
-    """Return when the next attempt may be made: exponential with jitter, or what was asked for.
+    """Return when the next attempt may be made: anywhere up to a ceiling that doubles, or as told.
 
     After a configuration failure, whoever's it is, up to ``probe_interval_s`` apart. A dead
     grant has no next attempt, and what a crash cut off need not wait for one.
@@ -229,7 +241,8 @@ def _retry_at(
     is_ours = verdict.failure_class is FailureClass.OPERATOR
     pause_s_max = probe_interval_s if is_ours else BACKOFF_S_MAX
     ceiling_s = min(pause_s_max, BACKOFF_S_MIN * 2 ** min(max(failures - 1, 0), 16))
-    pause_s = ceiling_s * (0.5 + 0.5 * draw)
+    floor_s = min(ceiling_s, BACKOFF_S_MIN) / 2
+    pause_s = floor_s + (ceiling_s - floor_s) * draw
     if verdict.retry_after_s is not None and not is_ours:
         pause_s = max(pause_s, verdict.retry_after_s)
     return now + timedelta(seconds=pause_s)

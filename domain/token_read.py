@@ -29,6 +29,7 @@ from domain.commands import GetToken
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials, Opaque
 from domain.expiry import SKEW_S_MIN
+from domain.grant_life import grant_ends_at
 from domain.profile import FailureClass, ProviderProfile
 from domain.refusals import not_active, not_found
 from domain.result import Failure, FailureCode
@@ -208,14 +209,6 @@ def misconfigured(reason: str, retry_after_s: float | None) -> Failure:
         needs_user_action=False,
         retry_after_s=retry_after_s,
     )
-
-
-def grant_ends_at(connection: ProviderConnection, profile: ProviderProfile) -> datetime | None:
-    """Return when refreshing ends by the calendar: as an answer told, or as the profile has it."""
-    ends = [connection.grant_expires_at]
-    if profile.grant_lifetime_s is not None and connection.granted_at is not None:
-        ends.append(connection.granted_at + timedelta(seconds=profile.grant_lifetime_s))
-    return min((end for end in ends if end is not None), default=None)
 
 
 def _is_over(

@@ -23,6 +23,7 @@ PURE = {
     "email",
     "enum",
     "functools",
+    "hashlib",
     "heapq",
     "itertools",
     "math",

@@ -73,6 +73,7 @@ def connection_view(connection: ProviderConnection) -> dict[str, object]:
         "doubted_at": connection.doubted_at,
         "endpoint_base": connection.endpoint_base,
         "grant_expires_at": connection.grant_expires_at,
+        "refresh": connection.refresh,
         "scope": credentials and credentials.scope,
         "notes": credentials and credentials.notes,
     }

@@ -30,6 +30,7 @@ from domain.commands import (
 from domain.connection import ALIAS_LENGTH_MAX, SLUG_PATTERN, ConnectionStatus
 from domain.credentials import Credentials, CredentialType, Opaque, Secret, Unsealed
 from domain.list_query import ListQuery
+from domain.profile import RefreshMode
 from domain.result import FailureCode
 from runtime.gateway.replies import printable
 
@@ -57,6 +58,7 @@ class MalformedError(Exception):
 
 Text = Annotated[str, Meta(max_length=500)]
 Slug = Annotated[str, Meta(pattern=SLUG_PATTERN)]
+Mode = Annotated[str, Meta(pattern=rf"\A({'|'.join(RefreshMode)})\Z")]
 Alias = Annotated[str, Meta(max_length=ALIAS_LENGTH_MAX)]
 ParamName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
 Params = Annotated[dict[ParamName, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)]
@@ -77,6 +79,7 @@ class _ConnectBody(msgspec.Struct, forbid_unknown_fields=True):
     alias: Alias | None = None
     connection_id: UUID | None = None
     params: Params | None = None
+    refresh: Mode | None = None
     pending: bool = False
 
 
@@ -206,6 +209,7 @@ def read_connect(
         unusable=credentials if isinstance(credentials, str) else None,
         alias=fields.alias,
         params=fields.params,
+        refresh=None if fields.refresh is None else RefreshMode(fields.refresh),
         pending=fields.pending,
     )
 

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from domain.commands import GetToken
 from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
 from domain.credentials import Credentials, CredentialType, Opaque, Sealed
+from domain.grant_life import WARNING_LEADS_S
 from domain.profile import (
     NO_REUSE,
     NON_ROTATING,
     UNKNOWN_REUSE,
     FailureClass,
     ProviderProfile,
+    RefreshMode,
     ReusePolicy,
 )
 from domain.result import Failure
@@ -162,6 +164,9 @@ def connections(draw: st.DrawFn, *, troubled: bool = False) -> ProviderConnectio
         granted_at=draw(st.none() | times),
         grant_expires_at=draw(st.none() | times),
         endpoint_base=draw(st.none() | st.text(max_size=20)),
+        grant_slides=draw(st.none() | st.booleans()),
+        warned_lead_s=draw(st.none() | st.sampled_from([0, *WARNING_LEADS_S])),
+        refresh=draw(st.none() | st.sampled_from(RefreshMode)),
     )
 
 
@@ -183,6 +188,11 @@ profiles = st.builds(
     max_lead_s=st.none() | spans_s,
     interval_s_min=st.just(1.0) | spans_s,
     settling_s=st.just(0.0) | spans_s,
+    grant_idle_s=st.none() | spans_s,
+    presents=st.sampled_from(["refresh_token", "refresh_token", "access_token"]),
+    refresh=st.sampled_from(RefreshMode),
+    margin_s=st.just(300.0) | spans_s,
+    margin_fraction=st.just(0.2) | st.floats(0, 0.5),
 )
 
 

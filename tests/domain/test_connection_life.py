@@ -17,6 +17,7 @@ from domain.connection import ConnectionStatus, ProviderConnection, broken_invar
 from domain.credentials import Credentials
 from domain.decision import ConnectionRef, decide
 from domain.events import Event
+from domain.profile import RefreshMode
 from domain.result import Failure, Success
 from tests.domain.shapes import (
     CONNECTION_ID,
@@ -83,6 +84,7 @@ class ConnectionLife(RuleBasedStateMachine):
             credentials=None if flaw == "credentials" else self._new_credentials(),
             alias=alias,
             params={"alias": alias} if alias else None,
+            refresh=RefreshMode.ON_DEMAND if alias else None,
         )
         refusal: Refusal = None
         if flaw == "credentials":
@@ -242,7 +244,7 @@ class ConnectionLife(RuleBasedStateMachine):
                 model.setdefault("created_at", at)
                 model.setdefault("last_sync_at", None)
                 model["status"], model["credentials"] = status, command.credentials
-                for field in ("alias", "params"):
+                for field in ("alias", "params", "refresh"):
                     model[field] = getattr(command, field) or model.get(field)
                 first = at if status == "active" else None
                 model["connected_at"] = model.get("connected_at") or first

@@ -4,12 +4,14 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from domain.commands import ChangeStatus, Command, Connect, Disconnect, Get, MarkSynced, Refresh
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import CredentialType, Secret, Unsealed
 from domain.decision import ConnectionRef, decide, store_failed
 from domain.events import Event
+from domain.profile import RefreshMode
 from domain.result import Failure, Success
 from tests.domain.shapes import (
     CONNECTION_ID,
@@ -273,16 +275,18 @@ def test_a_repeated_disconnect_succeeds_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("given", [True, False])
-def test_a_reconnect_changes_alias_and_params_only_when_given(*, given: bool) -> None:
-    before = stored(ConnectionStatus.REVOKED)
+def test_a_reconnect_changes_alias_params_and_refresh_only_when_given(*, given: bool) -> None:
+    before = replace(stored(ConnectionStatus.REVOKED), refresh=RefreshMode.PROACTIVE)
     alias, params = ("yours", {"subdomain": "other"}) if given else (None, None)
-    command = connect(alias=alias, params=params)
+    refresh = RefreshMode.ON_DEMAND if given else None
+    command = connect(alias=alias, params=params, refresh=refresh)
 
     after = decide(before, command, now=NOW, ids=CountingIds()).connection
 
     assert after is not None
     assert after.alias == (alias or before.alias)
     assert after.params == (params or before.params)
+    assert after.refresh == (refresh or before.refresh)
     assert after.credentials == NEW
     assert after.connected_at == before.connected_at
 

@@ -259,12 +259,12 @@ def test_a_failure_is_stored_and_told_with_all_that_is_known(failure_class: Fail
     ("failures", "ceiling_s"),
     [(0, 1), (1, 2), (2, 4), (3, 8), (7, 128), (8, 256), (9, 300), (10, 300), (2**53, 300)],
 )
-def test_the_pause_doubles_to_a_bound_and_is_spread_over_its_upper_half(
+def test_the_pause_is_anywhere_up_to_a_ceiling_that_doubles_to_a_bound(
     failures: int, ceiling_s: float
 ) -> None:
     for told in (verdict(T), verdict(A)):
-        assert pause_s(told, failures=failures, draw=0.0) == ceiling_s / 2
-        assert pause_s(told, failures=failures, draw=0.5) == ceiling_s * 0.75
+        assert pause_s(told, failures=failures, draw=0.0) == 0.5
+        assert pause_s(told, failures=failures, draw=0.5) == (ceiling_s + 0.5) / 2
         assert pause_s(told, failures=failures, draw=1.0) == ceiling_s
     assert ceiling_s <= BACKOFF_S_MAX
 
@@ -284,20 +284,20 @@ def test_while_the_configuration_is_wrong_the_pause_doubles_to_the_profiles_inte
 @pytest.mark.parametrize(
     ("told", "expected_s"),
     [
-        (verdict(retry_after_s=0.0), 4.0),
-        (verdict(retry_after_s=3.9), 4.0),
-        (verdict(retry_after_s=4.1), 4.1),
+        (verdict(retry_after_s=0.0), 8.0),
+        (verdict(retry_after_s=7.9), 8.0),
+        (verdict(retry_after_s=8.1), 8.1),
         (verdict(retry_after_s=3600.0), 3600.0),
-        (verdict(counts=False), 2.0),
-        (verdict(counts=False, retry_after_s=2.1), 2.1),
+        (verdict(counts=False), 4.0),
+        (verdict(counts=False, retry_after_s=4.1), 4.1),
         (verdict(U, retry_after_s=5.0), None),
-        (verdict(O, retry_after_s=5.0), 4.0),
+        (verdict(O, retry_after_s=9.0), 8.0),
     ],
 )
 def test_what_the_provider_asked_for_wins_where_it_is_longer_and_there_is_a_next_time(
     told: Verdict, expected_s: float | None
 ) -> None:
-    assert pause_s(told, failures=3) == expected_s
+    assert pause_s(told, failures=3, draw=1.0) == expected_s
 
 
 @pytest.mark.parametrize("told", [verdict(O), verdict(T, retry_after_s=3e9)], ids=["probe", "wait"])

@@ -3,8 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
+from domain.grant_life import grant_ends_at
 from domain.result import Failure
-from domain.token_read import failure_of, grant_ends_at, reauth_required
+from domain.token_read import failure_of, reauth_required
 from tests.domain.shapes import NOW
 from tests.domain.test_token_read import (
     DAY_S,

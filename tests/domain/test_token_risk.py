@@ -12,6 +12,7 @@ from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials
 from domain.exchange import Tokens, Verdict
 from domain.expiry import SKEW_S_MIN
+from domain.grant_life import grant_ends_at
 from domain.profile import NO_REUSE, NON_ROTATING, UNKNOWN_REUSE, FailureClass, ProviderProfile
 from domain.refreshing import failed, succeeded
 from domain.result import Failure, FailureCode
@@ -22,7 +23,6 @@ from domain.token_read import (
     Ask,
     Reading,
     Serve,
-    grant_ends_at,
     read_token,
     reauth_required,
     redated,

@@ -295,7 +295,17 @@ JSON = st.recursive(
 )
 FIELDS = (
     *("user_id", "provider_id", "provider_slug", "credentials", "alias", "connection_id"),
-    *("params", "pending", "reason", "status", "cursor", "limit", "secret", "credential_type"),
+    *(
+        "params",
+        "refresh",
+        "pending",
+        "reason",
+        "status",
+        "cursor",
+        "limit",
+        "secret",
+        "credential_type",
+    ),
 )
 CREDENTIALS_LIKE = st.fixed_dictionaries(
     {},

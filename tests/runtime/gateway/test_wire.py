@@ -11,6 +11,7 @@ from domain.commands import ChangeStatus, Connect, Disconnect, Get, MarkSynced, 
 from domain.connection import ConnectionStatus
 from domain.credentials import Credentials, CredentialType, Opaque, Unsealed
 from domain.list_query import LIST_LIMIT_DEFAULT, ListQuery
+from domain.profile import RefreshMode
 from runtime.gateway.wire import (
     CONNECTION_VERBS,
     read_connect,
@@ -63,6 +64,7 @@ def test_connect_takes_every_field_of_its_row() -> None:
         "alias": "home",
         "params": {"subdomain": "acme"},
         "connection_id": str(CONNECTION_ID),
+        "refresh": "on_demand",
         "pending": False,
     }
 
@@ -74,6 +76,7 @@ def test_connect_takes_every_field_of_its_row() -> None:
         credentials=STORED_OPAQUE,
         alias="home",
         params={"subdomain": "acme"},
+        refresh=RefreshMode.ON_DEMAND,
         pending=False,
     )
 
@@ -82,7 +85,7 @@ def test_connect_without_an_id_takes_a_new_one_and_leaves_the_rest_unset() -> No
     asked = connect(body_of(CONNECT))
 
     assert asked.connection_id == NEW_ID
-    assert (asked.alias, asked.params, asked.pending) == (None, None, False)
+    assert (asked.alias, asked.params, asked.refresh, asked.pending) == (None, None, None, False)
 
 
 @pytest.mark.parametrize("body_id", [None, str(CONNECTION_ID)])

@@ -170,6 +170,9 @@ def test_two_ids_that_differ_are_refused() -> None:
     ("changes", "field"),
     [
         ({"alias": "x" * 101}, "alias"),
+        ({"refresh": "never"}, "refresh"),
+        ({"refresh": "on_demand\n"}, "refresh"),
+        ({"refresh": True}, "refresh"),
         ({"pending": None}, "pending"),
         ({"pending": True}, "credentials"),
         ({"pending": True, "credentials": {}}, "credentials"),

@@ -44,7 +44,7 @@ VIEW_FIELDS = {
     "connected_at", "last_sync_at", "created_at", "updated_at", "generation", "params",
 }  # fmt: skip
 MORE_VIEW_FIELDS = {
-    "trouble", "doubted_at", "endpoint_base", "grant_expires_at", "scope", "notes",
+    "trouble", "doubted_at", "endpoint_base", "grant_expires_at", "scope", "notes", "refresh",
 }  # fmt: skip
 """Those that are there only where they tell anything."""
 CANARY = b"canary-7f3a-canary"

@@ -1,0 +1,186 @@
+"""When a grant ends, and by when it must be used again: by the calendar, nobody being asked.
+
+Some ends stay where they are however often the grant is used (Schwab: 7 days from consent);
+others are put off by each use (Xero: 60 days unused). An end that answers tell is of either kind,
+and the second answer shows which: ``grant_slides``. Until then it is taken for one that slides.
+
+Source:
+    PROVIDERS.md quirks 25, 26, 27 and 38.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from domain.connection import ProviderConnection
+from domain.credentials import Sealed
+from domain.expiry import shifted
+from domain.profile import ProviderProfile
+
+WARNING_LEADS_S = (7 * 86_400, 86_400, 43_200)
+"""How long before its end a grant's user is to be told, the least urgent first."""
+NO_REFRESH_TOKEN_NOTE = "no_refresh_token"  # noqa: S105 -- a note
+
+
+class EndCause(StrEnum):
+    """Why a grant ends."""
+
+    LIFETIME = "lifetime"
+    """So long after consent, however often it is used."""
+    IDLE = "idle"
+    """So long after its last use."""
+    NO_REFRESH_TOKEN = "no_refresh_token"  # noqa: S105 -- a cause
+    """With its access token, for there is nothing to refresh it by."""
+
+
+class GrantEnd(NamedTuple):
+    """One end of a grant."""
+
+    at: datetime
+    cause: EndCause
+    leads_s: tuple[int, ...]
+    """Which of ``WARNING_LEADS_S`` are to be told of it. What each use puts off is refreshed before
+    half of its time is over, so of that only what lies in the second half is news."""
+
+
+def is_refreshable(connection: ProviderConnection) -> bool:
+    """Whether the credentials may hold something to refresh them by, as far as can be seen."""
+    credentials = connection.credentials
+    return (
+        credentials is not None
+        and isinstance(credentials.payload, Sealed)
+        and credentials.credential_type.is_refreshable
+        and NO_REFRESH_TOKEN_NOTE not in credentials.notes
+    )
+
+
+def used_at(connection: ProviderConnection) -> datetime:
+    """Return when the grant was last used or given, by our clock as it is now."""
+    credentials = connection.credentials
+    issued_at = credentials.issued_at if credentials else None
+    if credentials is not None and issued_at is not None:
+        return min(issued_at, credentials.redated_at or issued_at)
+    return connection.granted_at or connection.connected_at or connection.created_at
+
+
+def access_ends_at(connection: ProviderConnection) -> datetime | None:
+    """Return when the access token ends, by our clock as it is now; None: never."""
+    credentials = connection.credentials
+    if credentials is None or credentials.expires_at is None:
+        return None
+    ends_at, issued_at, redated_at = (
+        credentials.expires_at,
+        credentials.issued_at,
+        credentials.redated_at,
+    )
+    if issued_at is None or redated_at is None or redated_at >= issued_at:
+        return ends_at
+    return shifted(ends_at, (redated_at - issued_at).total_seconds())
+
+
+def grant_ends_at(connection: ProviderConnection, profile: ProviderProfile) -> datetime | None:
+    """Return when refreshing ends by the calendar: as an answer told, or as the profile has it."""
+    ends = (connection.grant_expires_at, _lifetime_ends_at(connection, profile))
+    return min((end for end in ends if end is not None), default=None)
+
+
+def idle_ends(connection: ProviderConnection, profile: ProviderProfile) -> Iterator[datetime]:
+    """Yield when the grant ends unless it is used before."""
+    if profile.grant_idle_s is not None:
+        yield shifted(used_at(connection), profile.grant_idle_s)
+    if connection.grant_expires_at is not None and connection.grant_slides is not False:
+        yield connection.grant_expires_at
+    access_at = access_ends_at(connection) if profile.presents == "access_token" else None
+    if access_at is not None:
+        yield access_at
+
+
+def grant_ends(connection: ProviderConnection, profile: ProviderProfile) -> list[GrantEnd]:
+    """Return every end that an ACTIVE grant has, but for those that the provider has disproved."""
+    credentials = connection.credentials
+    if credentials is None or not connection.is_active:
+        return []
+    if NO_REFRESH_TOKEN_NOTE in credentials.notes:
+        ends_at = access_ends_at(connection)
+        cause = EndCause.NO_REFRESH_TOKEN
+        return [] if ends_at is None else [GrantEnd(ends_at, cause, WARNING_LEADS_S)]
+    if not is_refreshable(connection):
+        return []
+    since = used_at(connection)
+    ends = [
+        GrantEnd(at, EndCause.IDLE, _in_second_half((at - since).total_seconds()))
+        for at in idle_ends(connection, profile)
+    ]
+    told_at = connection.grant_expires_at if connection.grant_slides is False else None
+    issued_at = credentials.issued_at
+    return ends + [
+        GrantEnd(at, EndCause.LIFETIME, WARNING_LEADS_S)
+        for at in (told_at, _lifetime_ends_at(connection, profile))
+        if at is not None and (issued_at is None or issued_at < at)
+    ]
+
+
+def open_lead_s(ends: list[GrantEnd], now: datetime, *, below_s: float) -> int | None:
+    """Return the most urgent lead that has begun, of those below ``below_s``; None: none has."""
+    begun = [
+        lead_s
+        for end in ends
+        for lead_s in end.leads_s
+        if lead_s < below_s and shifted(end.at, -lead_s) <= now
+    ]
+    return min(begun, default=None)
+
+
+def warning_due_at(
+    connection: ProviderConnection, profile: ProviderProfile | None, *, is_asked: bool
+) -> datetime | None:
+    """Return when something is to be told of the grant's end; None: nothing is left to tell.
+
+    Args:
+        connection: ACTIVE, with what was told of it.
+        profile: The provider's.
+        is_asked: Whether the provider will be asked, so that its own word tells of the end.
+    """
+    told_s = connection.warned_lead_s
+    if told_s == 0:
+        return None
+    ends = grant_ends(connection, profile or ProviderProfile(slug=connection.provider_slug))
+    leads = [
+        shifted(end.at, -lead_s)
+        for end in ends
+        for lead_s in end.leads_s
+        if told_s is None or lead_s < told_s
+    ]
+    over_at = None if is_asked else calendar_over_at(connection, ends)
+    return min([*leads, *([over_at] if over_at else [])], default=None)
+
+
+def calendar_over_at(connection: ProviderConnection, ends: list[GrantEnd]) -> datetime | None:
+    """Return when neither the grant nor its access token lives any more, by the calendar."""
+    access_at = access_ends_at(connection)
+    over_at = min((end.at for end in ends if end.cause is not EndCause.IDLE), default=None)
+    return None if access_at is None or over_at is None else max(access_at, over_at)
+
+
+def end_slides(connection: ProviderConnection, told_at: datetime, *, now: datetime) -> bool | None:
+    """Return whether an end that an answer tells now is put off by use; None: not known yet.
+
+    It is where it has moved by more than half of the time since the answer before.
+    """
+    before_at, issued_at = connection.grant_expires_at, None
+    if connection.credentials is not None:
+        issued_at = connection.credentials.issued_at
+    if before_at is None or issued_at is None or issued_at >= now:
+        return connection.grant_slides
+    return (told_at - before_at) * 2 > now - issued_at
+
+
+def _lifetime_ends_at(connection: ProviderConnection, profile: ProviderProfile) -> datetime | None:
+    if profile.grant_lifetime_s is None or connection.granted_at is None:
+        return None
+    return shifted(connection.granted_at, profile.grant_lifetime_s)
+
+
+def _in_second_half(lifetime_s: float) -> tuple[int, ...]:
+    return tuple(lead_s for lead_s in WARNING_LEADS_S if lead_s < lifetime_s / 2)

@@ -38,6 +38,7 @@ from domain.events import (
     ProviderDisconnectionAttempted,
     ProviderDisconnectionFailed,
     ProviderDisconnectionSucceeded,
+    ProviderGrantRecovered,
     ProviderTokenRefreshAttempted,
     ProviderTokenRefreshFailed,
     ProviderTokenRefreshSucceeded,
@@ -51,7 +52,7 @@ from domain.refusals import (
 )
 from domain.result import Failure, FailureCode, Result, Success
 
-EVENTS_PER_COMMAND_MAX = 2
+EVENTS_PER_COMMAND_MAX = 3
 """How many event ids one decision may use."""
 
 DATABASE_ERROR = "Database error occurred"
@@ -305,7 +306,10 @@ def _succeeded_events(
     now: datetime,
     ids: Iterator[UUID],
 ) -> tuple[Event, ...]:
-    """Return Attempted and Succeeded, or the one StatusChanged, or nothing."""
+    """Return Attempted and Succeeded, or the one StatusChanged, or nothing.
+
+    New credentials bring back a grant that needed its user: then also Recovered.
+    """
     about = _about(connection, command)
     match command:
         case Connect():
@@ -329,10 +333,13 @@ def _succeeded_events(
             return ()
         case _:
             assert_never(command)
-    return (
+    told = (
         attempted(id=next(ids), occurred_at=now, **about),
         succeeded(id=next(ids), occurred_at=now, **about),
     )
+    if connection is None or not connection.needs_reauth or isinstance(command, Disconnect):
+        return told
+    return (*told, ProviderGrantRecovered(id=next(ids), occurred_at=now, **about))
 
 
 def _failed_events(

@@ -1,6 +1,7 @@
 """What has happened to a connection, in the past tense.
 
-Each workflow has three events: Attempted, then exactly one of Succeeded and Failed. The
+Each workflow has three events: Attempted, then exactly one of Succeeded and Failed. A change of
+status, and of what is known of the grant's end, is one event of its own. The
 class name is the CloudEvents ``type``; workflow and outcome are two tokens of the subject
 (DESIGN.md section 4). No event has a field that could hold a credential.
 """
@@ -13,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from domain.connection import ConnectionStatus
+from domain.grant_life import EndCause
 from domain.profile import FailureClass
 
 
@@ -136,6 +138,32 @@ class ProviderConnectionStatusChanged(_Event, frozen=True, kw_only=True):
     reason: str | None
 
 
+class ProviderGrantExpiring(_Event, frozen=True, kw_only=True):
+    """The grant ends soon, by the calendar."""
+
+    workflow = Workflow.STATUS
+    outcome = Outcome.CHANGED
+    grant_ends_at: datetime
+    within_s: int
+    """One of ``WARNING_LEADS_S``: it ends within so many seconds, and this is told once."""
+    cause: EndCause
+
+
+class ProviderGrantNeedsReauth(_Event, frozen=True, kw_only=True):
+    """The grant has ended: only its user can mend it."""
+
+    workflow = Workflow.STATUS
+    outcome = Outcome.CHANGED
+    reason: str
+
+
+class ProviderGrantRecovered(_Event, frozen=True, kw_only=True):
+    """A grant that needed its user is there again."""
+
+    workflow = Workflow.STATUS
+    outcome = Outcome.CHANGED
+
+
 Event = (
     ProviderConnectionAttempted
     | ProviderConnectionSucceeded
@@ -147,4 +175,7 @@ Event = (
     | ProviderTokenRefreshSucceeded
     | ProviderTokenRefreshFailed
     | ProviderConnectionStatusChanged
+    | ProviderGrantExpiring
+    | ProviderGrantNeedsReauth
+    | ProviderGrantRecovered
 )

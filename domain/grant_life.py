@@ -132,6 +132,17 @@ def open_lead_s(ends: list[GrantEnd], now: datetime, *, below_s: float) -> int |
     return min(begun, default=None)
 
 
+def still_told_s(ends: list[GrantEnd], now: datetime, told_s: int | None) -> int | None:
+    """Return which warning counts as told of a grant that was used: one that has begun anew.
+
+    So an end that is put off by less than it is near is told once, and one that went far, again.
+    """
+    if told_s is None:
+        return None
+    leads = {lead_s for end in ends for lead_s in end.leads_s if shifted(end.at, -lead_s) <= now}
+    return min((lead_s for lead_s in leads if lead_s >= told_s), default=None)
+
+
 def warning_due_at(
     connection: ProviderConnection, profile: ProviderProfile | None, *, is_asked: bool
 ) -> datetime | None:

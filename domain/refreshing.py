@@ -17,12 +17,14 @@ from domain.credentials import Credentials
 from domain.events import (
     Event,
     ProviderConnectionStatusChanged,
+    ProviderGrantNeedsReauth,
+    ProviderGrantRecovered,
     ProviderTokenRefreshAttempted,
     ProviderTokenRefreshFailed,
     ProviderTokenRefreshSucceeded,
 )
 from domain.exchange import Tokens, Verdict
-from domain.grant_life import end_slides
+from domain.grant_life import end_slides, grant_ends, still_told_s
 from domain.profile import FailureClass, ProviderProfile
 
 PREPARATION_S_MAX = 5.0
@@ -90,6 +92,8 @@ def succeeded(
 ) -> Step:
     """Return the connection with what the provider gave, one generation on, and Succeeded.
 
+    Recovered, too, where it was told that the grant had ended by the calendar.
+
     ``granted_at`` stays: refreshing does not renew the user's consent. A refresh token that is
     kept because its successor could not be read is in doubt from this presentation on.
     """
@@ -103,13 +107,17 @@ def succeeded(
         **_end_told(connection, tokens.grant_expires_at, now),
         endpoint_base=tokens.endpoint_base or connection.endpoint_base,
     )
-    event = ProviderTokenRefreshSucceeded(
-        id=next(ids),
-        occurred_at=now,
-        attempt_id=intent.attempt_id,
-        **_about(connection),
-    )
-    return Step(after, (event,))
+    told_s = still_told_s(grant_ends(after, profile), now, connection.warned_lead_s)
+    after = msgspec.structs.replace(after, warned_lead_s=told_s)
+    about = _about(connection)
+    events: list[Event] = [
+        ProviderTokenRefreshSucceeded(
+            id=next(ids), occurred_at=now, attempt_id=intent.attempt_id, **about
+        )
+    ]
+    if connection.needs_reauth:
+        events.append(ProviderGrantRecovered(id=next(ids), occurred_at=now, **about))
+    return Step(after, tuple(events))
 
 
 def _end_told(
@@ -137,7 +145,8 @@ def failed(
 ) -> Step:
     """Return the connection after a failed attempt, and Failed.
 
-    Only ``user`` ends the grant: EXPIRED, and then also StatusChanged.
+    Only ``user`` ends the grant: EXPIRED, and then also StatusChanged, and NeedsReauth unless that
+    was told before, by the calendar.
 
     Args:
         connection: With its intent, or without where nothing was presented.
@@ -147,7 +156,7 @@ def failed(
             the same access token, so they are no new generation.
         draw: Uniform in [0, 1), for the jitter.
         now: Aware UTC.
-        ids: At least two.
+        ids: At least three.
     """
     is_dead = verdict.failure_class is FailureClass.USER
     before = connection.trouble
@@ -199,6 +208,12 @@ def failed(
                 to_status=after.status,
                 reason=verdict.reason,
                 **_about(connection),
+            )
+        )
+    if is_dead and not connection.needs_reauth:
+        events.append(
+            ProviderGrantNeedsReauth(
+                id=next(ids), occurred_at=now, reason=verdict.reason, **_about(connection)
             )
         )
     return Step(after, tuple(events))

@@ -83,7 +83,7 @@ def type_words(annotation: object) -> str:
     assert isinstance(kind, type)
     if issubclass(kind, StrEnum):
         return ", ".join(f"`{member}`" for member in kind)
-    return {UUID: "UUID", datetime: "time", str: "text", bool: "true or false"}[kind]
+    return {UUID: "UUID", datetime: "time", str: "text", int: "number", bool: "true or false"}[kind]
 
 
 def test_every_field_of_an_event_is_there_with_its_type():

@@ -112,7 +112,7 @@ async def test_a_failure_is_stored_as_one() -> None:
 
         assert asked.code is FailureCode.REAUTH_REQUIRED
         assert again.stored(ID) == outcome.connection
-        assert again.story_of(ID) == ["token_refresh.failed", "status.changed"]
+        assert again.story_of(ID) == ["token_refresh.failed", "status.changed", "status.changed"]
 
 
 @pytest.mark.parametrize("change", [{"attempt_id": ID}, {"generation": 7}])

@@ -72,6 +72,7 @@ async def test_a_dead_grant_is_never_presented_again_even_after_a_restart() -> N
             "token_refresh.attempted",
             "token_refresh.failed",
             "status.changed",
+            "status.changed",
         ]
 
         scene.provider.live, scene.provider.is_revoked = "r1", False

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
 from domain.credentials import Credentials, CredentialType, Opaque, Sealed
 from domain.decision import ConnectionRef
-from domain.profile import FailureClass
+from domain.profile import FailureClass, RefreshMode
 from domain.record import SCHEMA_VERSION, Record, RecordError, decode_record, encode_record
 from domain.remembered import Remembered
 from domain.result import Failure, FailureCode
@@ -197,6 +197,20 @@ V3_RECORDS["narrowed"] = (
             notes=("scope_narrowed",),
             scope="read write",
         ),
+    },
+)
+V3_RECORDS["warned"] = (
+    b"",
+    {
+        "status": ConnectionStatus.ACTIVE,
+        "generation": 4,
+        "credentials": Credentials(
+            credential_type=CredentialType.OAUTH2, payload=Opaque(data=b"\x00\xff")
+        ),
+        "grant_expires_at": at(2026, 2, 10),
+        "grant_slides": False,
+        "warned_lead_s": 604_800,
+        "refresh": RefreshMode.ON_DEMAND,
     },
 )
 FORMER = {1: V1_RECORDS, 2: V2_RECORDS, 3: V3_RECORDS}

@@ -21,6 +21,7 @@ from domain.decision import decide
 from domain.events import (
     Event,
     ProviderConnectionStatusChanged,
+    ProviderGrantNeedsReauth,
     ProviderTokenRefreshAttempted,
     ProviderTokenRefreshFailed,
     ProviderTokenRefreshSucceeded,
@@ -64,7 +65,7 @@ T, O, U, A = (  # noqa: E741 -- the letters of PROVIDERS.md section 4
     FailureClass.AMBIGUOUS,
 )
 PLAIN = ProviderProfile(slug=SLUG)
-FIRST_ID, SECOND_ID = itertools.islice(CountingIds(), 2)
+FIRST_ID, SECOND_ID, THIRD_ID = itertools.islice(CountingIds(), 3)
 ATTEMPTED = ProviderTokenRefreshAttempted(
     id=ATTEMPT_ID, occurred_at=BEGUN_AT, attempt_id=ATTEMPT_ID, **ABOUT
 )
@@ -121,7 +122,8 @@ def told_of(
         reason=told.reason,
         **ABOUT,
     )
-    return [event, changed] if is_dead else [event]
+    reauth = ProviderGrantNeedsReauth(id=THIRD_ID, occurred_at=now, reason=told.reason, **ABOUT)
+    return [event, changed, reauth] if is_dead else [event]
 
 
 def pause_s(

@@ -60,6 +60,13 @@ EVENTS: list[tuple[type[Event], dict[str, Any], str]] = [
         "status.changed",
     ),
     (events.ProviderConnectionStatusChanged, {**CHANGE, "reason": None}, "status.changed"),
+    (
+        events.ProviderGrantExpiring,
+        {"grant_ends_at": "2026-08-01T00:00:00Z", "within_s": 86_400, "cause": "idle"},
+        "status.changed",
+    ),
+    (events.ProviderGrantNeedsReauth, REASON, "status.changed"),
+    (events.ProviderGrantRecovered, {}, "status.changed"),
 ]
 each_event = pytest.mark.parametrize(
     ("kind", "extra", "subject"),

@@ -7,8 +7,8 @@ from domain.commands import Command, Connect, Refresh
 from domain.connection import ProviderConnection
 from domain.credentials import Credentials, Unsealed
 from domain.exchange import Verdict
-from domain.oauth_secret import OAuthSecret
-from domain.profile import ProviderProfile
+from domain.grant_life import NO_REFRESH_TOKEN_NOTE
+from domain.oauth_secret import OAuthSecret, cannot_last
 
 _WITH_CREDENTIALS = (Connect, Refresh)
 
@@ -33,7 +33,7 @@ def sealed(command: Command, connection: ProviderConnection | None, world: World
     profile = None if slug is None else world.providers.profile(slug)
     if profile is None:
         return msgspec.structs.replace(command, credentials=credentials.sealed_as(payload))
-    notes = ("no_refresh_token",) if _cannot_last(credentials, profile) else ()
+    notes = (NO_REFRESH_TOKEN_NOTE,) if cannot_last(credentials, profile) else ()
     return msgspec.structs.replace(
         command,
         credentials=credentials.sealed_as(payload, client_id=profile.client_id, notes=notes),
@@ -54,12 +54,3 @@ def rotated(
     )
     client_id = world.providers.of(connection).client_id
     return msgspec.structs.replace(connection.credentials, payload=payload, client_id=client_id)
-
-
-def _cannot_last(credentials: Unsealed, profile: ProviderProfile) -> bool:
-    """Whether they will end and there is nothing to refresh them by (PROVIDERS.md quirk 38)."""
-    return (
-        credentials.credential_type.is_refreshable
-        and credentials.expires_at is not None
-        and OAuthSecret(credentials.secret).text(profile.presents) is None
-    )

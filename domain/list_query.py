@@ -18,16 +18,19 @@ class ListQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     user_id: UUID | None = None
     provider_slug: Annotated[str, Meta(pattern=SLUG_PATTERN)] | None = None
     status: str | None = None
+    needs_action: bool = False
+    """Only those of which ``domain.grant_end.action_needed`` tells; the listing's to look at."""
     cursor: Annotated[str, Meta(max_length=64)] | None = None
     limit: Annotated[int, Meta(ge=1, le=LIST_LIMIT_MAX)] = LIST_LIMIT_DEFAULT
 
     @property
     def is_filtered(self) -> bool:
         """Whether only some connections are asked for."""
-        return (self.user_id, self.provider_slug, self.status) != (None, None, None)
+        filters = (self.user_id, self.provider_slug, self.status)
+        return self.needs_action or filters != (None, None, None)
 
     def matches(self, connection: ProviderConnection) -> bool:
-        """Whether ``connection`` is asked for."""
+        """Whether ``connection`` is asked for, whether it needs anybody to act or not."""
         return (
             self.user_id in (None, connection.user_id)
             and self.provider_slug in (None, connection.provider_slug)

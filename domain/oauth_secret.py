@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 
-from domain.credentials import Secret
+from domain.credentials import Secret, Unsealed
 from domain.exchange import Tokens
+from domain.profile import ProviderProfile
 
 DEFAULT_TOKEN_TYPE = "Bearer"  # noqa: S105 -- the name of a kind (RFC 6750)
 
@@ -57,3 +58,12 @@ class OAuthSecret:
         """Return the secret with another refresh token and the same access token."""
         new = {"refresh_token": refresh_token.reveal().decode()}
         return Secret(msgspec.json.encode(self._fields | new))
+
+
+def cannot_last(credentials: Unsealed, profile: ProviderProfile) -> bool:
+    """Whether they will end and there is nothing to refresh them by (PROVIDERS.md quirk 38)."""
+    return (
+        credentials.credential_type.is_refreshable
+        and credentials.expires_at is not None
+        and OAuthSecret(credentials.secret).text(profile.presents) is None
+    )

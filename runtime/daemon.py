@@ -15,6 +15,7 @@ from actors.client_gate import ClientGates
 from actors.directory import Directory
 from actors.ports import PartitionLostError
 from actors.world import Providers, World, database_error
+from domain.grant_end import action_needed
 from domain.result import Failure
 from runtime import VERSION
 from runtime.config import Config
@@ -116,9 +117,9 @@ class Daemon:
             ids=ids,
             prefix=config.service.prefix,
             limits=config.service.limits,
-            list_connections=_listing(config, ledgers).page,
+            list_connections=_listing(config, ledgers, profiles).page,
             report_status=self.status,
-            has_profile=lambda slug: profiles.get(slug) is not None,
+            profile=profiles.get,
         )
         self._parts = Parts(self.directory, self.service, self.responder, ledgers, delivery)
 
@@ -297,10 +298,12 @@ async def _taken_ledgers(
     return ledgers
 
 
-def _listing(config: Config, ledgers: Ledgers) -> Listing:
+def _listing(config: Config, ledgers: Ledgers, profiles: Profiles) -> Listing:
+    now = SystemClock().now
     return Listing(
         ledgers.partitions,
         view=connection_view,
+        action_needed=lambda one: action_needed(one, profiles.get(one.provider_slug), now()),
         checkpointed=ledgers.checkpointed,
         records_max=config.service.limits.list_records_max,
     )

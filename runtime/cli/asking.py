@@ -49,6 +49,9 @@ EXIT_CODES_HELP = (
     "141 nobody reads the output."
 )
 
+CredentialsFile = Annotated[str, Parameter(allow_leading_hyphen=True)]
+"""A path, or - for standard input."""
+
 _EXIT_CODES = {
     FailureCode.INVALID_COMMAND: EXIT_USAGE,
     FailureCode.INVALID_CREDENTIALS: EXIT_USAGE,

@@ -3,13 +3,63 @@
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from domain.list_query import LIST_LIMIT_MAX
 from domain.result import Failure, Success
-from runtime.cli.asking import with_one_name
+from runtime.cli.asking import (
+    EXIT_USAGE,
+    Asking,
+    CommandError,
+    run_and_show,
+    show_done,
+    with_one_name,
+)
 from runtime.cli.client import CommandClient
 from runtime.cli.tables import connection_head, show_connection
+
+_HERE = Asking()
+
+
+def list_command(
+    *,
+    user_id: str | None = None,
+    provider_slug: str | None = None,
+    status: str | None = None,
+    needs_action: Annotated[bool, Parameter(negative=())] = False,
+    limit: int | None = None,
+    asking: Asking = _HERE,
+) -> None:
+    """List connections.
+
+    Parameters
+    ----------
+    user_id
+        Only this owner's.
+    provider_slug
+        Only at this provider.
+    status
+        Only pending, active, expired, revoked, failed or disconnected ones.
+    needs_action
+        Only those of which somebody must act soon, and why: they have ended, end within 7 days, or
+        end and have no refresh token.
+    limit
+        At most so many; all without it.
+    """
+    if limit is not None and limit < 1:
+        raise CommandError("--limit: at least 1", EXIT_USAGE)
+    query: dict[str, Any] = {"user_id": user_id, "provider_slug": provider_slug, "status": status}
+    if needs_action:
+        query["needs_action"] = True
+    is_json = asking.output == "json"
+    run_and_show(
+        asking,
+        lambda client: show_listing(client, query, limit=limit, as_json=is_json),
+        show_done,
+        prints=False,
+    )
 
 
 async def show_listing(
@@ -22,7 +72,7 @@ async def show_listing(
     Raises:
         LinkError: No daemon listens, or no answer came.
     """
-    output = _JsonArray() if as_json else _Table()
+    output = _JsonArray() if as_json else _Table(with_action=bool(query.get("needs_action")))
     seen: set[str] = set()
     cursor: str | None = None
     while True:
@@ -45,12 +95,14 @@ async def show_listing(
 class _Table:
     """Prints connections for people."""
 
-    def __init__(self) -> None:
-        self._head = [connection_head()]
+    def __init__(self, *, with_action: bool) -> None:
+        self._with_action = with_action
+        self._head = [connection_head(with_action=with_action)]
 
     def add(self, connections: Sequence[Mapping[str, Any]]) -> None:
         """Print some more."""
-        lines = [*self._head, *map(show_connection, connections)]
+        shown = (show_connection(one, with_action=self._with_action) for one in connections)
+        lines = [*self._head, *shown]
         self._head = []
         if lines:
             print("\n".join(lines), flush=True)

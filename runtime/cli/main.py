@@ -27,29 +27,27 @@ from runtime.cli.asking import (
     EXIT_USAGE,
     Asking,
     CommandError,
+    CredentialsFile,
     Place,
     as_token,
     ask,
     exit_for,
     read_json,
-    read_pair,
     run_and_show,
     show_done,
     to_stderr,
     with_one_name,
 )
 from runtime.cli.client import CommandClient
+from runtime.cli.connecting import connect
 from runtime.cli.demo import run_demo
 from runtime.cli.fake_provider import fake_provider_command
-from runtime.cli.listing import show_listing
+from runtime.cli.listing import list_command
 from runtime.cli.provider_commands import provider
 from runtime.cli.status_verbs import add_status_verbs
 from runtime.cli.tables import event_head, show_event, show_fields
 from runtime.logs import configure_logs, log
 from runtime.serving import serve
-
-CredentialsFile = Annotated[str, Parameter(allow_leading_hyphen=True)]
-"""A path, or - for standard input."""
 
 Many = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
@@ -69,6 +67,8 @@ _OVERRUN_S = 0.5
 
 app.command(fake_provider_command, name="fake-provider")
 app.command(provider)
+app.command(connect)
+app.command(list_command, name="list")
 add_status_verbs(app)
 
 
@@ -144,61 +144,6 @@ def leave_no_core() -> None:
 
 
 @app.command
-def connect(
-    *,
-    user_id: str,
-    provider_id: str,
-    provider_slug: str,
-    credentials_file: CredentialsFile | None = None,
-    connection_id: str | None = None,
-    alias: str | None = None,
-    param: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    pending: Annotated[bool, Parameter(negative=())] = False,
-    asking: Asking = _HERE,
-) -> None:
-    """Create a connection, or give one that is not active new credentials.
-
-    Parameters
-    ----------
-    user_id
-        The owner's UUID.
-    provider_id
-        The provider's UUID.
-    provider_slug
-        1-50 of a-z, 0-9, _ and -.
-    credentials_file
-        JSON: {"credential_type", "expires_at"?, "secret" or "encrypted_data"}; - for stdin.
-    connection_id
-        Its UUID; the daemon chooses one without it.
-    alias
-        A name for people, at most 100 characters.
-    param
-        NAME=VALUE for the templates of the provider's profile; may be repeated.
-    pending
-        Create it without credentials.
-    """
-    body: dict[str, Any] = {
-        "user_id": user_id,
-        "provider_id": provider_id,
-        "provider_slug": provider_slug,
-        "connection_id": connection_id,
-        "alias": alias,
-        "pending": pending,
-    }
-    if credentials_file is not None:
-        body["credentials"] = read_json(credentials_file)
-    if param:
-        body["params"] = dict(read_pair(text) for text in param)
-
-    def show(value: dict[str, Any]) -> str:
-        for warning in value.pop("warnings", ()):
-            to_stderr(f"refreshd: warning: {warning}")
-        return show_fields(value)
-
-    ask(asking, "connect", body, show)
-
-
-@app.command
 def refresh(
     connection_id: str, *, credentials_file: CredentialsFile, asking: Asking = _HERE
 ) -> None:
@@ -261,40 +206,6 @@ def get(connection_id: str, *, asking: Asking = _HERE) -> None:
         return got if isinstance(got, Failure) else Success(with_one_name(got.value))
 
     run_and_show(asking, shown, show_fields)
-
-
-@app.command(name="list")
-def list_command(
-    *,
-    user_id: str | None = None,
-    provider_slug: str | None = None,
-    status: str | None = None,
-    limit: int | None = None,
-    asking: Asking = _HERE,
-) -> None:
-    """List connections.
-
-    Parameters
-    ----------
-    user_id
-        Only this owner's.
-    provider_slug
-        Only at this provider.
-    status
-        Only pending, active, expired, revoked, failed or disconnected ones.
-    limit
-        At most so many; all without it.
-    """
-    if limit is not None and limit < 1:
-        raise CommandError("--limit: at least 1", EXIT_USAGE)
-    query: dict[str, Any] = {"user_id": user_id, "provider_slug": provider_slug, "status": status}
-    is_json = asking.output == "json"
-    run_and_show(
-        asking,
-        lambda client: show_listing(client, query, limit=limit, as_json=is_json),
-        show_done,
-        prints=False,
-    )
 
 
 @app.command

@@ -31,6 +31,11 @@ _CONNECTION = (
     Column("GEN", 4),
     Column("ALIAS", 0),
 )
+_WITH_ACTION = (*_CONNECTION[:-1], Column("ALIAS", 12), Column("ACTION", 0))
+_DETAILS = (
+    *("reason", "needs_user_action", "from_status", "to_status"),
+    *("grant_ends_at", "within_s", "cause"),
+)
 _EVENT = (
     Column("SEQUENCE", 8),
     Column("TIME", 20),
@@ -52,12 +57,13 @@ def show_fields(value: Mapping[str, Any]) -> str:
     )
 
 
-def connection_head() -> str:
-    """Return the head of a table of connections."""
-    return show_row([column.head for column in _CONNECTION], _CONNECTION)
+def connection_head(*, with_action: bool = False) -> str:
+    """Return the head of a table of connections, and of why somebody must act."""
+    columns = _WITH_ACTION if with_action else _CONNECTION
+    return show_row([column.head for column in columns], columns)
 
 
-def show_connection(connection: Mapping[str, Any]) -> str:
+def show_connection(connection: Mapping[str, Any], *, with_action: bool = False) -> str:
     """Return the row of one connection."""
     credentials = connection["credentials"] or {}
     values = (
@@ -69,7 +75,9 @@ def show_connection(connection: Mapping[str, Any]) -> str:
         connection["generation"],
         connection["alias"],
     )
-    return show_row([_cell(value) for value in values], _CONNECTION)
+    if with_action:
+        values = (*values, connection["needs_action"])
+    return show_row([_cell(one) for one in values], _WITH_ACTION if with_action else _CONNECTION)
 
 
 def event_head() -> str:
@@ -81,9 +89,7 @@ def show_event(sequence: int, event: Mapping[str, Any]) -> str:
     """Return the row of a CloudEvent."""
     data = event["data"]
     detail = " ".join(
-        f"{name}={_cell(data[name])}"
-        for name in ("reason", "needs_user_action", "from_status", "to_status")
-        if data.get(name) is not None
+        f"{name}={_cell(data[name])}" for name in _DETAILS if data.get(name) is not None
     )
     named = (_to_the_second(event["time"]), event["subject"], event["type"], data["provider_slug"])
     return show_row([f"{sequence:>8}", *map(_cell, named), detail], _EVENT)

@@ -1,25 +1,41 @@
 """What the caller of a connect is told beside its answer."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 import msgspec
 
 from domain.commands import Connect
 from domain.credentials import Unsealed
+from domain.oauth_secret import cannot_last
+from domain.profile import ProviderProfile
 
 
-def with_warnings(command: Connect, has_profile: Callable[[str], bool]) -> Connect:
+def with_warnings(command: Connect, profile_of: Callable[[str], ProviderProfile | None]) -> Connect:
     """Return a connect that tells its caller what will not work later.
 
     Args:
         command: As it was read.
-        has_profile: Whether a provider of that slug is configured.
+        profile_of: Gives a provider's profile, where one is configured.
     """
-    credentials, slug = command.credentials, command.provider_slug
-    is_refreshable = (
-        isinstance(credentials, Unsealed) and credentials.credential_type.is_refreshable
-    )
-    if not is_refreshable or has_profile(slug):
+    credentials = command.credentials
+    if not isinstance(credentials, Unsealed) or not credentials.credential_type.is_refreshable:
         return command
-    text = f"no profile is configured for provider {slug}: its tokens will not be refreshed"
+    slug = command.provider_slug
+    profile = profile_of(slug)
+    if profile is None:
+        text = f"no profile is configured for provider {slug}: its tokens will not be refreshed"
+    elif cannot_last(credentials, profile):
+        text = (
+            f"the secret has no {profile.presents}: it ends at {_shown(credentials.expires_at)} "
+            "and cannot be refreshed; ask the provider for offline access and let the user "
+            "sign in once more"
+        )
+    else:
+        return command
     return msgspec.structs.replace(command, warnings=(*command.warnings, text))
+
+
+def _shown(time: datetime | None) -> str:
+    assert time is not None
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")

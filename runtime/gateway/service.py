@@ -21,6 +21,7 @@ from actors.world import Count, overloaded
 from domain.commands import Command, Connect, GetToken
 from domain.decision import Reply
 from domain.list_query import ListQuery
+from domain.profile import ProviderProfile
 from domain.result import Failure, FailureCode, Success
 from runtime.gateway.connect_warnings import with_warnings
 from runtime.gateway.living import DRAINING
@@ -164,7 +165,7 @@ class CommandService:
         limits: ServiceLimits,
         list_connections: ListConnections,
         report_status: ReportStatus,
-        has_profile: Callable[[str], bool] = lambda _slug: True,
+        profile: Callable[[str], ProviderProfile | None],
     ) -> None:
         """Prepare the endpoints; ``start`` makes them known to NATS."""
         self._link = link
@@ -176,7 +177,7 @@ class CommandService:
         self._answer_margin_s = directory.limits.answer_margin_s
         self._list_connections = list_connections
         self._report_status = report_status
-        self._has_profile = has_profile
+        self._profile = profile
         self._commands = _Load(limits.commands_max)
         self._token_callers = _Load(limits.token_callers_max)
         self._lists: set[asyncio.Task[None]] = set()
@@ -308,7 +309,7 @@ class CommandService:
     def _submit(self, command: Command | GetToken, in_flight: _InFlight) -> None:
         """Hand a command to its actor, which answers it."""
         if isinstance(command, Connect):
-            command = with_warnings(command, self._has_profile)
+            command = with_warnings(command, self._profile)
         message_id = in_flight.message_id
         self._directory.submit(
             Envelope(

@@ -38,6 +38,8 @@ _CURSOR = re.compile(r"\A([0-9]{1,4})\.([0-9]{1,19})\Z")
 
 View = Callable[[ProviderConnection], dict[str, object]]
 """What a caller is shown of a connection."""
+ActionNeeded = Callable[[ProviderConnection], str | None]
+"""Tells in words why somebody must act; None: nobody must."""
 
 
 class Bucket(Protocol):
@@ -58,7 +60,13 @@ class _Page:
     """What a page has found so far, and where the next one begins."""
 
     def __init__(
-        self, query: ListQuery, view: View, *, partition: int, start_seq: int, records_max: int
+        self,
+        query: ListQuery,
+        view: Callable[[ProviderConnection], dict[str, object] | None],
+        *,
+        partition: int,
+        start_seq: int,
+        records_max: int,
     ) -> None:
         self._view = view
         self._query = query
@@ -87,10 +95,12 @@ class _Page:
         if not self._records_left or len(self._found) >= self._query.limit:
             return False
         connection = _connection(data)
+        view = None
+        if connection is not None and self._query.matches(connection):
+            view = self._view(connection)
         if connection is None:
             pass
-        elif self._query.matches(connection):
-            view = self._view(connection)
+        elif view is not None:
             size_bytes = len(msgspec.json.encode(view))
             if self._found and self._size_bytes + size_bytes > PAGE_BYTES_MAX:
                 return False
@@ -120,6 +130,7 @@ class Listing:
         buckets: Sequence[Bucket],
         *,
         view: View,
+        action_needed: ActionNeeded,
         checkpointed: Callable[[], Awaitable[None]],
         records_max: int,
     ) -> None:
@@ -128,10 +139,12 @@ class Listing:
         Args:
             buckets: One a partition, in their order.
             view: How a connection is shown.
+            action_needed: What ``needs_action`` of a query asks for, and shows.
             checkpointed: Returns when the buckets hold all that was stored before.
             records_max: How many records one page looks at.
         """
         self._view = view
+        self._action_needed = action_needed
         self._checkpointed = checkpointed
         self._buckets = buckets
         self._records_max = records_max
@@ -147,7 +160,7 @@ class Listing:
         partition, start_seq = start
         page = _Page(
             query,
-            self._view,
+            self._with_action if query.needs_action else self._view,
             partition=partition,
             start_seq=start_seq,
             records_max=self._records_max,
@@ -161,6 +174,11 @@ class Listing:
             return _database_error("no answer in time")
         except (LinkError, JetStreamError) as error:
             return _database_error(str(error))
+
+    def _with_action(self, connection: ProviderConnection) -> dict[str, object] | None:
+        """Return what is shown of a connection that needs somebody to act, or None."""
+        action = self._action_needed(connection)
+        return None if action is None else {**self._view(connection), "needs_action": action}
 
     async def _fill(self, page: _Page) -> bool:
         """Read bucket after bucket until the page is full; True: until nothing is left."""

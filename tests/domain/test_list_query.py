@@ -26,3 +26,7 @@ def test_each_filter_keeps_what_is_equal_and_leaves_out_the_rest(field: str) -> 
     assert not ListQuery(**{field: OTHER[field]}).matches(ACTIVE)
     assert not ListQuery(**(HELD | {field: OTHER[field]})).matches(ACTIVE)
     assert ListQuery(**{field: HELD[field]}).is_filtered
+
+
+def test_who_needs_somebody_to_act_is_a_filter_too() -> None:
+    assert ListQuery(needs_action=True).is_filtered

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import anyio.lowlevel
 
+from domain.grant_end import action_needed
 from runtime.gateway.replies import connection_view
 from runtime.ledger.listing import Listing
 from runtime.ledger.partition_streams import Kept, PartitionStreams
+from tests.domain.shapes import NOW
 
 
 class UnownedBucket:
@@ -26,6 +28,7 @@ def listing_of(streams: Sequence[PartitionStreams], *, records_max: int = 5_000)
     return Listing(
         [UnownedBucket(one) for one in streams],
         view=connection_view,
+        action_needed=lambda one: action_needed(one, None, NOW),
         checkpointed=anyio.lowlevel.checkpoint,
         records_max=records_max,
     )

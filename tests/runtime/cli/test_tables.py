@@ -44,6 +44,16 @@ def test_an_alias_is_never_taken_for_markup(alias: str):
     assert alias in show_connections([_connection(alias)])
 
 
+def test_why_somebody_must_act_is_the_last_column():
+    connection = _connection("mine") | {"needs_action": "the connection is \x1brevoked"}
+
+    head = connection_head(with_action=True)
+    row = show_connection(connection, with_action=True)
+
+    assert head.endswith("ALIAS         ACTION")
+    assert row.endswith("mine          the connection is ?revoked")
+
+
 @pytest.mark.parametrize("alias", ["\x1b[31mred", "a\nb", "\x9b31m", "\x1b]0;title\x07"])
 def test_no_control_character_reaches_the_terminal(alias: str):
     shown = show_connections([_connection(alias)]) + show_fields({"alias": alias})

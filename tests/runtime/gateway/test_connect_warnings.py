@@ -9,6 +9,7 @@ import pytest
 
 from domain.commands import Connect
 from domain.decision import ConnectionRef, decide
+from domain.profile import ProviderProfile
 from domain.remembered import recalled, remembering
 from domain.result import Success
 from runtime.gateway.connect_warnings import with_warnings
@@ -18,6 +19,9 @@ from tests.domain.shapes import NOW, sealed
 from tests.fakes.world import CountingIds
 
 OPEN = {"credential_type": "oauth2", "secret": {"access_token": "a", "refresh_token": "r"}}
+PROFILE = ProviderProfile(slug="schwab")
+ENDS = {"expires_at": "2026-08-01T02:00:00+02:00"}
+BARE = OPEN | {"secret": {"access_token": "a"}}
 NO_PROFILE = "no profile is configured for provider schwab: its tokens will not be refreshed"
 
 
@@ -55,14 +59,39 @@ def connect(credentials: dict[str, Any] | None) -> Connect:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_slug_without_a_profile_is_told_where_its_tokens_would_be_refreshed(case: Case):
-    command = with_warnings(connect(case.credentials), lambda _slug: case.has_profile)
+    command = with_warnings(
+        connect(case.credentials), lambda _slug: PROFILE if case.has_profile else None
+    )
 
     assert command.warnings == ((NO_PROFILE,) if case.is_warned else ())
 
 
+@pytest.mark.parametrize(
+    ("credentials", "presents", "is_warned"),
+    [
+        (BARE | ENDS, "refresh_token", True),
+        (BARE | ENDS, "access_token", False),
+        (OPEN | ENDS, "refresh_token", False),
+        (BARE, "refresh_token", False),
+        (BARE | ENDS | {"credential_type": "api_key"}, "refresh_token", False),
+    ],
+    ids=["ends", "is presented itself", "has one", "never ends", "no token"],
+)
+def test_what_will_end_and_cannot_be_refreshed_is_told(
+    credentials: dict[str, Any], presents: str, *, is_warned: bool
+):
+    profile = msgspec.structs.replace(PROFILE, presents=presents)
+
+    command = with_warnings(connect(credentials), lambda _slug: profile)
+
+    assert [text.partition(" and ")[0] for text in command.warnings] == [
+        "the secret has no refresh_token: it ends at 2026-08-01T00:00:00Z"
+    ] * is_warned
+
+
 def test_warnings_are_in_the_answer_and_in_a_repeats_answer_and_absent_where_there_are_none():
     command = msgspec.structs.replace(
-        with_warnings(connect(OPEN), lambda _slug: False), credentials=sealed()
+        with_warnings(connect(OPEN), lambda _slug: None), credentials=sealed()
     )
 
     reply = decide(None, command, now=NOW, ids=CountingIds()).reply

@@ -230,7 +230,12 @@ def test_a_list_without_a_query_asks_for_all(body: bytes) -> None:
 
 def test_a_list_takes_every_field_of_its_row() -> None:
     assert read_list_query(body_of(GOOD["list"])) == ListQuery(
-        user_id=USER_ID, provider_slug="schwab", status="active", cursor="abc", limit=5
+        user_id=USER_ID,
+        provider_slug="schwab",
+        status="active",
+        needs_action=True,
+        cursor="abc",
+        limit=5,
     )
 
 

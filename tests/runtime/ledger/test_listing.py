@@ -146,6 +146,22 @@ async def test_filters_choose_by_user_provider_and_status(link: NatsLink, listin
     assert await chosen(ListQuery(status="revoked")) == []
 
 
+async def test_who_needs_somebody_to_act_is_shown_with_the_reason(link: NatsLink, listing: Listing):
+    ids = await put_many(link, 9)
+    ended = ConnectionStatus.REVOKED
+    await put(link, msgspec.structs.replace(active(ids[4]), status=ended))
+
+    result = await listing.page(ListQuery(needs_action=True, limit=2), 5.0)
+    none = await all_of(listing, ListQuery(needs_action=True, status="active"))
+
+    assert isinstance(result, Success)
+    value = msgspec.json.decode(value_body(result.value))["ok"]
+    told = [(one["id"], one["needs_action"]) for one in value["connections"]]
+    assert told == [(str(ids[4]), "the connection is revoked")]
+    assert value["cursor"] is None
+    assert none == []
+
+
 @pytest.mark.parametrize(
     "cursor",
     [

@@ -26,6 +26,8 @@ from uuid import UUID
 import anyio
 from msgspec.structs import replace
 
+from actors.rate import Rate
+from actors.turnstile import Turn, Turnstile
 from domain.exchange import Place, Reach, Verdict
 from domain.profile import FailureClass, ProviderProfile
 from domain.result import Failure, FailureCode
@@ -215,10 +217,12 @@ class ClientGate:
     """One client at one host; single-threaded, so what it says holds until the next await."""
 
     def __init__(self, profile: ProviderProfile, client: _Client) -> None:
-        """Open a gate with the profile's ``max_concurrency`` slots."""
+        """Open a gate with the profile's ``max_concurrency`` slots and its rate."""
         self.pause = _Pause(profile.probe_interval_s)
         self._client = client
-        self._slots = anyio.CapacityLimiter(profile.max_concurrency)
+        self._stile = Turnstile(slots=profile.max_concurrency, rate=_rate(profile))
+        self._sent = _rate(profile)
+        """What has gone out; who is let in may take a moment to send."""
         self._cool_down = _CoolDown()
         self.secret_index = 0
         """Which of the client's secrets worked last."""
@@ -226,14 +230,15 @@ class ClientGate:
     @property
     def in_flight(self) -> int:
         """How many requests are under way."""
-        return self._slots.borrowed_tokens
+        return self._stile.inside
 
     @property
     def is_trivial(self) -> bool:
         """Whether a new gate would be the same."""
-        used = self._slots.borrowed_tokens or self._slots.statistics().tasks_waiting
+        used = self._stile.inside or self._stile.waiting
+        is_idle = self._sent is None or self._sent.is_idle
         remembers = not self.pause.is_trivial or not self._cool_down.is_trivial
-        return not used and not self.secret_index and not remembers
+        return not used and is_idle and not self.secret_index and not remembers
 
     def closed(self, connection_id: UUID) -> Closed | None:
         """Return why a connection may not ask now, or None."""
@@ -242,17 +247,33 @@ class ClientGate:
         return max(closed, key=lambda one: one.left_s, default=None)
 
     @contextlib.asynccontextmanager
-    async def slot(self, connection_id: UUID) -> AsyncGenerator[Closed | None]:
-        """Wait for a slot, and yield why it must not be used after all, or None."""
-        async with self._slots:
-            closed = self.closed(connection_id)
-            if closed is None:
-                for hold in (self._client.pause, self.pause, self._cool_down):
-                    hold.begins(connection_id)
-            try:
-                yield closed
-            finally:
-                self._cool_down.ends(connection_id)
+    async def slot(
+        self, connection_id: UUID, turn: Turn | None = None
+    ) -> AsyncGenerator[Closed | None]:
+        """Wait for a slot in one's turn, and yield why it must not be used after all, or None."""
+        await self._stile.enter(turn or Turn())
+        closed = self.closed(connection_id)
+        if closed is None:
+            for hold in (self._client.pause, self.pause, self._cool_down):
+                hold.begins(connection_id)
+        try:
+            yield closed
+        finally:
+            self._cool_down.ends(connection_id)
+            self._stile.leave(unused=closed is not None)
+
+    def needs_another(self) -> None:
+        """Count a request besides the first of a slot, before it goes out."""
+        self._stile.count()
+
+    def departs(self) -> float:
+        """Let one request go out now and return 0, or return after how long to ask again."""
+        if self._sent is None:
+            return 0.0
+        if (left_s := self._sent.left_s) > 0:
+            return max(left_s, _SOON_S)
+        self._sent.take()
+        return 0.0
 
     def succeeded(self, connection_id: UUID) -> None:
         """Note that the provider took our configuration, at this host and so for the client."""
@@ -313,6 +334,10 @@ class ClientGates:
     def paused(self) -> list[str]:
         """The providers that have a client paused, everywhere or at a host."""
         return sorted({client.slug for client in self._clients.values() if client.is_paused})
+
+
+def _rate(profile: ProviderProfile) -> Rate | None:
+    return None if profile.rate_per_s is None else Rate(profile.rate_per_s, profile.burst)
 
 
 def no_sooner(failure: Failure, closed: Closed | None) -> Failure:

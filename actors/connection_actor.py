@@ -24,7 +24,7 @@ from actors.refused_events import refused_events
 from actors.sealed import sealed
 from actors.token_desk import IN_PROGRESS, TOO_MANY_WAIT, TokenDesk, after_flight, read_ask, served
 from actors.waiting_line import WaitingLine
-from actors.wish import Wish
+from actors.wish import Wish, wish_of
 from actors.world import BROKEN, INTERNAL_ERROR, MAILBOX_FULL, TIMED_OUT, database_error
 from domain.commands import Command, Get, GetToken
 from domain.connection import ProviderConnection
@@ -219,8 +219,7 @@ class ConnectionActor:
                     return
                 assert connection is not None
                 assert asked.secret is not None
-                was_rejected = ask.if_generation == connection.generation
-                self._take_off(Wish(asked.secret, connection.generation, was_rejected=was_rejected))
+                self._take_off(wish_of(ask, asked.secret, connection, due_s=envelope.due_s))
 
     def _redate(self, *, stale: bool) -> None:
         """Note that a faster clock issued the present token, before this one catches up."""
@@ -338,6 +337,7 @@ class ConnectionActor:
         assert self._flight is not None
         failure = self._flight.refusal(envelope.due_s)
         if failure is None:
+            self._flight.joined(envelope.due_s)
             self._wait_at_desk(envelope)
         else:
             self._answer_all([envelope], failure)

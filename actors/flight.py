@@ -27,12 +27,12 @@ from actors.entry import Entry
 from actors.outcome_steps import MakeStep, OutcomeSteps
 from actors.pilot import Pilot
 from actors.ports import Outcome
+from actors.presenting import presented
+from actors.turnstile import Turn
 from actors.wish import Route, Wish
 from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_error
 from domain.connection import ProviderConnection
-from domain.credentials import Secret
-from domain.exchange import ExchangeRequest, NotSent, Tokens, Verdict
-from domain.oauth_secret import OAuthSecret
+from domain.exchange import NotSent, Tokens, Verdict
 from domain.profile import ProviderProfile
 from domain.refreshing import (
     PREPARATION_S_MAX,
@@ -78,6 +78,7 @@ class Flight:
         """What to answer where the present token does not do; None: look again."""
         self._steps = OutcomeSteps(actor, world)
         self._wish = wish
+        self._turn = Turn() if wish is None else wish.turn()
         self._world = world
         self._limits = limits
         self._patience_s = math.inf
@@ -133,6 +134,10 @@ class Flight:
         left_s = max(round(self._opens_s - anyio.current_time(), 1), 0.1)
         return replace(self.failure, retry_after_s=left_s)
 
+    def joined(self, due_s: float) -> None:
+        """Note a caller that waits for it, too, and must be answered at ``due_s``."""
+        self._turn.joined(due_s)
+
     @property
     def ends_access_token(self) -> bool:
         """Whether its success ends the access token that callers have (quirk 12)."""
@@ -186,7 +191,7 @@ class Flight:
         make_step: MakeStep | None = None
         with self._flying as scope:
             while (route := await self._open_route()) is not None:
-                async with route.gate.slot(self.actor.connection_id) as closed:
+                async with route.gate.slot(self.actor.connection_id, self._turn) as closed:
                     if closed is not None:
                         continue
                     if self._may_still_ask(wish, route.profile):
@@ -251,14 +256,22 @@ class Flight:
         if entry.is_lost:
             self.failure = database_error("the refresh could not be noted")
             return None
-        if not in_time or took_s > PREPARATION_S_MAX or self.is_stopped:
+        until_s = started_s + PREPARATION_S_MAX
+        in_time = in_time and took_s <= PREPARATION_S_MAX
+        if not in_time or not await self._departs(gate, until_s):
             self.failure = SHUTTING_DOWN if self.is_stopped else None
             not_sent = judge(profile, NotSent(code="not_begun"), sent_scope=False)
             assert isinstance(not_sent, Verdict)
             return self._steps.failed(not_sent, wish.secret, profile)
         outcome = None
         with anyio.CancelScope() as self._asking:
-            outcome = await self._present(wish.secret, profile, gate)
+            outcome = await presented(
+                wish.secret,
+                self._connection(),
+                route,
+                endpoint=world.providers.endpoint,
+                departs=lambda: self._departs(gate, until_s),
+            )
         self._asking = None
         if outcome is None:
             world.journal.cut_off(self.actor.connection_id)
@@ -272,44 +285,13 @@ class Flight:
             world.journal.client_paused(profile.slug, verdict.code, verdict.reason)
         return self._steps.failed(verdict, wish.secret, profile)
 
-    async def _present(
-        self, secret: OAuthSecret, profile: ProviderProfile, gate: ClientGate
-    ) -> Tokens | Verdict:
-        """Ask, and once more where that is safe: the client was refused, so no token was spent.
-
-        After a stop the last answer stands: that would be another request.
-        Flights of one client may try its secrets side by side; each tries each of them once.
-        """
-        connection = self._connection()
-        index = gate.secret_index
-        presented = secret.text(profile.presents)
-        assert presented is not None
-        secrets = max(profile.client_secrets, 1)
-        with_scope, secrets_tried = True, 1
-        while True:
-            exchange = await self._world.providers.endpoint.exchange(
-                ExchangeRequest(
-                    profile=profile,
-                    presented=Secret(presented.encode()),
-                    params=connection.params,
-                    endpoint_base=connection.endpoint_base,
-                    secret_index=index % secrets,
-                    with_scope=with_scope,
-                )
-            )
-            sent_scope = with_scope and profile.scope is not None
-            outcome = judge(profile, exchange, sent_scope=sent_scope)
-            if isinstance(outcome, Tokens) or self.is_stopped:
-                return outcome
-            if outcome.tries_next_secret and secrets_tried < secrets:
-                secrets_tried += 1
-                if gate.secret_index == index:
-                    gate.secret_index = (index + 1) % secrets
-                index = (index + 1) % secrets
-            elif outcome.drops_scope and with_scope:
-                with_scope = False
-            else:
-                return outcome
+    async def _departs(self, gate: ClientGate, until_s: float) -> bool:
+        """Wait until the rate lets one request go out; False: that is not before ``until_s``."""
+        while not self.is_stopped and (left_s := gate.departs()) > 0:
+            if anyio.current_time() + left_s > until_s:
+                return False
+            await self._sleep(left_s)
+        return not self.is_stopped
 
     async def _keep(self, make_step: MakeStep, gate: ClientGate) -> None:
         """Store an outcome, and know what to answer."""

@@ -253,6 +253,11 @@ class ProviderProfile(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout_s: Annotated[float, Meta(gt=0)] = 5.0
     timeout_s: Annotated[float, Meta(gt=0)] = 30.0
     max_concurrency: Annotated[int, Meta(ge=1)] = 16
+    """How many requests may be under way at one host."""
+    rate_per_s: Annotated[float, Meta(ge=0.0001, le=100_000)] | None = None
+    """How many requests a second one host gets in the long run; None: as many as there are."""
+    burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    """How many of them may go out at once."""
     answer_bytes_max: Annotated[int, Meta(ge=1024)] = 64 * 1024
     """An answer within it always fits a record."""
     retry_after_s_max: Seconds = 3600.0

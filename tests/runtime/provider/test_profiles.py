@@ -215,6 +215,8 @@ def test_nothing_is_shipped_under_a_foreign_name():
         (section(allowed_hosts=["a.b", "*.*.b"]), "providers.bank.allowed_hosts[1]: expected host"),
         (section(timeout_s=0.5), "providers.bank.timeout_s: expected 1 to 120"),
         (section(timeout_s=121), "providers.bank.timeout_s: expected 1 to 120"),
+        (section(rate_per_s=0), "providers.bank.rate_per_s: Expected"),
+        (section(rate_per_s=1, burst=0), "providers.bank.burst: Expected"),
         (section(timeout_s=float("nan")), "providers.bank.timeout_s: Expected"),
         (section(connect_timeout_s=121), "providers.bank.connect_timeout_s: expected at most"),
         (section(lifetime_default_s=float("inf")), "providers.bank.lifetime_default_s: Expected"),

@@ -10,6 +10,9 @@ not, has a trial of its own soon, however many others have failed:
 - A rate limit cools the gate for everybody, but on the word of others nobody waits longer than
   a minute; then who has not been limited tries, one a second, until one is.
 
+- A token endpoint that cannot be reached, does not answer or fails has a circuit
+  (``actors.circuit``): while it is open one request at a time tries, in ever longer pauses.
+
 Whose failures were its own, for others succeeded, is believed again when it has succeeded.
 Kept in memory: a restart, which is how a configuration is mended, begins anew.
 
@@ -18,14 +21,16 @@ Source:
 """
 
 import contextlib
+import itertools
 import math
-from collections.abc import AsyncGenerator
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Callable
 from uuid import UUID
 
 import anyio
 from msgspec.structs import replace
 
+from actors.circuit import Circuit, CircuitNews
+from actors.closed import EVIDENCE_CONNECTIONS, SOON_S, Closed, forget_oldest, until
 from actors.rate import Rate
 from actors.turnstile import Turn, Turnstile
 from domain.exchange import Place, Reach, Verdict
@@ -33,11 +38,8 @@ from domain.profile import FailureClass, ProviderProfile
 from domain.result import Failure, FailureCode
 from domain.token_read import misconfigured
 
-_EVIDENCE_CONNECTIONS = 3
-"""How many connections must have failed before what they share is paused."""
-_REMEMBERED_MAX = 10_000
-"""How many connections that failed are remembered, of one pause or cool-down."""
 _GATES_MIN = 64
+_CIRCUITS_SHOWN_MAX = 100
 _TRIAL_S = 1.0
 """One trial in so long of those who have not failed."""
 _REFUTED_TRIAL_S = 10.0
@@ -46,18 +48,8 @@ _COOL_S_DEFAULT = 1.0
 """How long a rate limit cools that asks for no time."""
 _COOL_S_MAX = 60.0
 """How long one connection's rate limit holds the others."""
-_SOON_S = 0.001
-"""What is so near is now: nobody waits for what a clock cannot measure."""
 _HEAD_START_S = 5.0
 """Of those who were limited, the one longest ago asks so much sooner than the others."""
-
-
-class Closed(NamedTuple):
-    """Why nobody may ask now."""
-
-    failure_class: FailureClass
-    reason: str
-    left_s: float
 
 
 class _Pause:
@@ -90,7 +82,7 @@ class _Pause:
         else:
             is_refuted = connection_id in self._refuted
             until_s = self._trial_s + (_REFUTED_TRIAL_S if is_refuted else _TRIAL_S)
-        return _until(until_s, FailureClass.OPERATOR, self._reason)
+        return until(until_s, FailureClass.OPERATOR, self._reason)
 
     def begins(self, connection_id: UUID) -> None:
         """Note that a connection asks, which may be its trial or its turn."""
@@ -112,10 +104,10 @@ class _Pause:
         now_s = anyio.current_time()
         is_evidence = self._failed.pop(connection_id, connection_id not in self._refuted)
         self._failed[connection_id] = is_evidence
-        _forget_oldest(self._failed)
+        forget_oldest(self._failed)
         if is_evidence:
             self._reason = reason
-        if not self.is_on and sum(self._failed.values()) >= _EVIDENCE_CONNECTIONS:
+        if not self.is_on and sum(self._failed.values()) >= EVIDENCE_CONNECTIONS:
             self.is_on, self._is_told = True, False
             self._trial_s = self._turn_s = now_s
         if not self.is_on or self._is_told or now_s < self._told_s + self._interval_s:
@@ -127,7 +119,7 @@ class _Pause:
         """What is shared is right: whatever failed was somebody's own, and is no evidence again."""
         self._refuted.update(dict.fromkeys(self._failed))
         self._refuted.pop(connection_id, None)
-        _forget_oldest(self._refuted)
+        forget_oldest(self._refuted)
         self._failed.clear()
         self.is_on = False
 
@@ -155,7 +147,7 @@ class _CoolDown:
         if connection_id in self._limited:
             is_oldest = connection_id == next(iter(self._limited))
             until_s = self._open_again_s + (0.0 if is_oldest else _HEAD_START_S)
-        return _until(until_s, FailureClass.TRANSIENT, self._reason)
+        return until(until_s, FailureClass.TRANSIENT, self._reason)
 
     def begins(self, connection_id: UUID) -> None:
         """Note that a connection asks."""
@@ -179,23 +171,13 @@ class _CoolDown:
             self._asking.clear()
         self._limited.pop(connection_id, None)
         self._limited[connection_id] = None
-        _forget_oldest(self._limited)
+        forget_oldest(self._limited)
 
     def succeeded(self, connection_id: UUID) -> None:
         """Note a success: of one that has asked since the last news, it ends the cool-down."""
         self._limited.pop(connection_id, None)
         if connection_id in self._asking:
             self._open_s = self._open_again_s = self._end_s = -math.inf
-
-
-def _until(until_s: float, failure_class: FailureClass, reason: str) -> Closed | None:
-    left_s = until_s - anyio.current_time()
-    return Closed(failure_class, reason, left_s) if left_s > _SOON_S else None
-
-
-def _forget_oldest(memory: dict[UUID, Any]) -> None:
-    while len(memory) > _REMEMBERED_MAX:
-        del memory[next(iter(memory))]
 
 
 class _Client:
@@ -216,7 +198,13 @@ class _Client:
 class ClientGate:
     """One client at one host; single-threaded, so what it says holds until the next await."""
 
-    def __init__(self, profile: ProviderProfile, client: _Client) -> None:
+    def __init__(
+        self,
+        profile: ProviderProfile,
+        client: _Client,
+        host: str,
+        tell: Callable[[CircuitNews], None],
+    ) -> None:
         """Open a gate with the profile's ``max_concurrency`` slots and its rate."""
         self.pause = _Pause(profile.probe_interval_s)
         self._client = client
@@ -224,6 +212,7 @@ class ClientGate:
         self._sent = _rate(profile)
         """What has gone out; who is let in may take a moment to send."""
         self._cool_down = _CoolDown()
+        self.circuit = Circuit(profile, host, tell)
         self.secret_index = 0
         """Which of the client's secrets worked last."""
 
@@ -237,12 +226,13 @@ class ClientGate:
         """Whether a new gate would be the same."""
         used = self._stile.inside or self._stile.waiting
         is_idle = self._sent is None or self._sent.is_idle
-        remembers = not self.pause.is_trivial or not self._cool_down.is_trivial
+        holds = (self.pause, self._cool_down, self.circuit)
+        remembers = not all(hold.is_trivial for hold in holds)
         return not used and is_idle and not self.secret_index and not remembers
 
     def closed(self, connection_id: UUID) -> Closed | None:
         """Return why a connection may not ask now, or None."""
-        holds = (self._client.pause, self.pause, self._cool_down)
+        holds = (self._client.pause, self.pause, self._cool_down, self.circuit)
         closed = [one for hold in holds if (one := hold.closed(connection_id)) is not None]
         return max(closed, key=lambda one: one.left_s, default=None)
 
@@ -254,12 +244,13 @@ class ClientGate:
         await self._stile.enter(turn or Turn())
         closed = self.closed(connection_id)
         if closed is None:
-            for hold in (self._client.pause, self.pause, self._cool_down):
+            for hold in (self._client.pause, self.pause, self._cool_down, self.circuit):
                 hold.begins(connection_id)
         try:
             yield closed
         finally:
             self._cool_down.ends(connection_id)
+            self.circuit.ends(connection_id)
             self._stile.leave(unused=closed is not None)
 
     def needs_another(self) -> None:
@@ -271,7 +262,7 @@ class ClientGate:
         if self._sent is None:
             return 0.0
         if (left_s := self._sent.left_s) > 0:
-            return max(left_s, _SOON_S)
+            return max(left_s, SOON_S)
         self._sent.take()
         return 0.0
 
@@ -280,9 +271,15 @@ class ClientGate:
         self._client.pause.succeeded(connection_id)
         self.pause.succeeded(connection_id)
         self._cool_down.succeeded(connection_id)
+        self.circuit.answered(connection_id)
 
     def failed(self, connection_id: UUID, verdict: Verdict) -> bool:
         """Note a failure; return whether a pause is to be told of."""
+        if verdict.blames_endpoint:
+            self.circuit.failed(connection_id, verdict.reason)
+        elif verdict.failure_class is not FailureClass.OPERATOR:
+            # Of that the endpoint may have been asked nothing.
+            self.circuit.answered(connection_id)
         if verdict.cools_client:
             wait_s = verdict.retry_after_s or _COOL_S_DEFAULT
             self._cool_down.limited(connection_id, wait_s, verdict.reason)
@@ -303,9 +300,10 @@ class ClientGate:
 class ClientGates:
     """The gates of all clients, by provider, client id and host."""
 
-    def __init__(self) -> None:
-        """Start with none."""
+    def __init__(self, tell: Callable[[CircuitNews], None] = lambda _: None) -> None:
+        """Start with none; ``tell`` is told of every change of a circuit's state."""
         self._clients: dict[tuple[str, str], _Client] = {}
+        self._tell = tell
 
     def of(self, profile: ProviderProfile, place: Place) -> ClientGate:
         """Return the gate of a profile's client at a host.
@@ -322,7 +320,7 @@ class ClientGates:
             if len(client.gates) >= client.gates_max:
                 client.gates = {h: one for h, one in client.gates.items() if not one.is_trivial}
                 client.gates_max = max(2 * len(client.gates), _GATES_MIN)
-            gate = client.gates[place.host] = ClientGate(profile, client)
+            gate = client.gates[place.host] = ClientGate(profile, client, place.host, self._tell)
         return gate
 
     @property
@@ -334,6 +332,13 @@ class ClientGates:
     def paused(self) -> list[str]:
         """The providers that have a client paused, everywhere or at a host."""
         return sorted({client.slug for client in self._clients.values() if client.is_paused})
+
+    @property
+    def circuits(self) -> list[CircuitNews]:
+        """The circuits that are not closed; at most a hundred of them."""
+        gates = (gate for client in self._clients.values() for gate in client.gates.values())
+        news = (gate.circuit.news for gate in gates if not gate.circuit.is_closed)
+        return sorted(itertools.islice(news, _CIRCUITS_SHOWN_MAX))
 
 
 def _rate(profile: ProviderProfile) -> Rate | None:

@@ -161,3 +161,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The new one, where it came without an access token: it replaces the one presented."""
     escalates_to: FailureClass | None = None
     """What an ambiguous failure becomes after ``ambiguous_max`` in a row."""
+
+    @property
+    def blames_endpoint(self) -> bool:
+        """Whether it is the token endpoint's own fault: not reached, no answer in time, a 5xx."""
+        return self.failure_class is FailureClass.TRANSIENT and self.counts

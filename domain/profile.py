@@ -265,6 +265,8 @@ class ProviderProfile(msgspec.Struct, frozen=True, kw_only=True):
     """How many ambiguous answers in a row become a verdict."""
     probe_interval_s: Seconds = 900.0
     """The most time between two attempts while our configuration is wrong."""
+    outage_probe_interval_s: Seconds = 30.0
+    """The most time between two requests to a token endpoint that is down."""
 
     @property
     def is_templated(self) -> bool:

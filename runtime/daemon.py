@@ -85,7 +85,7 @@ class Daemon:
         self._streams = streams
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
-        self._gates = ClientGates()
+        self._gates = ClientGates(self.journal.circuit_changed)
         self._ledgers = ledgers
         ledgers.lost = self.ending.because
         world = World(
@@ -156,6 +156,7 @@ class Daemon:
             "token_callers": self.service.token_callers,
             "flights": self.directory.flights,
             "paused_providers": self._gates.paused,
+            "circuits": [news._asdict() for news in self._gates.circuits],
             "ledger": self._ledgers.status(),
             "answers_dropped": self.responder.dropped,
             "nats_reconnects": self.link.reconnects,

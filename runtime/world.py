@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 from uuid_utils import uuid7
 
+from actors.circuit import CircuitNews, CircuitState
 from domain.events import ProviderTokenRefreshFailed
 from runtime.logs import frames_of, log
 
@@ -111,6 +112,18 @@ class LoggingJournal:
         """Log once that our configuration for a provider does not work."""
         self.counts["client_paused"] += 1
         log.error("client_paused", provider_slug=provider_slug, code=code, reason=reason)
+
+    def circuit_changed(self, news: CircuitNews) -> None:
+        """Log that a token endpoint is down, or in order again; the probes in between at debug."""
+        match news.state:
+            case CircuitState.OPEN if news.probes == 0:
+                self.counts["circuit_opened"] += 1
+                tell = log.warning
+            case CircuitState.CLOSED:
+                tell = log.info
+            case _:
+                tell = log.debug
+        tell("circuit_changed", **news._asdict())
 
     def cannot_unseal(self, connection_id: UUID) -> None:
         """Log that a record's key is missing."""

@@ -3,7 +3,8 @@
 import anyio
 import pytest
 
-from actors.client_gate import ClientGates, Closed
+from actors.client_gate import ClientGates
+from actors.closed import Closed
 from domain.profile import ProviderProfile
 from tests.fakes.gates import (
     FIVE,

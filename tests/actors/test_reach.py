@@ -192,7 +192,9 @@ class _Asks(NamedTuple):
 @settings(max_examples=examples(12))
 @given(
     st.lists(
-        st.sampled_from((Fault.ITS_OWN_CLIENT, Fault.UNKNOWN_CODE)), min_size=3, max_size=28
+        st.sampled_from((Fault.ITS_OWN_CLIENT, Fault.UNKNOWN_CODE, Fault.SERVER_ERROR)),
+        min_size=3,
+        max_size=28,
     ).flatmap(lambda bad: st.integers(0, 2).map(lambda limited: bad + [Fault.LIMITED] * limited)),
     st.integers(1, 3),
     st.tuples(st.sampled_from((math.inf, 5.0, 37.0)), st.sampled_from((60, 600, 3600))),

@@ -5,7 +5,8 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from actors.client_gate import ClientGate, ClientGates, Closed
+from actors.client_gate import ClientGate, ClientGates
+from actors.closed import Closed
 from domain.exchange import Place, Reach, Verdict
 from domain.profile import FailureClass, ProviderProfile
 from tests.fakes.commands import connection_number

@@ -35,6 +35,8 @@ class Fault(StrEnum):
     UNKNOWN_CODE = "unknown_code"
     BAD_REQUEST = "bad_request"
     NO_TOKENS = "no_tokens"
+    SERVER_ERROR = "server_error"
+    """A grant at which the provider's own software fails."""
     ITS_OWN_CLIENT = "its_own_client"
     """Its grant was given to another client: ``unauthorized_client``."""
     # With a host.
@@ -56,6 +58,7 @@ OF_CONNECTION = (
     Fault.UNKNOWN_CODE,
     Fault.BAD_REQUEST,
     Fault.NO_TOKENS,
+    Fault.SERVER_ERROR,
 )
 OF_HOST = (
     Fault.NOT_FOUND,
@@ -109,6 +112,7 @@ class TenantProvider:
             Fault.UNKNOWN_CODE: lambda: self._answered(400, {"error": "account_inactive"}),
             Fault.BAD_REQUEST: lambda: self._answered(400, {"error": "invalid_request"}),
             Fault.NO_TOKENS: lambda: self._answered(200, {}),
+            Fault.SERVER_ERROR: lambda: self._answered(500, {}),
             Fault.ITS_OWN_CLIENT: lambda: self._answered(400, {"error": "unauthorized_client"}),
             Fault.NOT_FOUND: lambda: self._answered(404, "not here"),
             Fault.MOVED: lambda: self._answered(302, ""),

@@ -1,8 +1,8 @@
 """Whatever comes back on an inbox, it is a JetStream answer or nothing is known."""
 
 import pytest
-from nats.aio.msg import Msg
 
+from runtime.nats.client import Arrived
 from runtime.nats.errors import NoAnswerError
 from runtime.nats.jetstream_api import (
     create_reading_consumer,
@@ -31,8 +31,8 @@ class _Answering(NatsLink):
     def __init__(self, data: bytes) -> None:
         self.data = data
 
-    async def request(self, *_arguments: object, **_options: object) -> Msg:
-        return Msg(None, data=self.data)  # type: ignore[arg-type]
+    async def request(self, *_arguments: object, **_options: object) -> Arrived:
+        return Arrived("", "", self.data, None)
 
 
 @pytest.mark.parametrize("data", ODD)
@@ -42,7 +42,7 @@ async def test_an_odd_answer_is_never_taken_for_nothing_stored(data: bytes):
     with pytest.raises(NoAnswerError):
         await stream_info(_Answering(data), "KV_x")
     with pytest.raises(NoAnswerError):
-        read_pub_ack(Msg(None, data=data))  # type: ignore[arg-type]
+        read_pub_ack(Arrived("", "", data, None))
     with pytest.raises(NoAnswerError):
         await create_stream(_Answering(data), {"name": "KV_x"})
     with pytest.raises(NoAnswerError):
@@ -55,8 +55,8 @@ class _Sending(NatsLink):
     def __init__(self, *answers: dict[str, str]) -> None:
         self.answers = answers
 
-    async def request_many(self, *_arguments: object, **_options: object) -> list[Msg]:
-        return [Msg(None, data=b"", headers=one) for one in self.answers]  # type: ignore[arg-type]
+    async def request_many(self, *_arguments: object, **_options: object) -> list[Arrived]:
+        return [Arrived("", "", b"", one) for one in self.answers]
 
 
 def _sent(seq: int, last_seq: int) -> dict[str, str]:

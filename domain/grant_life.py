@@ -105,6 +105,9 @@ def grant_ends(connection: ProviderConnection, profile: ProviderProfile) -> list
         ends_at = access_ends_at(connection)
         cause = EndCause.NO_REFRESH_TOKEN
         return [] if ends_at is None else [GrantEnd(ends_at, cause, WARNING_LEADS_S)]
+    lasts = profile.grant_idle_s is None and profile.grant_lifetime_s is None
+    if lasts and connection.grant_expires_at is None and profile.presents != "access_token":
+        return []
     if not is_refreshable(connection):
         return []
     since = used_at(connection)

@@ -163,15 +163,28 @@ class ArmouredClient(Client):
             # What nats-py's own publish does, less the waiting that never comes.
             self._flush_queue.put_nowait(Future())
 
+    @property
+    def can_send(self) -> bool:
+        """Whether there is a connection, and none that broke before nats-py has read of it.
+
+        uvloop raises RuntimeError for what is written in that time.
+        """
+        writer = self._writer
+        return self.is_connected and (writer is None or not writer.transport.is_closing())
+
+    @property
+    def _writer(self) -> StreamWriter | None:
+        """The socket's writer; None without a socket of our own, as for a websocket."""
+        transport = self._transport
+        # nats-py does not show it.
+        return transport._io_writer if isinstance(transport, TcpTransport) else None  # noqa: SLF001
+
     def _free_writer(self) -> StreamWriter | None:
         """Return the socket's writer if it is open and little is unsent, here and there."""
-        transport = self._transport
-        if self._pending or not self.is_connected or not isinstance(transport, TcpTransport):
+        writer = self._writer
+        if self._pending or writer is None or not self.can_send:
             return None
-        writer = transport._io_writer  # noqa: SLF001 -- nats-py does not show it
-        if writer is None or writer.transport.get_write_buffer_size() > _UNSENT_BYTES:
-            return None
-        return writer
+        return writer if writer.transport.get_write_buffer_size() <= _UNSENT_BYTES else None
 
     async def _process_info(
         self,
@@ -257,7 +270,7 @@ class ArmouredClient(Client):
 
     async def _attempt_reconnect(self) -> None:
         """Drop the old connection with all that it has not sent, and find a new one."""
-        writer: StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        writer = self._writer
         if writer is not None:
             writer.transport.abort()
         await super()._attempt_reconnect()

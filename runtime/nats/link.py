@@ -83,7 +83,7 @@ class NatsLink:
     @property
     def is_connected(self) -> bool:
         """Whether messages can be sent now."""
-        return self._connected.is_set() and self._client.is_connected
+        return self._connected.is_set() and self._client.can_send
 
     @property
     def server_version(self) -> tuple[int, int, int]:

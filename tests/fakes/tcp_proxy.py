@@ -2,6 +2,8 @@
 
 import contextlib
 import gc
+import socket
+import struct
 from collections.abc import AsyncGenerator
 from enum import Enum, auto
 from urllib.parse import urlsplit
@@ -66,6 +68,13 @@ class TcpProxy:
         """Close the connections that are open now."""
         for stream in tuple(self._open):
             await anyio.aclose_forcefully(stream)
+
+    async def reset(self) -> None:
+        """Abort the connections that are open now: their other ends get no end but an error."""
+        for stream in self._open:
+            raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 -- no Django here
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await self.cut()
 
     async def inject(self, data: bytes) -> None:
         """Send bytes to the clients as if the server had."""

@@ -15,6 +15,8 @@ from tests.fakes.tcp_proxy import ABANDONS_SOCKETS, TcpProxy, Weather, tcp_proxy
 pytestmark = ABANDONS_SOCKETS
 
 LIMITS = LinkLimits(ping_interval_s=60, probe_interval_s=60.0, reconnect_wait_s=0.02)
+ON_UVLOOP = pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
+"""As the daemon runs: uvloop raises where a closed socket is written to, asyncio does not."""
 
 
 class Stage:
@@ -151,6 +153,22 @@ async def test_an_answer_in_the_instant_of_the_loss_blocks_nobody(stage: Stage):
 
     assert anyio.current_time() - started_s < 2
     assert await stage.received(1) == [b"answer"]
+
+
+@ON_UVLOOP
+async def test_answers_in_the_turn_of_a_reset_are_sent_over_the_next_connection(stage: Stage):
+    answered = 0
+    await stage.proxy.reset()
+
+    while not stage.link.reconnects:
+        stage.answer(str(answered).encode())
+        answered += 1
+        await anyio.lowlevel.checkpoint()
+    with anyio.fail_after(5):
+        await stage.responder.drained()
+
+    assert stage.sent == [str(number).encode() for number in range(answered)]
+    assert stage.responder.dropped == 0
 
 
 async def test_drained_waits_for_the_last_answer(stage: Stage):

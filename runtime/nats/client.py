@@ -65,9 +65,13 @@ class _SafeParser(Parser):
     async def parse(self, data: bytes = b"") -> None:
         """Take what a connection has read; a part of a line or message waits for the rest."""
         if self.buf:
+            if len(self.buf) + len(data) < self.needed:
+                # Joined anew at each read, a long message would cost the square of its length.
+                self.buf.extend(data)
+                return
             data = bytes(self.buf) + data
             self.buf.clear()
-        at, takers = 0, self._client.takers
+        self.needed, at, takers = 0, 0, self._client.takers
         while (end := data.find(b"\r\n", at)) >= 0:
             over, line = end + _CRLF, data[at:end]
             if not line.startswith(_MESSAGES):
@@ -77,6 +81,7 @@ class _SafeParser(Parser):
             words = line.split(b" ")
             at_content, over = over, over + int(words[-1]) + _CRLF
             if len(data) < over:
+                self.needed = over - at
                 break
             content, at = data[at_content : over - _CRLF], over
             if line[0] == _PLAIN and (take := takers.get(words[2])) is not None:

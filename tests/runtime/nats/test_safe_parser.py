@@ -75,3 +75,28 @@ def test_requests_are_handed_over_once_and_in_order_however_their_bytes_are_cut(
 
     assert taken == [line.arrived for line in lines if line.sid == _OURS]
     assert not bad
+
+
+class _Kept(bytearray):
+    """What waits for the rest, and how often it was taken up again."""
+
+    taken_up = 0
+
+    def clear(self) -> None:
+        self.taken_up += 1
+        super().clear()
+
+
+async def test_a_long_message_is_put_together_once_in_how_many_packets_it_may_come():
+    client = ArmouredClient(lambda: None, ReplySubjects())
+    kept = client._ps.buf = _Kept()
+    taken: list[Arrived] = []
+    client.hand_over(_OURS, taken.append)
+    lines = [Line(b"a.b", _OURS, b"", has, b"x" * 100_000) for has in (False, True)]
+    wire = b"".join(line.wire for line in lines)
+
+    for start in range(0, len(wire), 1000):
+        await client._ps.parse(wire[start : start + 1000])
+
+    assert taken == [line.arrived for line in lines]
+    assert kept.taken_up == len(lines)

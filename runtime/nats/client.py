@@ -178,6 +178,13 @@ class ArmouredClient(Client):
         return self.is_connected and (writer is None or not writer.transport.is_closing())
 
     @property
+    def unsent_bytes(self) -> int:
+        """How much nats-py and the socket's writer hold together."""
+        writer = self._writer
+        held = 0 if writer is None else writer.transport.get_write_buffer_size()
+        return self._pending_data_size + held
+
+    @property
     def _writer(self) -> StreamWriter | None:
         """The socket's writer; None without a socket of our own, as for a websocket."""
         transport = self._transport

@@ -231,7 +231,7 @@ class NatsLink:
     def _check_connected(self) -> None:
         if not self.is_connected:
             raise NotSentError("not connected")
-        if self._client.pending_data_size > self._limits.unsent_bytes_max:
+        if self._client.unsent_bytes > self._limits.unsent_bytes_max:
             raise NotSentError("too much is unsent")
 
     async def request(

@@ -181,7 +181,21 @@ async def test_too_much_unsent_is_refused_and_not_kept(nats_login: Login):
         with pytest.raises(NotSentError, match="too much is unsent"):
             await clients.leave_unsent(link, messages=100)
 
-        assert link.client.pending_data_size < 2_000_000
+        assert link.client.unsent_bytes < 2_000_000
+        proxy.weather = Weather.FAIR
+
+
+async def test_what_the_socket_holds_is_unsent_too(nats_login: Login):
+    limits = LinkLimits(ping_interval_s=60, probe_interval_s=60.0, unsent_bytes_max=1_000_000)
+    async with proxied_link(nats_login, limits) as (proxy, link):
+        proxy.weather = Weather.STALLING
+        # More than the system takes.
+        link.publish_batch([("big", b"", b"x" * 1_000_000)] * 30)
+        assert not link.client.pending_data_size
+
+        with pytest.raises(NotSentError, match="too much is unsent"):
+            link.publish_now("small", b"")
+
         proxy.weather = Weather.FAIR
 
 

@@ -184,11 +184,16 @@ def run_and_show(
     match _run(run(), asking.how_to_start(settings), settings.service.prefix):
         case Success(value):
             if prints:
-                text = json.dumps(value, indent=2) if asking.output == "json" else show(value)
-                if text is not None:
-                    print(text)
+                show_value(asking, value, show)
         case Failure() as failure:
             raise CommandError(_told(failure), _EXIT_CODES[failure.code], failure=failure)
+
+
+def show_value(asking: Asking, value: Any, show: Callable[[Any], str | None]) -> None:  # noqa: ANN401 -- any JSON
+    """Print a result."""
+    text = json.dumps(value, indent=2) if asking.output == "json" else show(value)
+    if text is not None:
+        print(text)
 
 
 def _told(failure: Failure) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from domain.result import Failure, Success
-from runtime.gateway.wire import TIMEOUT_HEADER
+from runtime.gateway.wire import MESSAGE_ID_HEADER, TIMEOUT_HEADER
 from runtime.ledger.streams import state_tag
 from runtime.ledger.subjects import event_stream, events_filter
 from runtime.nats.errors import NoAnswerError
@@ -43,10 +43,23 @@ class CommandClient:
         Raises:
             LinkError: No daemon listens, or no answer came.
         """
+        return await self.send(subject, b"" if body is None else msgspec.json.encode(body))
+
+    async def send(
+        self, subject: str, body: bytes, *, message_id: str | None = None
+    ) -> Success[Any] | Failure:
+        """Do as ``call`` with JSON that is encoded, and may be repeated under ``message_id``.
+
+        Raises:
+            LinkError: No daemon listens, or no answer came.
+        """
+        headers = self._headers
+        if message_id is not None:
+            headers = {**headers, MESSAGE_ID_HEADER: message_id}
         answer = await self._link.request(
             f"{self._prefix}.{subject}",
-            b"" if body is None else msgspec.json.encode(body),
-            headers=self._headers,
+            body,
+            headers=headers,
             timeout_s=self._timeout_s + _GRACE_S,
         )
         try:

@@ -38,6 +38,7 @@ from runtime.cli.asking import (
     to_stderr,
     with_one_name,
 )
+from runtime.cli.bulk_verbs import add_bulk_verbs
 from runtime.cli.client import CommandClient
 from runtime.cli.connecting import connect
 from runtime.cli.demo import run_demo
@@ -70,6 +71,7 @@ app.command(provider)
 app.command(connect)
 app.command(list_command, name="list")
 add_status_verbs(app)
+add_bulk_verbs(app)
 
 
 @app.command(name="serve")

@@ -1,0 +1,192 @@
+"""The verbs for many connections at once: a file in, and what is made of its lines."""
+
+import asyncio
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import msgspec
+import uvloop
+from cyclopts import App, Parameter, validators
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from domain.result import Success
+from runtime.cli.asking import (
+    EXIT_ERROR,
+    EXIT_TRY_AGAIN,
+    EXIT_USAGE,
+    Asking,
+    CommandError,
+    run_and_show,
+    show_value,
+    to_stderr,
+)
+from runtime.cli.client import CommandClient
+from runtime.cli.import_line import line_bytes_max
+from runtime.cli.importing import GaveUpError, Importer, Rejected, Tally
+from runtime.cli.line_reader import LineReader
+from runtime.cli.tables import show_fields
+
+_HERE = Asking()
+_STDIN = "-"
+_STDIN_REJECTS = Path("import.rejects")
+_REDRAW_S = 0.2
+
+InFlight = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000))]
+Patience = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=86_400))]
+
+
+def add_bulk_verbs(app: App) -> None:
+    """Make the verbs known to the command line."""
+    app.command(import_command, name="import")
+
+
+def import_command(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    rejects: Path | None = None,
+    in_flight: InFlight = 256,
+    patience_s: Patience = 60.0,
+    asking: Asking = _HERE,
+) -> None:
+    """Connect what each line of a file holds; repeated, it makes nothing twice.
+
+    Parameters
+    ----------
+    file
+        NDJSON: a line is what connect takes (docs/bulk.md); - for stdin.
+    dry_run
+        Check the lines and send nothing. It needs no daemon.
+    rejects
+        Where lines that are not taken are told, by number and reason. FILE.rejects without it.
+    in_flight
+        How many lines are under way at once.
+    patience_s
+        How long a daemon that takes nothing is tried again.
+    """
+    limits = asking.settings().service.limits
+    with _opened(file) as descriptor, _rejects_file(file, rejects) as (told, path):
+
+        def reject(one: Rejected) -> None:
+            told.write(msgspec.json.encode(one._asdict()) + b"\n")
+
+        importer = Importer(
+            credential_bytes_max=limits.credential_bytes_max,
+            reject=reject,
+            in_flight_max=in_flight,
+            patience_s=patience_s,
+        )
+        bytes_max = line_bytes_max(limits.credential_bytes_max)
+        lines = LineReader(descriptor, line_bytes_max=bytes_max).lines()
+
+        async def work(client: CommandClient | None) -> Success[Any]:
+            async with _progress(importer.tally, _size_of(descriptor)):
+                if client is None:
+                    await importer.check(lines)
+                else:
+                    await importer.run(lines, client)
+            return Success(_summary(importer.tally, path, dry_run=dry_run))
+
+        try:
+            if dry_run:
+                show_value(asking, uvloop.run(work(None)).value, show_fields)
+            else:
+                run_and_show(asking, work, show_fields)
+        except GaveUpError as error:
+            text = f"the daemon takes nothing ({error}); {_so_far(importer.tally)}"
+            raise CommandError(f"{text}: repeat the same command", EXIT_TRY_AGAIN) from None
+        finally:
+            for warning, lines_told in importer.warnings.items():
+                to_stderr(f"refreshd: warning: {warning} ({lines_told} lines)")
+    if importer.tally.rejected:
+        raise CommandError(f"{importer.tally.rejected} lines were rejected: see {path}", EXIT_ERROR)
+
+
+def _summary(tally: Tally, rejects: Path, *, dry_run: bool) -> dict[str, Any]:
+    counts = msgspec.structs.asdict(tally)
+    del counts["done_bytes"]
+    if dry_run:
+        counts = {name: counts[name] for name in ("lines", "repeated", "rejected")}
+    return {**counts, "rejects_file": str(rejects), "dry_run": dry_run}
+
+
+def _so_far(tally: Tally) -> str:
+    stored = tally.imported + tally.updated + tally.kept
+    return f"of {tally.lines} lines {stored} are stored, {tally.rejected} rejected"
+
+
+@contextlib.contextmanager
+def _opened(file: str) -> Generator[int]:
+    """Yield the descriptor of a file, or of standard input."""
+    if file == _STDIN:
+        yield sys.stdin.fileno()
+        return
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}", EXIT_USAGE) from None
+    try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise CommandError(f"{file}: Is a directory", EXIT_USAGE)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _rejects_file(file: str, rejects: Path | None) -> Generator[tuple[BinaryIO, Path]]:
+    """Yield an empty file for what is rejected; it is whole, and on disk, afterwards."""
+    path = rejects or (_STDIN_REJECTS if file == _STDIN else Path(f"{file}.rejects"))
+    try:
+        if file != _STDIN and path.exists() and path.samefile(file):
+            raise CommandError(f"--rejects {path}: that is the file to import", EXIT_USAGE)
+        opened = path.open("wb")
+    except OSError as error:
+        text = f"{path}: {error.strerror}: name another file for rejected lines by --rejects"
+        raise CommandError(text, EXIT_USAGE) from None
+    with opened:
+        yield opened, path
+        opened.flush()
+        if stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            os.fsync(opened.fileno())
+
+
+def _size_of(descriptor: int) -> int | None:
+    """Return how long a file is; None for a pipe or a terminal."""
+    found = os.fstat(descriptor)
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+@contextlib.asynccontextmanager
+async def _progress(tally: Tally, size_bytes: int | None) -> AsyncGenerator[None]:
+    """Show on a terminal how far it is."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    columns = (
+        BarColumn(),
+        TaskProgressColumn(show_speed=False),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("", total=size_bytes, told="")
+
+        async def redraw() -> None:
+            while True:
+                told = f"{tally.lines:,} lines, {tally.rejected:,} rejected"
+                bar.update(task, completed=tally.done_bytes, told=told, refresh=True)
+                await asyncio.sleep(_REDRAW_S)
+
+        drawing = asyncio.create_task(redraw())
+        try:
+            yield
+        finally:
+            drawing.cancel()

@@ -50,13 +50,26 @@ def decode_record(data: bytes) -> Record:
         RecordError: ``data`` is no record, is of a newer schema, or breaks an invariant.
     """
     try:
-        version = _version_decoder.decode(data).v
-        if version > SCHEMA_VERSION:
-            raise RecordError(f"record has schema {version}, this version reads {SCHEMA_VERSION}")
+        _refuse_newer(_version_decoder.decode(data).v)
         record = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise RecordError("value is not a connection record") from None
+    return checked(record)
+
+
+def checked(record: Record) -> Record:
+    """Return ``record``.
+
+    Raises:
+        RecordError: It is of a newer schema, or breaks an invariant.
+    """
+    _refuse_newer(record.v)
     broken = broken_invariant(record.connection)
     if broken is not None:
         raise RecordError(f"record breaks an invariant: {broken}")
     return record
+
+
+def _refuse_newer(version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise RecordError(f"record has schema {version}, this version reads {SCHEMA_VERSION}")

@@ -29,6 +29,7 @@ from runtime.ledger.delivery import Delivery, receive_outcomes
 from runtime.ledger.key_rotation import follow_rotation, open_keyring_of, refuse_another_keyring
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
+from runtime.ledger.restore_mark import refuse_half_restored
 from runtime.ledger.sealing import Keyring
 from runtime.ledger.spill import SpillFolder
 from runtime.ledger.streams import Streams, connections_stored, ensure_streams
@@ -224,7 +225,7 @@ async def run_daemon(
     budget = StopBudget(config.service.drain_grace_s)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(only_daemon_of(data_dir))
-        embedded = None if config.nats.url is not None else _embedded(config, data_dir)
+        embedded = None if config.nats.url is not None else embedded_server(config, data_dir)
         if embedded is not None:
             stack.push_async_callback(_ended_with, embedded, budget)
             login = await embedded.start()
@@ -232,18 +233,19 @@ async def run_daemon(
         else:
             login = config.login()
             is_durable = await warn_unless_durable(config.nats.monitoring_url)
-        link = await stack.enter_async_context(_link(config, login, daemon_id))
+        link = await stack.enter_async_context(daemon_link(config, login, daemon_id))
         if not takes_over:
-            await _alone(config, link)
+            await alone(config, link)
         key_file = config.keys.file or data_dir / KEYRING_FILE
         opened = partial(open_keyring_of, key_file, create=config.keys.file is None)
         streams = await ensure_streams(
             link, stream_settings(config), keyring_id=lambda: opened(connections=0).primary
         )
+        await refuse_half_restored(link, streams.tag)
         check_answers(profiles, streams)
         keyring = opened(connections=streams.connections)
         refuse_another_keyring(streams, keyring, key_file)
-        ledgers = await _taken_ledgers(link, config, streams, daemon_id)
+        ledgers = await taken_ledgers(link, config, streams, daemon_id)
         spill = SpillFolder(data_dir / OUTCOMES_FOLDER)
         await spill.take_in(
             ledgers.partitions, partial(partition_of, partitions=streams.partitions)
@@ -283,7 +285,7 @@ async def run_daemon(
             tasks.cancel_scope.cancel()
 
 
-async def _taken_ledgers(
+async def taken_ledgers(
     link: NatsLink, config: Config, streams: Streams, daemon_id: str
 ) -> Ledgers:
     """Return the ledgers of all partitions, claimed; see ``Ledgers.open`` for what it raises."""
@@ -310,9 +312,10 @@ def _listing(config: Config, ledgers: Ledgers, profiles: Profiles) -> Listing:
     )
 
 
-def _link(
+def daemon_link(
     config: Config, login: Login, daemon_id: str
 ) -> contextlib.AbstractAsyncContextManager[NatsLink]:
+    """Return a link as the daemon has it."""
     return open_link(
         login,
         name=f"refreshd {daemon_id}",
@@ -322,7 +325,7 @@ def _link(
     )
 
 
-async def _alone(config: Config, link: NatsLink) -> None:
+async def alone(config: Config, link: NatsLink) -> None:
     """Return when no other daemon serves the prefix; see ``alone_on`` for what it raises."""
     await alone_on(
         config.service.prefix,
@@ -332,7 +335,8 @@ async def _alone(config: Config, link: NatsLink) -> None:
     )
 
 
-def _embedded(config: Config, data_dir: Path) -> EmbeddedNats:
+def embedded_server(config: Config, data_dir: Path) -> EmbeddedNats:
+    """Return the embedded server, as it is configured; it is not started."""
     return EmbeddedNats(data_dir, server_bin=config.nats.server_bin, port=config.nats.port)
 
 

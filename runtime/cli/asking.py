@@ -33,7 +33,7 @@ from runtime.nats.errors import (
     TooLargeError,
 )
 from runtime.nats.jetstream_api import JetStreamError
-from runtime.nats.link import PLAIN_INBOX, LinkLimits, Login, open_link
+from runtime.nats.link import PLAIN_INBOX, LinkLimits, Login, NatsLink, open_link
 from runtime.provider.secret_files import ConfigError
 
 EXIT_ERROR = 1
@@ -76,6 +76,7 @@ _WORDS = {
     EXIT_ERROR: "ERROR",
     EXIT_USAGE: "USAGE",
     EXIT_NOT_FOUND: "NOT_FOUND",
+    EXIT_CONFLICT: "CONFLICT",
     EXIT_UNAVAILABLE: "UNAVAILABLE",
     EXIT_TRY_AGAIN: "TRY_AGAIN",
 }
@@ -168,25 +169,47 @@ def run_and_show(
     prints: bool = True,
 ) -> None:
     """Do ``work`` with a client, then print its value or exit with its failure."""
-    configure_logs(level="error", as_json=False)
-    settings = asking.settings()
-    login = asking.login(settings)
 
-    async def run() -> Success[Any] | Failure:
-        limits = LinkLimits(connect_timeout_s=asking.timeout_s)
-        inbox = settings.nats.inbox_prefix or PLAIN_INBOX
-        async with open_link(
-            login, name="refreshd cli", limits=limits, inbox_prefix=inbox, is_patient=False
-        ) as link:
-            client = CommandClient(link, prefix=settings.service.prefix, timeout_s=asking.timeout_s)
-            return await work(client)
+    async def ask_there(link: NatsLink, settings: Config) -> Success[Any] | Failure:
+        prefix = settings.service.prefix
+        return await work(CommandClient(link, prefix=prefix, timeout_s=asking.timeout_s))
 
-    match _run(run(), asking.how_to_start(settings), settings.service.prefix):
+    match run_linked(asking, ask_there):
         case Success(value):
             if prints:
                 show_value(asking, value, show)
         case Failure() as failure:
             raise CommandError(_told(failure), _EXIT_CODES[failure.code], failure=failure)
+
+
+def run_linked(
+    asking: Asking,
+    work: Callable[[NatsLink, Config], Awaitable[_T]],
+    *,
+    inbox_prefix: str = PLAIN_INBOX,
+) -> _T:
+    """Return what ``work`` does with a link to where the daemon is, and the configuration.
+
+    Args:
+        asking: Says where.
+        work: Whatever is to be done.
+        inbox_prefix: Where answers come in unless that is configured.
+    """
+    configure_logs(level="error", as_json=False)
+    settings = asking.settings()
+    login = asking.login(settings)
+
+    async def run() -> _T:
+        async with open_link(
+            login,
+            name="refreshd cli",
+            limits=LinkLimits(connect_timeout_s=asking.timeout_s),
+            inbox_prefix=settings.nats.inbox_prefix or inbox_prefix,
+            is_patient=False,
+        ) as link:
+            return await work(link, settings)
+
+    return _run(run(), asking.how_to_start(settings), settings.service.prefix)
 
 
 def show_value(asking: Asking, value: Any, show: Callable[[Any], str | None]) -> None:  # noqa: ANN401 -- any JSON

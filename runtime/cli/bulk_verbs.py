@@ -26,6 +26,7 @@ from runtime.cli.asking import (
     show_value,
     to_stderr,
 )
+from runtime.cli.backup_verbs import export_command, restore_command
 from runtime.cli.client import CommandClient
 from runtime.cli.import_line import line_bytes_max
 from runtime.cli.importing import GaveUpError, Importer, Rejected, Tally
@@ -44,6 +45,8 @@ Patience = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=86_4
 def add_bulk_verbs(app: App) -> None:
     """Make the verbs known to the command line."""
     app.command(import_command, name="import")
+    app.command(export_command, name="export")
+    app.command(restore_command, name="restore")
 
 
 def import_command(

@@ -183,17 +183,32 @@ def _partitions(first: StreamInfo | None, settings: StreamSettings, tag: str) ->
     """Return the partition count, which the first start writes into the first bucket for ever."""
     if first is None:
         return settings.partitions or PARTITIONS_DEFAULT
-    text = _metadata(first, PARTITIONS_METADATA)
-    if text is None or not text.isdigit():
-        name = bucket_stream(0, tag)
-        raise StreamsError(f"{name} was not made by refreshd: no {PARTITIONS_METADATA}")
-    stored = int(text)
+    stored = _stored_partitions(first, tag)
     if settings.partitions not in (None, stored):
         raise StreamsError(
             f"state.partitions is {settings.partitions}, but this cluster was set up with "
             f"{stored}, and the count cannot change"
         )
     return stored
+
+
+def _stored_partitions(first: StreamInfo, tag: str) -> int:
+    text = _metadata(first, PARTITIONS_METADATA)
+    if text is None or not text.isdigit():
+        name = bucket_stream(0, tag)
+        raise StreamsError(f"{name} was not made by refreshd: no {PARTITIONS_METADATA}")
+    return int(text)
+
+
+async def partitions_stored(link: NatsLink, tag: str) -> int | None:
+    """Return how many partitions there are; None: nothing was ever stored.
+
+    Raises:
+        StreamsError: The first bucket is not refreshd's.
+        LinkError, JetStreamError: It cannot be told now.
+    """
+    first = await stream_info(link, bucket_stream(0, tag))
+    return None if first is None else _stored_partitions(first, tag)
 
 
 async def connections_stored(link: NatsLink, streams: Streams) -> int:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import anyio.lowlevel
 
+from runtime.ledger.gathered_reads import GatheredReads
 from runtime.ledger.partition_streams import Found, Kept, Outgoing, Read, View
 from runtime.ledger.subjects import (
     MARKER_KEY,
@@ -18,6 +19,7 @@ from runtime.ledger.subjects import (
 )
 from runtime.nats.errors import NoAnswerError
 from runtime.nats.jetstream_api import (
+    StoredMessage,
     last_message,
     last_messages,
     message_at,
@@ -55,6 +57,7 @@ class JetStreamPartition:
             View.EVENTS: event_marker_subject(partition, tag),
         }
         self._answer_timeout_s = answer_timeout_s
+        self._reads = GatheredReads(self._last_messages)
         # Whatever answers are allowed to: nobody has us append his.
         link.replies.forbid(self._ledger_subject, self._marker_subjects[View.EVENTS])
 
@@ -125,11 +128,19 @@ class JetStreamPartition:
         """See ``PartitionStreams``."""
         marker = self._marker_subjects[View.RECORDS]
         record = record_key_subject(self._partition, str(connection_id), self._tag)
-        found = await last_messages(self._link, self._bucket, (record, marker), timeout_s=timeout_s)
+        found = await self._reads.read(record, timeout_s=timeout_s)
         marked, stored = found.get(marker), found.get(record)
         # A marker without a value is what is left where an operator deleted the key by hand.
         data = stored.data or None if stored is not None else None
         return Read(0 if marked is None else marked.seq, data, 0 if stored is None else stored.seq)
+
+    async def _last_messages(
+        self, records: Sequence[str], timeout_s: float
+    ) -> dict[str, StoredMessage]:
+        marker = self._marker_subjects[View.RECORDS]
+        return await last_messages(
+            self._link, self._bucket, (*records, marker), timeout_s=timeout_s
+        )
 
     async def scan(self, start_seq: int, *, messages_max: int, timeout_s: float) -> Sequence[Kept]:
         """See ``PartitionStreams``."""

@@ -272,6 +272,19 @@ class ArmouredClient(Client):
         prefix = bytes(self._inbox_prefix).decode() + "."
         return subscription is not None and subscription.subject.startswith(prefix)
 
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """Do as nats-py does, which looks for white space in a name letter by letter."""
+        lines: dict[str, str] = {}
+        for line in raw.split(b"\r\n"):
+            name, colon, value = line.partition(b":")
+            name = name.strip()
+            if colon and name.isascii():
+                key = name.decode()
+                if not key or key.split() == [key]:
+                    lines[key] = value.strip().decode("utf-8", "replace")
+        return lines
+
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:  # noqa: ANN401
         """Parse a header block; an unreadable one counts as none."""
         try:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import anyio
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.aio.client import Client
 
 from runtime.nats.client import ArmouredClient, Arrived
 from runtime.nats.reply_subjects import ReplySubjects
@@ -100,3 +101,16 @@ async def test_a_long_message_is_put_together_once_in_how_many_packets_it_may_co
 
     assert taken == [line.arrived for line in lines]
     assert kept.taken_up == len(lines)
+
+
+@given(
+    st.lists(
+        st.binary(max_size=12)
+        | st.sampled_from((b"Nats-Msg-Id: 7", b" a : b ", b": x", b"a\x1cb:1", b"a b:1", b"\x85:1"))
+        | st.text(":\x1c\x85 \tab\u20ac", max_size=8).map(str.encode)
+    )
+)
+def test_headers_are_read_as_nats_py_reads_them(lines: list[bytes]) -> None:
+    raw = b"\r\n".join(lines)
+
+    assert ArmouredClient._parse_header_lines(raw) == Client._parse_header_lines(raw)

@@ -10,20 +10,23 @@ state, while a *flight* (``actors.flight``) asks the provider. An actor has no t
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import anyio
 
+from actors.decided import changed
 from actors.entry import EVENTS_MAX, Entry
 from actors.envelope import Envelope
 from actors.flight import Flight
 from actors.house import House
+from actors.looks import LookEnvelope, look, redate
 from actors.partition import UNCLEAR, Partition
 from actors.ports import Outcome, Stored
 from actors.refused_events import refused_events
 from actors.sealed import sealed
 from actors.token_desk import IN_PROGRESS, TOO_MANY_WAIT, TokenDesk, after_flight, read_ask, served
-from actors.waiting_line import WaitingLine
+from actors.waiting_line import WaitingLine, note_dropped
 from actors.wish import Wish, wish_of
 from actors.world import BROKEN, INTERNAL_ERROR, MAILBOX_FULL, TIMED_OUT, database_error
 from domain.commands import Command, Get, GetToken
@@ -33,7 +36,7 @@ from domain.events import Event
 from domain.refreshing import Step
 from domain.remembered import Answers, recalled, remembering
 from domain.result import Failure
-from domain.token_read import Ask, Serve, redated
+from domain.token_read import Ask, Serve
 
 _READS = (Get, GetToken)
 
@@ -48,8 +51,9 @@ class ConnectionActor:
         "_house",
         "_is_reading",
         "_line",
-        "_newest",
         "connection_id",
+        "is_woken",
+        "newest",
         "partition",
         "used_s",
     )
@@ -60,8 +64,11 @@ class ConnectionActor:
         self.partition = partition
         self.used_s = 0.0
         """When its last command came; the directory's."""
+        self.is_woken = False
+        """Whether no command has come, but a look; the directory's."""
         self._house = house
-        self._newest: Stored | None = None
+        self.newest: Stored | None = None
+        """What is decided last; None where it is not known."""
         self._entries: tuple[Entry, ...] = ()
         """What is decided and not known to be stored, oldest first."""
         self._line: WaitingLine | None = None
@@ -72,7 +79,7 @@ class ConnectionActor:
     @property
     def connection(self) -> ProviderConnection | None:
         """The newest state; None where there is none, or it is not known."""
-        return None if self._newest is None else self._newest.connection
+        return None if self.newest is None else self.newest.connection
 
     @property
     def is_busy(self) -> bool:
@@ -82,7 +89,7 @@ class ConnectionActor:
     @property
     def knows_nothing(self) -> bool:
         """Whether there is nothing worth keeping in memory."""
-        return not self.is_busy and (self._newest is None or self._newest == (None, ()))
+        return not self.is_busy and (self.newest is None or self.newest == Stored(None))
 
     @property
     def queued_commands(self) -> int:
@@ -95,28 +102,31 @@ class ConnectionActor:
         Raises:
             Exception: A bug, here or in an adapter; nothing was decided.
         """
-        if self._newest is None and not self._is_reading:
-            self._newest = self.partition.ledger.recall(self.connection_id)
-        if self._newest is None:
+        if self.newest is None and not self._is_reading:
+            self.newest = self.partition.ledger.recall(self.connection_id)
+        if self.newest is None:
             self._wait_for_record(envelope)
             return
-        command, answers = envelope.command, self._newest.answers
+        command, answers = envelope.command, self.newest.answers
         if isinstance(command, GetToken):
             self._take_token(envelope, command)
+        elif isinstance(envelope, LookEnvelope):
+            is_free = self._flight is None and not self._is_held()
+            look(self, envelope, self._house.world) if is_free else self.wait_in_line(envelope)
         elif isinstance(command, Get):
             world = self._house.world
             decision = decide(self.connection, command, now=world.clock.now(), ids=world.ids)
-            self._answer_behind(envelope, decision.reply)
+            self.answer_behind(envelope, decision.reply)
         elif (reply := recalled(answers, envelope.message_id)) is not None:
-            self._answer_behind(envelope, reply)
+            self.answer_behind(envelope, reply)
         elif self._is_held():
-            self._wait_in_line(envelope)
+            self.wait_in_line(envelope)
         else:
             self._decide(envelope, command)
 
     def know(self, stored: Stored) -> None:
         """Take over what was read, and serve those who waited for it."""
-        self._is_reading, self._newest = False, stored
+        self._is_reading, self.newest = False, stored
         callers = self._left_desk()
         self._serve_line()
         self._take_all(callers)
@@ -153,23 +163,22 @@ class ConnectionActor:
         """See ``actors.entry.Maker``."""
         if entry.is_lost:
             # What was decided on top of what is not stored is void.
-            self._newest = None
+            self.newest = None
         self._entries = tuple(one for one in self._entries if one is not entry)
         if self._flight is not None:
             self._flight.wake()
-        if self.connection is None:
-            self._house.rested(self)
+        self._house.rested(self)
 
     def broke(self, asked: Sequence[Envelope], error: Exception) -> None:
         """See ``Maker``."""
         if self._house.crashed(self, error) is None:
             self.refuse(asked, INTERNAL_ERROR, BROKEN)
 
-    def commit(self, step: Step) -> Entry:
-        """Decide a step of a flight; the entry tells when it is stored."""
-        assert self._newest is not None
-        entry = self._opened_entry()
-        self._change(entry, step.connection, self._newest.answers, step.events)
+    def commit(self, step: Step, *, no_sooner: datetime | None = None) -> Entry:
+        """Decide a step of a flight or a look; the entry tells when it is stored."""
+        assert self.newest is not None
+        entry, answers = self._opened_entry(), self.newest.answers
+        self._change(entry, step.connection, answers, step.events, no_sooner=no_sooner)
         return entry
 
     def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
@@ -183,7 +192,7 @@ class ConnectionActor:
             in_time = TIMED_OUT if self._flight is None else IN_PROGRESS
             self._desk.answer_due(now_s, self.partition.refusal() or in_time)
         if self._line is not None:
-            self._note_dropped(self._line.answer_late(now_s))
+            note_dropped(self, self._house, self._line.answer_late(now_s))
 
     def refuse_all(self, failure: Failure) -> None:
         """Answer everyone who waits for the record or for a flight with ``failure``."""
@@ -199,18 +208,19 @@ class ConnectionActor:
             if self._flight is not None and self._flight.ends_access_token:
                 self._wait_at_desk(envelope)
             else:
-                self._redate(stale=reading.stale)
-                self._answer_behind(envelope, served(connection, asked, stale=reading.stale))
+                if reading.stale:
+                    redate(self, self._house.world)
+                self.answer_behind(envelope, served(connection, asked, stale=reading.stale))
             return
         if self._is_held() or (self._flight is not None and not isinstance(reading, Failure)):
             self._share_flight(envelope)
             return
         match reading:
             case Failure():
-                self._answer_behind(envelope, reading)
+                self.answer_behind(envelope, reading)
             case Ask(can_wait) if (refusal := self.partition.refusal()) is not None:
                 if can_wait:
-                    self._answer_behind(envelope, served(connection, asked, stale=True))
+                    self.answer_behind(envelope, served(connection, asked, stale=True))
                 else:
                     envelope.answer(refusal)
             case Ask():
@@ -219,17 +229,11 @@ class ConnectionActor:
                     return
                 assert connection is not None
                 assert asked.secret is not None
-                self._take_off(wish_of(ask, asked.secret, connection, due_s=envelope.due_s))
-
-    def _redate(self, *, stale: bool) -> None:
-        """Note that a faster clock issued the present token, before this one catches up."""
-        after = redated(self.connection, self._house.world.clock.now()) if stale else None
-        if after is not None and not self.is_busy and self.partition.refusal() is None:
-            self.commit(Step(after, ()))
+                self.take_off(wish_of(ask, asked.secret, connection, due_s=envelope.due_s))
 
     def _decide(self, envelope: Envelope, command: Command) -> None:
         """Decide a command that may change state."""
-        assert self._newest is not None
+        assert self.newest is not None
         refusal = self.partition.refusal()
         if refusal is not None and self.partition.is_unclear:
             self.refuse([envelope], refusal, UNCLEAR)
@@ -237,13 +241,13 @@ class ConnectionActor:
         if refusal is not None or self.queued_commands >= self._house.limits.mailbox_commands_max:
             envelope.answer(refusal or MAILBOX_FULL)
             return
-        world, (before, answers) = self._house.world, self._newest
+        world, (before, answers, _) = self._house.world, self.newest
         command = sealed(command, before, world)
         decision = decide(before, command, now=world.clock.now(), ids=world.ids)
         answers = remembering(answers, envelope.message_id, decision.reply)
-        is_changed = decision.connection is not before or answers is not self._newest.answers
+        is_changed = decision.connection is not before or answers is not self.newest.answers
         if not is_changed and not decision.events:
-            self._answer_behind(envelope, decision.reply)
+            self.answer_behind(envelope, decision.reply)
             return
         entry = self._opened_entry()
         self._change(entry, decision.connection, answers, decision.events)
@@ -255,14 +259,15 @@ class ConnectionActor:
         connection: ProviderConnection | None,
         answers: Answers,
         events: Sequence[Event],
+        *,
+        no_sooner: datetime | None = None,
     ) -> None:
         """Put what was decided into an entry, and know it."""
-        assert self._newest is not None
-        if connection is not self._newest.connection or answers is not self._newest.answers:
-            if entry.connection is None and self._newest.connection is not None:
-                entry.status_before = self._newest.connection.status
-            entry.connection, entry.answers = connection, answers
-            self._newest = Stored(connection, answers)
+        before = self.newest
+        assert before is not None
+        if connection is not before.connection or answers is not before.answers:
+            world = self._house.world
+            self.newest = changed(entry, before, connection, answers, world, no_sooner=no_sooner)
         entry.events.extend(events)
 
     def _opened_entry(self) -> Entry:
@@ -274,7 +279,7 @@ class ConnectionActor:
             self.partition.opened(entry)
         return entry
 
-    def _answer_behind(self, envelope: Envelope, reply: Reply) -> None:
+    def answer_behind(self, envelope: Envelope, reply: Reply) -> None:
         """Answer what shows the newest state: with what is not acknowledged yet, or at once."""
         if not self._entries:
             envelope.answer(reply)
@@ -310,24 +315,25 @@ class ConnectionActor:
             return self._flight.is_begun
         if self.connection is None or self.connection.intent is None:
             return False
-        self._take_off(None)
+        self.take_off(None)
         return True
 
-    def _take_off(self, wish: Wish | None) -> None:
+    def take_off(self, wish: Wish | None) -> Flight:
         """Start a flight; one alone is ever under way."""
         assert self._flight is None
         self._flight = Flight(self, wish, world=self._house.world, limits=self._house.limits)
         self._house.fly(self._flight)
+        return self._flight
 
     def _wait_for_record(self, envelope: Envelope) -> None:
         """Hold whatever comes until the record is read."""
         is_token = isinstance(envelope.command, GetToken)
-        (self._wait_at_desk if is_token else self._wait_in_line)(envelope)
+        (self._wait_at_desk if is_token else self.wait_in_line)(envelope)
         if not self._is_reading and not envelope.is_answered:
             self._is_reading = True
             self._house.read(self)
 
-    def _wait_in_line(self, envelope: Envelope) -> None:
+    def wait_in_line(self, envelope: Envelope) -> None:
         """Queue a command, where there is room."""
         self._line = self._line or WaitingLine()
         self._line.join(envelope, commands_max=self._house.limits.mailbox_commands_max)
@@ -361,7 +367,7 @@ class ConnectionActor:
     def _serve_line(self) -> None:
         """Take up what waited, in order; what has to wait again waits in the same order."""
         if self._line is not None:
-            self._note_dropped(self._line.answer_late(anyio.current_time()))
+            note_dropped(self, self._house, self._line.answer_late(anyio.current_time()))
             self._take_all(self._left_line())
 
     def _answer_all(self, callers: Iterable[Envelope], failure: Failure | None) -> None:
@@ -375,7 +381,7 @@ class ConnectionActor:
             return
         for envelope in callers:
             assert isinstance(envelope.command, GetToken)
-            self._answer_behind(envelope, answer(envelope.command))
+            self.answer_behind(envelope, answer(envelope.command))
 
     def _take_all(self, envelopes: Sequence[Envelope]) -> None:
         """Take up several; a bug that one meets is answered to that one."""
@@ -389,11 +395,3 @@ class ConnectionActor:
             except Exception as error:  # noqa: BLE001 -- the others must be served
                 refusal = self._house.crashed(self, error)
                 self.refuse([envelope], INTERNAL_ERROR, BROKEN)
-
-    def _note_dropped(self, commands: int) -> None:
-        """Tell of those who were not begun in their callers' time."""
-        try:
-            if commands:
-                self._house.world.journal.dropped(self.connection_id, commands)
-        except Exception as error:  # noqa: BLE001 -- the others must be served
-            self._house.crashed(self, error)

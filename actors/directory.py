@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from actors.connection_actor import ConnectionActor
 from actors.envelope import Envelope
 from actors.flight import Flight
+from actors.looks import LookEnvelope
 from actors.partition import Partition
 from actors.ports import Ledger, Outcome, StoreUnavailableError
 from actors.world import (
@@ -144,15 +145,17 @@ class Directory:
             partition = self.partitions[self._partition_of(connection_id)]
             actor = ConnectionActor(connection_id, partition, self)
             self._actors[connection_id.int] = actor
-        else:
+            actor.is_woken = isinstance(envelope, LookEnvelope)
+            actor.used_s = self._now_s
+        elif not isinstance(envelope, LookEnvelope):
             self._actors.move_to_end(connection_id.int)
-        actor.used_s = self._now_s
+            actor.is_woken, actor.used_s = False, self._now_s
         try:
             actor.take(envelope)
         except Exception as error:  # noqa: BLE001 -- the supervisor's edge
             self.crashed(actor, error)
             actor.refuse([envelope], INTERNAL_ERROR, BROKEN)
-        if actor.connection is None:
+        if actor.connection is None or actor.is_woken:
             self.rested(actor)
 
     def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
@@ -226,8 +229,9 @@ class Directory:
         self._tasks.start_soon(self._fly, flight)
 
     def rested(self, actor: ConnectionActor) -> None:
-        """Forget an actor that holds nothing: ids that are not stored cost no memory."""
-        if actor.knows_nothing and self._actors.get(actor.connection_id.int) is actor:
+        """Forget an actor that holds nothing, or that was woken for a look which is over."""
+        is_needless = actor.knows_nothing or (actor.is_woken and not actor.is_busy)
+        if is_needless and self._actors.get(actor.connection_id.int) is actor:
             del self._actors[actor.connection_id.int]
 
     def crashed(self, actor: ConnectionActor, error: Exception) -> Failure | None:

@@ -10,6 +10,7 @@ from domain.commands import GetToken
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.decision import Reply
 from domain.events import Event
+from domain.looks import Look
 from domain.remembered import Answers
 from domain.result import Failure
 
@@ -38,9 +39,11 @@ class Entry:
         "connection",
         "connection_id",
         "events",
+        "is_look_new",
         "is_lost",
         "is_open",
         "is_stored",
+        "look",
         "maker",
         "replies",
         "status_before",
@@ -55,6 +58,10 @@ class Entry:
         """What its status was before; None where nothing was stored."""
         self.answers: Answers = ()
         """What is remembered with it."""
+        self.look: Look | None = None
+        """When it is to be looked at next."""
+        self.is_look_new = False
+        """Whether the due index may lack that."""
         self.events: list[Event] = []
         self.replies: list[tuple[Envelope, Reply]] = []
         """Who waits for it, and what they are told when it is stored."""

@@ -37,6 +37,8 @@ class Stored(NamedTuple):
 
     connection: ProviderConnection | None
     answers: Answers = ()
+    next_due: datetime | None = None
+    """When it is to be looked at although nobody asks."""
 
 
 class Ledger(Protocol):

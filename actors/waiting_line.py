@@ -3,9 +3,14 @@
 import math
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from actors.envelope import Envelope
+from actors.house import House
 from actors.world import MAILBOX_FULL, TIMED_OUT
+
+if TYPE_CHECKING:
+    from actors.connection_actor import ConnectionActor
 
 
 class WaitingLine:
@@ -46,3 +51,12 @@ class WaitingLine:
         for envelope in late:
             envelope.answer(TIMED_OUT)
         return len(late)
+
+
+def note_dropped(actor: "ConnectionActor", house: House, commands: int) -> None:
+    """Tell of those who were not begun in their callers' time."""
+    try:
+        if commands:
+            house.world.journal.dropped(actor.connection_id, commands)
+    except Exception as error:  # noqa: BLE001 -- the others must be served
+        house.crashed(actor, error)

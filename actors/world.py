@@ -25,6 +25,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     token_callers_per_provider_max: Count = 25_000
     """How many callers of ``token`` may wait for one provider, at all of its hosts."""
     resident_actors_max: Count = 100_000
+    looks_max: Count = 256
+    """How many connections are looked at at a time that nobody has asked for."""
+    looks_per_provider_max: Count = 64
+    """How many of one provider's."""
     idle_s: Seconds = 300.0
     """How long an actor stays in memory after its last command."""
     unclear_s: Seconds = 1.0

@@ -15,7 +15,8 @@ from runtime.ledger.subjects import (
     partition_of,
     record_key_subject,
 )
-from runtime.nats.jetstream_api import last_messages, stream_info
+from runtime.nats.direct_get import last_messages
+from runtime.nats.jetstream_api import stream_info
 from runtime.nats.link import NatsLink
 from runtime.nats.stream_reader import read_stream
 

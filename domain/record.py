@@ -5,6 +5,8 @@ ignore fields they do not know, and new fields get defaults; a change that an ol
 would misread raises ``SCHEMA_VERSION``, and the older reader refuses the record.
 """
 
+from datetime import datetime
+
 import msgspec
 
 from domain.connection import ProviderConnection, broken_invariant
@@ -27,6 +29,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     connection: ProviderConnection
     answers: Answers = ()
     """What its last commands were answered."""
+    next_due: datetime | None = None
+    """When it is to be looked at although nobody asks, aware UTC; None: never, or an earlier
+    version wrote the record."""
 
 
 class _Version(msgspec.Struct):

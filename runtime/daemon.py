@@ -14,6 +14,7 @@ from anyio.abc import TaskStatus
 from actors.client_gate import ClientGates
 from actors.directory import Directory
 from actors.ports import PartitionLostError
+from actors.waker import Waker
 from actors.world import Providers, World, database_error
 from domain.grant_end import action_needed
 from domain.result import Failure
@@ -110,6 +111,7 @@ class Daemon:
             ledgers=told(ledgers.partitions, self.journal.refresh_failed, lost=self.ending.because),
             partition_of=partial(partition_of, partitions=streams.partitions),
         )
+        self.waker = Waker(self.directory.submit, config.actors)
         self.responder = Responder(link)
         self.service = CommandService(
             link=link,
@@ -277,6 +279,7 @@ async def run_daemon(
         await tasks.start(daemon.run_directory)
         await receive_outcomes(link, streams, keyring, daemon.directory.take_in)
         await daemon.start()
+        tasks.start_soon(ledgers.wake_in_time, daemon.waker)
         try:
             yield daemon
         finally:
@@ -296,6 +299,7 @@ async def taken_ledgers(
         tag=streams.tag,
         limits=config.state.limits,
         record_bytes_max=streams.record_bytes_max,
+        now_s=time.time,
     )
     await ledgers.open(streams.partitions)
     return ledgers

@@ -21,7 +21,7 @@ from runtime.ledger.partition_streams import View
 from runtime.ledger.sealing import Keyring, UnsealError
 from runtime.ledger.streams import StreamsError, partitions_stored, state_tag
 from runtime.ledger.subjects import bucket_stream, record_key_subject
-from runtime.nats.jetstream_api import next_messages
+from runtime.nats.direct_get import next_messages
 from runtime.nats.link import NatsLink
 
 _ANSWER_S = 10.0

@@ -35,7 +35,14 @@ from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.server import running_fake_provider
 from runtime.ledger.sealing import Keyring, UnsealError, open_keyring
 from runtime.ledger.streams import PARTITIONS_DEFAULT
-from runtime.ledger.subjects import DEFAULT_PREFIX, MARKER_KEY, NO_TAG, bucket_stream
+from runtime.ledger.subjects import (
+    DEFAULT_PREFIX,
+    MARKER_KEY,
+    NO_TAG,
+    RECORDS_FILTER,
+    bucket_stream,
+    record_key_subject,
+)
 from runtime.nats.embedded import CONTEXT_FILE, read_context
 from runtime.nats.errors import LinkError
 from runtime.nats.link import NatsLink, open_link
@@ -242,7 +249,9 @@ async def verdict(
     await _views_caught_up(client)
     stored: dict[str, ProviderConnection] = {}
     for partition in range(PARTITIONS_DEFAULT):
-        async for message in read_stream(link, bucket_stream(partition, NO_TAG)):
+        keys = record_key_subject(partition, RECORDS_FILTER, NO_TAG)
+        stream = bucket_stream(partition, NO_TAG)
+        async for message in read_stream(link, stream, filter_subject=keys):
             if message.subject.endswith(f".{MARKER_KEY}"):
                 continue
             connection = decode_record(message.data).connection

@@ -1,13 +1,14 @@
 """A partition's streams on JetStream: appends, atomic batches, multi-gets."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from uuid import UUID
 
 import anyio.lowlevel
 
+from runtime.ledger.due_entries import KeptDue, decode_due, due_filter
 from runtime.ledger.gathered_reads import GatheredReads
-from runtime.ledger.partition_streams import Found, Kept, Outgoing, Read, View
+from runtime.ledger.partition_streams import DueRead, Found, Kept, Outgoing, Read, View
 from runtime.ledger.subjects import (
     MARKER_KEY,
     bucket_stream,
@@ -17,13 +18,12 @@ from runtime.ledger.subjects import (
     ledger_subject,
     record_key_subject,
 )
+from runtime.nats.direct_get import TooManyError, last_messages, next_messages
 from runtime.nats.errors import NoAnswerError
 from runtime.nats.jetstream_api import (
     StoredMessage,
     last_message,
-    last_messages,
     message_at,
-    next_messages,
     purge_through,
     read_pub_ack,
     stream_info,
@@ -51,6 +51,7 @@ class JetStreamPartition:
         self._partition = partition
         self._tag = tag
         self._bucket = bucket_stream(partition, tag)
+        self._keys_begin = len(record_key_subject(partition, "", tag))
         self._events = event_stream(tag)
         self._marker_subjects = {
             View.RECORDS: record_key_subject(partition, MARKER_KEY, tag),
@@ -152,9 +153,55 @@ class JetStreamPartition:
             bytes_max=_SCAN_BYTES,
             timeout_s=timeout_s,
         )
-        return [
-            Kept(message.seq, message.subject.rpartition(".")[2], message.data) for message in found
-        ]
+        return [Kept(message.seq, self._key_of(message), message.data) for message in found]
+
+    async def due(self, minutes: Sequence[int], *, timeout_s: float) -> DueRead | None:
+        """See ``PartitionStreams``."""
+        marker = self._marker_subjects[View.RECORDS]
+        filters = [self._due_subject(minute) for minute in minutes]
+        try:
+            found = await last_messages(
+                self._link, self._bucket, (*filters, marker), timeout_s=timeout_s
+            )
+        except TooManyError:
+            return None
+        marked = found.pop(marker, None)
+        return DueRead(0 if marked is None else marked.seq, self._kept_due(found.values()))
+
+    async def due_from(
+        self, minute: int, start_seq: int, *, entries_max: int, timeout_s: float
+    ) -> Sequence[KeptDue]:
+        """See ``PartitionStreams``."""
+        found = await next_messages(
+            self._link,
+            self._bucket,
+            start_seq=start_seq,
+            messages_max=entries_max,
+            bytes_max=_SCAN_BYTES,
+            timeout_s=timeout_s,
+            subject=self._due_subject(minute),
+        )
+        return self._kept_due(found)
+
+    async def purge_due(self, minute: int, through_seq: int) -> None:
+        """See ``PartitionStreams``."""
+        await purge_through(
+            self._link,
+            self._bucket,
+            through_seq,
+            subject=self._due_subject(minute),
+            timeout_s=self._answer_timeout_s,
+        )
+
+    def _due_subject(self, minute: int) -> str:
+        return record_key_subject(self._partition, due_filter(minute), self._tag)
+
+    def _key_of(self, message: StoredMessage) -> str:
+        return message.subject[self._keys_begin :]
+
+    def _kept_due(self, found: Iterable[StoredMessage]) -> list[KeptDue]:
+        kept = (decode_due(one.seq, self._key_of(one), one.data) for one in found)
+        return [one for one in kept if one is not None]
 
 
 def _block(message: Outgoing, batch_id: str, number: int) -> bytes:

@@ -15,7 +15,12 @@ from domain.credentials import Sealed
 from domain.record import RecordError, decode_record
 from runtime.ledger.sealing import Keyring, KeyringError, open_keyring
 from runtime.ledger.streams import EARLIER_KEYS_METADATA, KEYRING_METADATA, Streams
-from runtime.ledger.subjects import MARKER_KEY, bucket_stream
+from runtime.ledger.subjects import (
+    MARKER_KEY,
+    RECORDS_FILTER,
+    bucket_stream,
+    record_key_subject,
+)
 from runtime.logs import log
 from runtime.nats.jetstream_api import stream_info, update_stream
 from runtime.nats.link import NatsLink
@@ -91,7 +96,9 @@ async def _sealed_with(link: NatsLink, streams: Streams, keys: Sequence[str]) ->
     """Return how many records each of the keys still seals; it reads them all."""
     sealed: Counter[str] = Counter()
     for partition in range(streams.partitions):
-        async for message in read_stream(link, bucket_stream(partition, streams.tag)):
+        records = record_key_subject(partition, RECORDS_FILTER, streams.tag)
+        stream = bucket_stream(partition, streams.tag)
+        async for message in read_stream(link, stream, filter_subject=records):
             if message.data and not message.subject.endswith(f".{MARKER_KEY}"):
                 sealed.update(_keys_of(message.data))
     return Counter({key_id: sealed[key_id] for key_id in keys if sealed[key_id]})

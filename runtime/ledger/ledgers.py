@@ -12,6 +12,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from actors.ports import PartitionLostError
+from actors.waker import Waker
 from domain.connection import ConnectionStatus
 from runtime.ledger.groups import Owner
 from runtime.ledger.jetstream_partition import JetStreamPartition
@@ -33,6 +34,8 @@ _COUNT_RECORDS_MAX = 500
 _ENVELOPE_BYTES = 1024
 """What a message holds besides its entries."""
 _TAKE_OVER_S = 20.0
+_MISSED_S = 5.0
+"""How long a start reads what was missed before it wakes the first."""
 _NANOSECONDS = 1_000_000_000
 
 
@@ -48,8 +51,10 @@ class Ledgers:
         tag: str,
         limits: LedgerLimits,
         record_bytes_max: int,
+        now_s: Callable[[], float],
     ) -> None:
-        """Own nothing yet."""
+        """Own nothing yet; ``now_s`` is the wall clock, since the epoch."""
+        self._now_s = now_s
         self._record_bytes_max = record_bytes_max
         self._link = link
         self._daemon = daemon
@@ -93,6 +98,7 @@ class Ledgers:
                     limits=limits,
                     record_bytes_max=self._record_bytes_max,
                     room=self.room,
+                    now_s=self._now_s,
                 )
                 with contextlib.suppress(LinkError, JetStreamError, ReplacedError):
                     # So that what is counted and listed at first is all there is.
@@ -133,6 +139,22 @@ class Ledgers:
             tasks.start_soon(ledger.events.run)
         tasks.start_soon(self._keep_house)
         tasks.start_soon(self._count_statuses)
+
+    async def wake_in_time(self, waker: Waker) -> None:
+        """Have connections looked at when they are due, until cancelled.
+
+        What was missed is read first, as far as there is room, so that the most urgent comes first.
+        """
+        with anyio.move_on_after(_MISSED_S):
+            async with anyio.create_task_group() as reading:
+                for ledger in self.partitions:
+                    reading.start_soon(ledger.due.read_ahead)
+        async with anyio.create_task_group() as tasks:
+            for ledger in self.partitions:
+                ledger.due.wake = waker.wake
+                ledger.due.wake_due()
+                tasks.start_soon(ledger.due.run)
+            waker.begin()
 
     async def checkpointed(self, *, unless_replaced: bool = False) -> None:
         """Return when the buckets hold everything that was stored before the call."""

@@ -27,5 +27,7 @@ class LedgerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What may be stored and not yet in every view, a daemon; beyond it ``OVERLOADED``."""
     count_records_per_s: Count = 5_000
     """How many records are looked at a second at most, after a start, to count them by status."""
+    due_held_max: Count = 50_000
+    """How many entries of the due index a partition holds; the others lie in the bucket."""
     last_views_s: Seconds = 5.0
     """How long a stopping daemon lets its views catch up; what they lack then comes next time."""

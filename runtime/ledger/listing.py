@@ -25,7 +25,7 @@ from domain.list_query import ListQuery
 from domain.record import RecordError, decode_record
 from domain.result import Failure, FailureCode, Success
 from runtime.ledger.partition_streams import Kept
-from runtime.ledger.subjects import MARKER_KEY
+from runtime.ledger.subjects import is_record_key
 from runtime.logs import log
 from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import JetStreamError
@@ -86,7 +86,7 @@ class _Page:
 
     def take(self, kept: Kept) -> bool:
         """Take a record into the page if it is asked for; False: it is for the next page."""
-        if kept.key != MARKER_KEY and not self._take_record(kept.data):
+        if is_record_key(kept.key) and not self._take_record(kept.data):
             return False
         self.next_seq = kept.seq + 1
         return True

@@ -29,14 +29,29 @@ class ReplacedError(Exception):
     """A later owner has moved the marker on: only the ledger can tell what that means."""
 
 
-class Marker(msgspec.Struct, frozen=True, kw_only=True):
+class DuePlace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far the due index is looked through, which is no more than a place to begin at."""
+
+    minute: int = 0
+    """Nothing is left of this minute, nor of any before it; 0: not known."""
+    policy: str = ""
+    """By which policy the records up to ``scanned_seq`` are indexed."""
+    scanned_seq: int = 0
+    """Of the bucket; what lies behind it was written by that policy or a later one."""
+    scan_end_seq: int = 0
+    """Where the scan ends."""
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a marker says."""
 
-    v: int = SCHEMA_VERSION
+    v: int
     through: int
     """Everything up to and with this sequence of the ledger is in the view."""
     claim: bytes
     """Who wrote it."""
+    due: DuePlace = DuePlace()
+    """The records view's alone."""
 
 
 class _Version(msgspec.Struct):
@@ -60,6 +75,8 @@ class MarkedView:
         """Up to which ledger sequence the view is complete."""
         self.is_marked = False
         """Whether a marker was found."""
+        self.due = DuePlace()
+        """What the next marker says of the due index."""
         self._owner: Owner | None = None
         self._claim_seq = 0
 
@@ -70,7 +87,10 @@ class MarkedView:
             LinkError, JetStreamError: It cannot be read.
             MarkerError: It is of a newer version, or none of ours.
         """
-        self._adopt(await self._streams.marker(self.view))
+        found = await self._streams.marker(self.view)
+        self._adopt(found)
+        if found is not None and found.data:
+            self.due = _decoded(found).due
 
     def claimed(self, owner: Owner, claim_seq: int) -> None:
         """Write for ``owner`` from now on, whose claim is at ``claim_seq`` of the ledger."""
@@ -113,7 +133,8 @@ class MarkedView:
             LinkError, JetStreamError: Not written, or not known.
         """
         assert self._owner is not None
-        marker = msgspec.msgpack.encode(Marker(through=through, claim=self._owner.claim))
+        says = Marker(v=SCHEMA_VERSION, through=through, claim=self._owner.claim, due=self.due)
+        marker = msgspec.msgpack.encode(says)
         self.seq = await self._streams.write(self.view, messages, marker, expected_seq=self.seq)
         self.through = through
 

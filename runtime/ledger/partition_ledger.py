@@ -11,7 +11,10 @@ from actors.entry import Entry
 from actors.ports import PartitionLostError, RecordUnreadableError, Stored, StoreUnavailableError
 from domain.connection import ConnectionStatus
 from domain.events import Event
+from domain.looks import epoch_s
 from domain.record import Record, RecordError, decode_record, encode_record
+from runtime.ledger.due_entries import DueEntry, due_of
+from runtime.ledger.due_index import DueIndex
 from runtime.ledger.events_view import EventsView
 from runtime.ledger.groups import (
     Group,
@@ -49,6 +52,8 @@ class Added(NamedTuple):
     record: bytes | None
     events: Sequence[Event]
     encoded: bytes
+    due: DueEntry | None
+    is_due_new: bool
     before: ConnectionStatus | None
     after: ConnectionStatus | None
     """None where nothing changed."""
@@ -65,6 +70,7 @@ class PartitionLedger:
         owner: Owner,
         records: RecordsView,
         events: EventsView,
+        due: DueIndex,
         room: Room,
         group_bytes_max: int,
         record_bytes_max: int,
@@ -74,6 +80,7 @@ class PartitionLedger:
         self.writer = writer
         self.records = records
         self.events = events
+        self.due = due
         self._streams = streams
         self._owner = owner
         self._room = room
@@ -111,6 +118,7 @@ class PartitionLedger:
                     seq=self.writer.last_seq + 1,
                     connection=entry.connection,
                     answers=entry.answers,
+                    next_due=None if entry.look is None else entry.look.at,
                 )
             )
             if len(record) > self._record_bytes_max:
@@ -124,7 +132,16 @@ class PartitionLedger:
             return False
         after = None if entry.connection is None else entry.connection.status
         self._adding.append(
-            Added(entry.connection_id, record, entry.events, encoded, entry.status_before, after)
+            Added(
+                entry.connection_id,
+                record,
+                entry.events,
+                encoded,
+                _due_entry(entry),
+                entry.is_look_new,
+                entry.status_before,
+                after,
+            )
         )
         self._adding_bytes += len(encoded)
         self._adding_events += len(entry.events)
@@ -139,7 +156,9 @@ class PartitionLedger:
         seq = await self.writer.append(data)
         events = [event for one in group for event in one.events]
         changed = [
-            Changed(one.connection_id, one.record) for one in group if one.record is not None
+            Changed(one.connection_id, one.record, one.due, one.is_due_new)
+            for one in group
+            if one.record is not None
         ]
         self._follow(seq, changed, events, daemon=self._owner.daemon, size_bytes=len(data))
         for one in group:
@@ -149,7 +168,11 @@ class PartitionLedger:
     def replay(self, seq: int, group: Group, *, size_bytes: int) -> None:
         """Take over what an earlier owner has stored, as far as a view lacks it."""
         events = [event for one in group.entries for event in one.events]
-        changed = [Changed(one.connection_id, one.record) for one in group.entries if one.record]
+        changed = [
+            Changed(one.connection_id, one.record, due_of(one.connection_id, one.record))
+            for one in group.entries
+            if one.record
+        ]
         self._follow(seq, changed, events, daemon=group.daemon, size_bytes=size_bytes)
 
     def recall(self, connection_id: UUID) -> Stored | None:
@@ -279,4 +302,13 @@ def _stored(connection_id: UUID, data: bytes | None) -> Stored:
     if record.connection.id != connection_id:
         log.error("record_misplaced", connection_id=str(connection_id))
         raise RecordUnreadableError("the record is another connection's")
-    return Stored(record.connection, record.answers)
+    return Stored(record.connection, record.answers, record.next_due)
+
+
+def _due_entry(entry: Entry) -> DueEntry | None:
+    """Return when an entry's connection is to be looked at next."""
+    look, connection = entry.look, entry.connection
+    if look is None or connection is None:
+        return None
+    at_s, urgent_s = epoch_s(look.at), epoch_s(look.urgent_at)
+    return DueEntry(entry.connection_id, at_s, urgent_s, connection.provider_slug)

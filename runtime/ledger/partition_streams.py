@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from runtime.ledger.due_entries import KeptDue
+
 
 class View(StrEnum):
     """What follows the ledger."""
@@ -49,6 +51,14 @@ class Read(NamedTuple):
     """0: no marker."""
     record: bytes | None
     record_seq: int = 0
+
+
+class DueRead(NamedTuple):
+    """Entries of the due index, from one replica at one moment."""
+
+    marker_seq: int
+    """0: no marker."""
+    kept: list[KeptDue]
 
 
 class PartitionStreams(Protocol):
@@ -100,4 +110,21 @@ class PartitionStreams(Protocol):
 
         In the order of the last writes, at most so many, at least one if there is any.
         """
+        ...
+
+    async def due(self, minutes: Sequence[int], *, timeout_s: float) -> DueRead | None:
+        """Return the bucket's entries of some minutes; None: too many for one answer."""
+        ...
+
+    async def due_from(
+        self, minute: int, start_seq: int, *, entries_max: int, timeout_s: float
+    ) -> Sequence[KeptDue]:
+        """Return entries of a minute from ``start_seq`` on, at one moment of one replica.
+
+        In the order of the last writes, at most so many, at least one if there is any.
+        """
+        ...
+
+    async def purge_due(self, minute: int, through_seq: int) -> None:
+        """Remove the entries of a minute up to and with ``through_seq``, and no later ones."""
         ...

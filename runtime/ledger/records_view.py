@@ -5,12 +5,13 @@ checkpoint takes several batches all but the last repeat the old marker; a recor
 ledger sequence that it is as of, so writing it again changes nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
 import anyio
 
+from runtime.ledger.due_entries import DueEntry, due_key, encode_due
 from runtime.ledger.marked_view import MarkedView
 from runtime.ledger.partition_streams import Outgoing
 from runtime.ledger.subjects import record_key_subject, uuid_text
@@ -24,6 +25,16 @@ class Changed(NamedTuple):
 
     connection_id: UUID
     data: bytes
+    due: DueEntry | None = None
+    """When it is to be looked at next."""
+    is_due_new: bool = True
+    """Whether the bucket may lack the entry for that."""
+
+    def after(self, before: "Changed | None") -> "Changed":
+        """Return what is to be stored where ``before`` may not have been stored."""
+        if before is None or self.is_due_new or self.due is None or before.due is None:
+            return self
+        return self._replace(is_due_new=before.is_due_new)
 
 
 class RecordsView(ViewRunner):
@@ -47,11 +58,18 @@ class RecordsView(ViewRunner):
         self._writing: dict[int, Changed] = {}
         """By the number of the id, which hashes faster."""
         self._is_wanted = anyio.Event()
+        self.first_minute = 0
+        """No entry of the due index is written under an earlier one any more."""
+        self.decided: Callable[[DueEntry], None] = lambda _: None
+        """Called with each new entry, before it is written."""
 
     def follow(self, seq: int, records: Iterable[Changed]) -> None:
         """Take over what the ledger has stored at ``seq``."""
         for record in records:
-            self._lacking[record.connection_id.int] = record
+            key = record.connection_id.int
+            self._lacking[key] = record.after(self._lacking.get(key) or self._writing.get(key))
+            if record.due is not None:
+                self.decided(record.due)
         self.followed(seq)
 
     @property
@@ -101,15 +119,26 @@ class RecordsView(ViewRunner):
         """Return the records in batches that a server takes."""
         batches: list[list[Outgoing]] = []
         size_bytes = 0
-        for connection_id, record in self._writing.values():
+        for record in self._writing.values():
+            messages = self._messages(record)
             is_full = bool(batches) and (
-                len(batches[-1]) >= self._batch_messages_max
-                or size_bytes + len(record) > _BATCH_BYTES_MAX
+                len(batches[-1]) + len(messages) > self._batch_messages_max
+                or size_bytes + len(record.data) > _BATCH_BYTES_MAX
             )
             if not batches or is_full:
                 batches.append([])
                 size_bytes = 0
-            subject = record_key_subject(self.partition, uuid_text(connection_id), self._tag)
-            batches[-1].append(Outgoing(subject, record))
-            size_bytes += len(record)
+            batches[-1].extend(messages)
+            size_bytes += len(record.data)
         return batches
+
+    def _messages(self, record: Changed) -> list[Outgoing]:
+        """Return a record, and with it the entry by which it is found in time."""
+        key = uuid_text(record.connection_id)
+        messages = [Outgoing(record_key_subject(self.partition, key, self._tag), record.data)]
+        due = record.due
+        if due is not None and record.is_due_new:
+            key = due_key(due, max(due.minute, self.first_minute))
+            subject = record_key_subject(self.partition, key, self._tag)
+            messages.append(Outgoing(subject, encode_due(due)))
+        return messages

@@ -20,6 +20,7 @@ from actors.entry import Entry
 from actors.envelope import Envelope
 from actors.ports import Ledger, Outcome, RecordUnreadableError, Stored, StoreUnavailableError
 from domain.events import Event
+from domain.looks import Look
 from domain.record import SCHEMA_VERSION as RECORD_SCHEMA_VERSION
 from domain.record import Record, RecordError, decode_record, encode_record
 from runtime.ledger.partition_ledger import RecordTooLargeError
@@ -243,6 +244,9 @@ async def _take_in(file: Path, outcome: Outcome, ledger: Ledger, *, within_s: fl
         entry = Entry(connection.id, _Nobody())
         entry.connection, entry.answers = connection, stored.answers
         entry.status_before = None if now is None else now.status
+        # When it is due its policy says; so it is looked at, which is needless only now and then.
+        entry.look = Look(connection.updated_at, connection.updated_at)
+        entry.is_look_new = True
         entry.events.extend(outcome.events)
         try:
             ledger.add(entry)

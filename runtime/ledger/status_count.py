@@ -17,7 +17,7 @@ import msgspec
 from domain.connection import ConnectionStatus
 from runtime.ledger.partition_streams import Kept
 from runtime.ledger.records_view import Changed
-from runtime.ledger.subjects import MARKER_KEY
+from runtime.ledger.subjects import is_record_key
 from runtime.logs import log
 
 
@@ -65,9 +65,9 @@ class StatusCount:
     def begin(self, held: Iterable[Changed], end_seq: int) -> None:
         """Begin with what memory holds newer than the bucket, which ends at ``end_seq``."""
         assert self._ahead is not None
-        for connection_id, data in held:
-            self._count(data)
-            self._ahead.add(connection_id.int)
+        for record in held:
+            self._count(record.data)
+            self._ahead.add(record.connection_id.int)
         self._end_seq = end_seq
 
     def read(self, connection_id: UUID, status: ConnectionStatus, seq: int) -> None:
@@ -101,7 +101,7 @@ class StatusCount:
             return False
         page = await scan(self._next_seq, messages_max=records_max)
         for kept in page:
-            if kept.key != MARKER_KEY and kept.data:
+            if is_record_key(kept.key) and kept.data:
                 self._count(kept.data)
             self._next_seq = kept.seq + 1
         if not page or self._next_seq > self._end_seq:

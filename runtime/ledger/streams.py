@@ -14,6 +14,7 @@ import msgspec
 from runtime.ledger.stream_laws import ABSENT, BUCKET_LAWS, event_laws, ledger_laws
 from runtime.ledger.subjects import (
     EVENT_STREAM,
+    RECORDS_FILTER,
     bucket_name,
     bucket_stream,
     event_markers,
@@ -21,9 +22,11 @@ from runtime.ledger.subjects import (
     events_filter,
     ledger_stream,
     ledger_subject,
+    record_key_subject,
     tag_of,
 )
 from runtime.logs import log
+from runtime.nats.direct_get import count_messages
 from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import (
     SUBJECTS_OVERLAP,
@@ -119,13 +122,14 @@ async def ensure_streams(
             )
         )
         await _ensure(link, _event_config(settings, tag), event_laws(settings.prefix, tag))
+        counts = await asyncio.gather(*(_records(link, one, tag) for one in range(partitions)))
     except LinkError as error:
         raise StreamsError(f"JetStream does not answer: {error}") from None
     except JetStreamError as error:
         raise StreamsError(str(error)) from None
     return Streams(
         partitions,
-        sum(_connections(bucket) for bucket in buckets),
+        sum(max(count - _has_marker(info), 0) for count, info in zip(counts, buckets, strict=True)),
         min(_room_of(bucket, link.max_payload) for bucket in buckets) - _HEADERS_BYTES_MAX,
         _metadata(buckets[0], KEYRING_METADATA),
         _earlier_keys(buckets[0], tag),
@@ -219,10 +223,16 @@ async def connections_stored(link: NatsLink, streams: Streams) -> int:
     Raises:
         LinkError, JetStreamError: It cannot be told now.
     """
-    infos = await asyncio.gather(
-        *(stream_info(link, bucket_stream(n, streams.tag)) for n in range(streams.partitions))
+    counts = await asyncio.gather(
+        *(_records(link, number, streams.tag) for number in range(streams.partitions))
     )
-    return sum(max(info.state.messages - 1, 0) for info in infos if info is not None)
+    return sum(max(messages - 1, 0) for messages in counts)
+
+
+async def _records(link: NatsLink, partition: int, tag: str) -> int:
+    """Return how many records a bucket holds, its marker counted with them."""
+    records = record_key_subject(partition, RECORDS_FILTER, tag)
+    return await count_messages(link, bucket_stream(partition, tag), records)
 
 
 async def _ensure(
@@ -292,10 +302,9 @@ def _room_of(bucket: StreamInfo, max_payload: int) -> int:
     return min(limit, room) if limit > 0 else room
 
 
-def _connections(bucket: StreamInfo) -> int:
-    """Return how many records a bucket holds; only one of version 0.1 has no marker."""
-    has_marker = bucket.config.get("allow_atomic") is True
-    return max(bucket.state.messages - has_marker, 0)
+def _has_marker(bucket: StreamInfo) -> bool:
+    """Whether a bucket that was found may have a marker; only one of version 0.1 has none."""
+    return bucket.config.get("allow_atomic") is True
 
 
 def _is_ours(info: StreamInfo, config: Mapping[str, object]) -> bool:

@@ -21,6 +21,8 @@ EVENT_STREAM = "REFRESHD_EVENTS"
 """The default prefix's."""
 MARKER_KEY = "_ledger"
 """The key of the records view's marker in each bucket."""
+RECORDS_FILTER = "*"
+"""What the keys of records match, and the marker's, and those of the due index do not."""
 
 
 def tag_of(prefix: str) -> str:
@@ -53,6 +55,11 @@ def bucket_stream(partition: int, tag: str) -> str:
 def record_key_subject(partition: int, key: str, tag: str) -> str:
     """Return the subject of a key of a partition's bucket: a connection's id, or the marker."""
     return f"$KV.{bucket_name(partition, tag)}.{key}"
+
+
+def is_record_key(key: str) -> bool:
+    """Whether a key of a bucket is a connection's id: not the marker's, nor the due index's."""
+    return key != MARKER_KEY and "." not in key
 
 
 def ledger_stream(partition: int, tag: str) -> str:

@@ -7,11 +7,13 @@ was only read may be stale itself.
 Takes as long as the ledger's tail is, however many connections are stored.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import anyio
 
 from actors.ports import PartitionLostError
+from runtime.ledger.due_index import DueIndex
 from runtime.ledger.events_view import EventsView
 from runtime.ledger.groups import (
     Group,
@@ -56,6 +58,7 @@ async def take_over(
     limits: LedgerLimits,
     record_bytes_max: int,
     room: Room,
+    now_s: Callable[[], float],
 ) -> PartitionLedger:
     """Return the partition's ledger, owned by ``owner``.
 
@@ -75,17 +78,19 @@ async def take_over(
     _check(tail, writer, records_mark, events_mark, partition=partition)
     for mark in (records_mark, events_mark):
         mark.claimed(owner, writer.last_seq)
+    records = RecordsView(
+        records_mark,
+        partition=partition,
+        tag=tag,
+        interval_s=limits.checkpoint_s,
+        batch_messages_max=limits.batch_messages_max,
+    )
     ledger = PartitionLedger(
         streams,
         writer,
         owner=owner,
-        records=RecordsView(
-            records_mark,
-            partition=partition,
-            tag=tag,
-            interval_s=limits.checkpoint_s,
-            batch_messages_max=limits.batch_messages_max,
-        ),
+        records=records,
+        due=DueIndex(streams, records, now_s=now_s, limits=limits),
         events=EventsView(
             events_mark,
             partition=partition,

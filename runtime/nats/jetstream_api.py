@@ -5,7 +5,7 @@ used where the answer itself proves that it is fresh (NATS.md 2.22). Source: ADR
 ADR-31 and ADR-50 of nats-architecture-and-design.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -166,78 +166,22 @@ async def message_at(
     return await _message(link, stream, {"seq": seq}, timeout_s=timeout_s)
 
 
-async def last_messages(
-    link: NatsLink, stream: str, subjects: Sequence[str], *, timeout_s: float
-) -> dict[str, StoredMessage]:
-    """Return the last message on each of several subjects, as one replica holds them together.
-
-    Raises:
-        LinkError: No answer, or not all of it.
-    """
-    answers = await link.request_many(
-        f"$JS.API.DIRECT.GET.{stream}",
-        msgspec.json.encode({"multi_last": subjects}),
-        timeout_s=timeout_s,
-    )
-    end = answers.pop().headers or {}
-    if end.get("Status") not in ("204", "404"):
-        raise NoAnswerError("the answer is not JetStream's")
-    promised = (answers[0].headers or {}).get("Nats-Num-Pending", "") if answers else "-1"
-    if promised != str(len(answers) - 1):
-        raise NoAnswerError("a part of the answer is missing")
-    found: dict[str, StoredMessage] = {}
-    for answer in answers:
-        headers = answer.headers or {}
-        subject, seq = headers.get("Nats-Subject", ""), headers.get("Nats-Sequence", "")
-        if not subject or not seq.isdigit():
-            raise NoAnswerError("the answer is not JetStream's")
-        found[subject] = StoredMessage(subject=subject, seq=int(seq), data=answer.data)
-    return found
-
-
-async def next_messages(
+async def purge_through(
     link: NatsLink,
     stream: str,
+    seq: int,
     *,
-    start_seq: int,
-    messages_max: int,
-    bytes_max: int,
-    timeout_s: float,
-) -> list[StoredMessage]:
-    """Return a stream's messages from a sequence on, as one replica holds them at one moment.
-
-    Returns:
-        In the order of the stream, at least one if there is any, of at most ``bytes_max`` or one
-        message more. Nothing: at that moment there was none from ``start_seq`` on.
-
-    Raises:
-        LinkError: No answer, or not all of it.
-    """
-    request = {"seq": start_seq, "batch": messages_max, "max_bytes": bytes_max}
-    answers = await link.request_many(
-        f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), timeout_s=timeout_s
-    )
-    end = answers.pop().headers or {}
-    if end.get("Status") == "404" and not answers:
-        return []
-    last_seq = "0"
-    found: list[StoredMessage] = []
-    for answer in answers:
-        headers = answer.headers or {}
-        subject, seq = headers.get("Nats-Subject", ""), headers.get("Nats-Sequence", "")
-        if not subject or not seq.isdigit() or headers.get("Nats-Last-Sequence") != last_seq:
-            raise NoAnswerError("a part of the answer is missing")
-        found.append(StoredMessage(subject=subject, seq=int(seq), data=answer.data))
-        last_seq = seq
-    if end.get("Status") != "204" or not found or end.get("Nats-Last-Sequence") != last_seq:
-        raise NoAnswerError("the answer is not whole")
-    return found
-
-
-async def purge_through(
-    link: NatsLink, stream: str, seq: int, *, timeout_s: float = API_TIMEOUT_S
+    subject: str | None = None,
+    timeout_s: float = API_TIMEOUT_S,
 ) -> None:
     """Remove every message up to and with ``seq``; the stream's last sequence stays.
+
+    Args:
+        link: To the server.
+        stream: The stream's name.
+        seq: The last that may be removed.
+        subject: Only messages on it, which may hold wildcards; None: all.
+        timeout_s: For the answer.
 
     Raises:
         LinkError: No answer.
@@ -245,7 +189,7 @@ async def purge_through(
     """
     answer = await link.request(
         f"$JS.API.STREAM.PURGE.{stream}",
-        msgspec.json.encode({"seq": seq + 1}),
+        msgspec.json.encode({"seq": seq + 1, **({} if subject is None else {"filter": subject})}),
         timeout_s=timeout_s,
     )
     decoded = _decode(_purge_answer, answer)

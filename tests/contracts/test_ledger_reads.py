@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from actors.ports import RecordUnreadableError, StoreUnavailableError
+from actors.ports import RecordUnreadableError, Stored, StoreUnavailableError
 from domain.record import Record, encode_record
 from runtime.ledger.partition_streams import View
 from runtime.ledger.records_view import Changed
@@ -33,7 +33,7 @@ async def generation_of(ledger: object, connection_id: UUID) -> int | None:
 async def test_what_nobody_ever_stored_reads_as_nothing(world: LedgerWorld) -> None:
     ledger = await taken(world.streams())
 
-    assert await ledger.read(next(ids)) == (None, ())
+    assert await ledger.read(next(ids)) == Stored(None)
 
 
 async def test_what_the_bucket_lacks_is_read_from_memory(world: LedgerWorld) -> None:
@@ -41,7 +41,7 @@ async def test_what_the_bucket_lacks_is_read_from_memory(world: LedgerWorld) -> 
     await store_refreshes(ledger, one, first=1, last=2)
 
     assert await generation_of(ledger, one) == 2
-    assert ledger.recall(one) == (active(one, generation=2), ())
+    assert ledger.recall(one) == Stored(active(one, generation=2))
 
 
 async def test_a_stale_replica_is_asked_again_and_never_believed(world: LedgerWorld) -> None:

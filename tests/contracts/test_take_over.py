@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from actors.ports import PartitionLostError
+from actors.ports import PartitionLostError, Stored
 from runtime.ledger.groups import Kind, decode_group
 from runtime.ledger.streams import StreamsError
 from runtime.world import Uuid7Ids
@@ -39,7 +39,7 @@ async def test_what_the_former_owner_acknowledged_is_known_at_once(world: Ledger
 
     second = await taken(world.streams(), daemon="d-2")
 
-    assert second.recall(one) == (active(one, generation=4), ())
+    assert second.recall(one) == Stored(active(one, generation=4))
 
 
 async def test_the_former_owner_is_refused_from_the_claim_on(world: LedgerWorld) -> None:

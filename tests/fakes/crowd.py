@@ -58,7 +58,7 @@ class Crowd:
         ask = GetToken(connection_id=connection.id)
         secret = read_ask(connection, ask, self.stage.directory.world).secret
         assert secret is not None
-        actor._take_off(Wish(secret, connection.generation, False, is_proactive=True, due_s=due_s))
+        actor.take_off(Wish(secret, connection.generation, False, is_proactive=True, due_s=due_s))
 
     def ask(self, number: int, **fields: Any) -> Sent:
         return self.stage.send(GetToken(connection_id=connection_number(number)), **fields)

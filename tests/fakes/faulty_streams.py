@@ -8,7 +8,16 @@ from uuid import UUID
 
 import anyio
 
-from runtime.ledger.partition_streams import Found, Kept, Outgoing, PartitionStreams, Read, View
+from runtime.ledger.due_entries import KeptDue
+from runtime.ledger.partition_streams import (
+    DueRead,
+    Found,
+    Kept,
+    Outgoing,
+    PartitionStreams,
+    Read,
+    View,
+)
 from runtime.nats.errors import NoAnswerError, NoRespondersError, NotSentError
 from tests.fakes.memory_streams import refusal
 
@@ -42,6 +51,7 @@ class FaultyStreams:
         self.streams = streams
         self.append_fates: deque[Fate] = deque()
         self.view_fates: dict[View, deque[Fate]] = {View.RECORDS: deque(), View.EVENTS: deque()}
+        self.purge_fates: deque[Fate] = deque()
         self.lasting: dict[View, Fate] = {}
         """What becomes of a view's batch when no more fates are planned."""
         self.release: anyio.Event | None = None
@@ -86,6 +96,26 @@ class FaultyStreams:
             self.stale_reads -= 1
             return ()
         return await self.streams.scan(start_seq, messages_max=messages_max, timeout_s=timeout_s)
+
+    async def due(self, minutes: Sequence[int], *, timeout_s: float) -> DueRead | None:
+        """See ``PartitionStreams``."""
+        if self.stale_reads:
+            self.stale_reads -= 1
+            return DueRead(1, [])
+        return await self.streams.due(minutes, timeout_s=timeout_s)
+
+    async def due_from(
+        self, minute: int, start_seq: int, *, entries_max: int, timeout_s: float
+    ) -> Sequence[KeptDue]:
+        """See ``PartitionStreams``."""
+        return await self.streams.due_from(
+            minute, start_seq, entries_max=entries_max, timeout_s=timeout_s
+        )
+
+    async def purge_due(self, minute: int, through_seq: int) -> None:
+        """See ``PartitionStreams``."""
+        fate = self.purge_fates.popleft() if self.purge_fates else Fate.PASSES
+        await _met(fate, lambda: self.streams.purge_due(minute, through_seq))
 
     async def group_at(self, seq: int) -> bytes | None:
         """See ``PartitionStreams``."""

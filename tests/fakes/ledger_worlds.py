@@ -1,7 +1,8 @@
 """Where a ledger lives in the contract suite: in memory, or on a real server."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -131,6 +132,7 @@ async def taken(
     daemon: str = "d-1",
     limits: LedgerLimits = LIMITS,
     room: Room | None = None,
+    now_s: Callable[[], float] = time.time,
 ) -> PartitionLedger:
     """Return the partition's ledger, claimed by a daemon."""
     return await take_over(
@@ -142,6 +144,7 @@ async def taken(
         record_bytes_max=400_000,
         room=room or Room(limits.unsettled_bytes_max),
         tag=NO_TAG,
+        now_s=now_s,
     )
 
 

@@ -5,12 +5,15 @@ from uuid import UUID
 
 import anyio.lowlevel
 
-from runtime.ledger.partition_streams import Found, Kept, Outgoing, Read, View
+from runtime.ledger.due_entries import KeptDue, decode_due, is_due_key
+from runtime.ledger.partition_streams import DueRead, Found, Kept, Outgoing, Read, View
 from runtime.ledger.subjects import MARKER_KEY, NO_TAG, record_key_subject
 from runtime.nats.jetstream_api import ApiErrorBody, JetStreamError
 
 WRONG_SEQUENCE = 10071
 DUPLICATE_IN_BATCH = 10201
+ANSWERS_MAX = 1024
+"""How many messages a server puts into one answer."""
 
 
 def refusal(err_code: int) -> JetStreamError:
@@ -106,14 +109,49 @@ class MemoryStreams:
     async def scan(self, start_seq: int, *, messages_max: int, timeout_s: float) -> Sequence[Kept]:
         """See ``PartitionStreams``."""
         await anyio.lowlevel.checkpoint()
-        kept = [
-            Kept(found.seq, subject.rpartition(".")[2], found.data)
-            for subject, found in self.records.items()
-        ]
+        kept = [Kept(found.seq, self._key(one), found.data) for one, found in self.records.items()]
         marker = self._markers.get(View.RECORDS)
         if marker is not None:
             kept.append(Kept(marker.seq, MARKER_KEY, marker.data))
         return sorted(one for one in kept if one.seq >= start_seq)[:messages_max]
+
+    async def due(self, minutes: Sequence[int], *, timeout_s: float) -> DueRead | None:
+        """See ``PartitionStreams``; as many as a server puts into one answer."""
+        await anyio.lowlevel.checkpoint()
+        marker = self._markers.get(View.RECORDS)
+        kept = [one for one in self._kept_due() if one.minute in minutes]
+        if len(kept) + (marker is not None) > ANSWERS_MAX:
+            return None
+        return DueRead(0 if marker is None else marker.seq, kept)
+
+    async def due_from(
+        self, minute: int, start_seq: int, *, entries_max: int, timeout_s: float
+    ) -> Sequence[KeptDue]:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        kept = [one for one in self._kept_due() if one.minute == minute and one.seq >= start_seq]
+        return kept[:entries_max]
+
+    async def purge_due(self, minute: int, through_seq: int) -> None:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        gone = {one.seq for one in self._kept_due() if one.minute == minute}
+        self.records = {
+            subject: found
+            for subject, found in self.records.items()
+            if found.seq not in gone or found.seq > through_seq
+        }
+
+    def _kept_due(self) -> list[KeptDue]:
+        kept = (
+            decode_due(found.seq, self._key(subject), found.data)
+            for subject, found in self.records.items()
+            if is_due_key(self._key(subject))
+        )
+        return sorted(one for one in kept if one is not None)
+
+    def _key(self, subject: str) -> str:
+        return subject.removeprefix(record_key_subject(self._partition, "", NO_TAG))
 
     def forget_marker(self, view: View) -> None:
         """Let a marker age out of its stream."""

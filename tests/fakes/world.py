@@ -27,6 +27,8 @@ class Change(NamedTuple):
     """None where nothing changed."""
     answers: Answers
     events: tuple[Event, ...]
+    next_due: datetime | None = None
+    """When it is to be looked at next."""
 
 
 class MemoryLedger:
@@ -72,7 +74,10 @@ class MemoryLedger:
             return False
         if self.before is not None:
             self.before("add", entry.connection_id)
-        change = Change(entry.connection_id, entry.connection, entry.answers, (*entry.events,))
+        next_due = None if entry.look is None else entry.look.at
+        change = Change(
+            entry.connection_id, entry.connection, entry.answers, (*entry.events,), next_due
+        )
         self._group.append(change)
         return True
 
@@ -88,7 +93,9 @@ class MemoryLedger:
             self.groups.append(group)
             for change in group:
                 if change.connection is not None:
-                    self.records[change.connection_id] = Stored(change.connection, change.answers)
+                    self.records[change.connection_id] = Stored(
+                        change.connection, change.answers, change.next_due
+                    )
         finally:
             self._group = []
         await self._hook(self.after_append)

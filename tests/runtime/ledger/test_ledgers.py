@@ -1,6 +1,7 @@
 """A daemon's ledgers together: taken, followed, trimmed, and markers that never age out."""
 
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 
 import anyio
@@ -31,7 +32,13 @@ ids = Uuid7Ids()
 async def opened(link: NatsLink, settings: StreamSettings = SETTINGS) -> Ledgers:
     await ensure_streams(link, settings)
     ledgers = Ledgers(
-        link, daemon="d-1", prefix=PREFIX, limits=LIMITS, record_bytes_max=60_000, tag=NO_TAG
+        link,
+        daemon="d-1",
+        prefix=PREFIX,
+        limits=LIMITS,
+        record_bytes_max=60_000,
+        tag=NO_TAG,
+        now_s=time.time,
     )
     await ledgers.open(PARTITIONS)
     return ledgers
@@ -116,7 +123,13 @@ async def test_a_partition_that_cannot_be_taken_is_told_with_the_cause(link: Nat
     await ensure_streams(link, SETTINGS)
     await link.request(f"$JS.API.STREAM.DELETE.{ledger_stream(1, NO_TAG)}", b"", timeout_s=5)
     ledgers = Ledgers(
-        link, daemon="d-1", prefix=PREFIX, limits=LIMITS, record_bytes_max=60_000, tag=NO_TAG
+        link,
+        daemon="d-1",
+        prefix=PREFIX,
+        limits=LIMITS,
+        record_bytes_max=60_000,
+        tag=NO_TAG,
+        now_s=time.time,
     )
 
     with pytest.raises(StreamsError, match=r"partition 1 cannot be taken: .*gone"):

@@ -3,12 +3,12 @@
 import pytest
 
 from runtime.nats.client import Arrived
+from runtime.nats.direct_get import next_messages
 from runtime.nats.errors import NoAnswerError
 from runtime.nats.jetstream_api import (
     create_reading_consumer,
     create_stream,
     last_message,
-    next_messages,
     read_pub_ack,
     stream_info,
 )

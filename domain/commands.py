@@ -1,5 +1,6 @@
 """What may be asked of a connection, in the imperative."""
 
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -24,6 +25,10 @@ class Connect(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, str] | None = None
     refresh: RefreshMode | None = None
     """When its tokens are refreshed, in place of the profile's word; None keeps what is stored."""
+    granted_at: datetime | None = None
+    """When the user consented, aware UTC; None: now."""
+    grant_expires_at: datetime | None = None
+    """When refreshing ends, as the provider told its caller."""
     pending: bool = False
     """Create it PENDING, without credentials; for a new id only."""
     warnings: tuple[str, ...] = ()

@@ -151,6 +151,8 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
         alias: str | None,
         params: dict[str, str] | None,
         refresh: RefreshMode | None,
+        granted_at: datetime | None,
+        grant_expires_at: datetime | None,
         now: datetime,
     ) -> "ProviderConnection":
         """Return this connection ACTIVE with new credentials.
@@ -169,8 +171,8 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
             refresh=self.refresh if refresh is None else refresh,
             connected_at=at if self.connected_at is None else self.connected_at,
             updated_at=at,
-            granted_at=at,
-            **_NO_REFRESH_STATE,
+            granted_at=at if granted_at is None else min(granted_at, at),
+            **_NO_REFRESH_STATE | {"grant_expires_at": grant_expires_at},
         )
 
     def refreshed(self, credentials: Credentials, *, now: datetime) -> "ProviderConnection":

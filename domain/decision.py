@@ -188,7 +188,8 @@ def _connect(connection: ProviderConnection | None, command: Connect, now: datet
         params=command.params,
         refresh=command.refresh,
         connected_at=None if credentials is None else now,
-        granted_at=None if credentials is None else now,
+        granted_at=None if credentials is None else min(command.granted_at or now, now),
+        grant_expires_at=None if credentials is None else command.grant_expires_at,
         created_at=now,
         updated_at=now,
     ), None
@@ -218,6 +219,8 @@ def _reconnect(connection: ProviderConnection, command: Connect, now: datetime) 
         alias=command.alias,
         params=command.params,
         refresh=command.refresh,
+        granted_at=command.granted_at,
+        grant_expires_at=command.grant_expires_at,
         now=now,
     ), None
 

@@ -19,6 +19,8 @@ from runtime.gateway.wire import MalformedError, body_bytes_max, read_connect
 _CONNECTIONS_BY_OWNER = UUID("3f6f1d3b-51f2-5c53-8f0a-2d9d0c9f5a11")
 _DIGEST_BYTES = 16
 _SUGAR = ("created_at", "expires_in")
+_TIMES = ("granted_at", "grant_expires_at")
+_CREDENTIALS = "$.credentials"
 _LIFETIME_S_MAX = 100 * 366 * 86_400
 
 _Time = Annotated[datetime, Meta(tz=True)]
@@ -78,6 +80,9 @@ def read_line(number: int, text: bytes, *, end_bytes: int, credential_bytes_max:
     fields = _fields(text, "the line")
     if "credentials" in fields:
         fields["credentials"] = _credentials(fields["credentials"])
+    for name in _TIMES:
+        if (time := _time_in(fields, name, "$")) is not None:
+            fields[name] = msgspec.Raw(_encoder.encode(time))
     command = read_connect(
         _encoder.encode(fields),
         new_id=lambda _user_id: _UNNAMED,
@@ -140,9 +145,9 @@ def _credentials(given: msgspec.Raw) -> msgspec.Raw:
     if text.strip() == b"null":
         return given
     fields = _fields(text, "credentials")
-    created_at = _time_in(fields, "created_at")
+    created_at = _time_in(fields, "created_at", _CREDENTIALS)
     lifetime_s = _lifetime_in(fields)
-    expires_at = _time_in(fields, "expires_at")
+    expires_at = _time_in(fields, "expires_at", _CREDENTIALS)
     if lifetime_s is not None:
         if expires_at is not None:
             raise _wrong("expires_in", "not beside expires_at")
@@ -158,7 +163,7 @@ def _credentials(given: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(_encoder.encode(kept))
 
 
-def _time_in(fields: dict[str, msgspec.Raw], name: str) -> datetime | None:
+def _time_in(fields: dict[str, msgspec.Raw], name: str, where: str) -> datetime | None:
     """Return a time in UTC that is RFC 3339 or seconds since 1970; None: absent or null."""
     if name not in fields:
         return None
@@ -168,9 +173,10 @@ def _time_in(fields: dict[str, msgspec.Raw], name: str) -> datetime | None:
             return datetime.fromtimestamp(time, UTC)
         return None if time is None else time.astimezone(UTC)
     except msgspec.MsgspecError:
-        raise _wrong(name, "neither RFC 3339 with a time zone nor seconds since 1970") from None
+        why = "neither RFC 3339 with a time zone nor seconds since 1970"
+        raise _wrong(name, why, where) from None
     except (OverflowError, OSError, ValueError):
-        raise _wrong(name, "the time is out of range") from None
+        raise _wrong(name, "the time is out of range", where) from None
 
 
 def _lifetime_in(fields: dict[str, msgspec.Raw]) -> float | None:
@@ -180,5 +186,5 @@ def _lifetime_in(fields: dict[str, msgspec.Raw]) -> float | None:
         raise _wrong("expires_in", "not a number of seconds") from None
 
 
-def _wrong(name: str, why: str) -> MalformedError:
-    return MalformedError(f"{name}: {why} - at `$.credentials`")
+def _wrong(name: str, why: str, where: str = _CREDENTIALS) -> MalformedError:
+    return MalformedError(f"{name}: {why} - at `{where}`")

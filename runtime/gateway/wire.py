@@ -57,6 +57,7 @@ class MalformedError(Exception):
 
 
 Text = Annotated[str, Meta(max_length=500)]
+Time = Annotated[datetime, Meta(tz=True)]
 Slug = Annotated[str, Meta(pattern=SLUG_PATTERN)]
 Mode = Annotated[str, Meta(pattern=rf"\A({'|'.join(RefreshMode)})\Z")]
 Alias = Annotated[str, Meta(max_length=ALIAS_LENGTH_MAX)]
@@ -66,7 +67,7 @@ Params = Annotated[dict[ParamName, Annotated[str, Meta(max_length=256)]], Meta(m
 
 class _CredentialsBody(msgspec.Struct, forbid_unknown_fields=True):
     credential_type: str | UnsetType = UNSET
-    expires_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
+    expires_at: Time | UnsetType | None = UNSET
     secret: msgspec.Raw | UnsetType = UNSET
     encrypted_data: str | UnsetType | None = UNSET
 
@@ -80,6 +81,8 @@ class _ConnectBody(msgspec.Struct, forbid_unknown_fields=True):
     connection_id: UUID | None = None
     params: Params | None = None
     refresh: Mode | None = None
+    granted_at: Time | None = None
+    grant_expires_at: Time | None = None
     pending: bool = False
 
 
@@ -93,10 +96,6 @@ class _ReasonBody(msgspec.Struct, forbid_unknown_fields=True):
 
 class _DisconnectBody(msgspec.Struct, forbid_unknown_fields=True):
     user_id: UUID
-
-
-class _EmptyBody(msgspec.Struct, forbid_unknown_fields=True):
-    pass
 
 
 class _TokenBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -119,7 +118,7 @@ _refresh_body = msgspec.json.Decoder(_RefreshBody)
 _reason_body = msgspec.json.Decoder(_ReasonBody)
 _disconnect_body = msgspec.json.Decoder(_DisconnectBody)
 _token_body = msgspec.json.Decoder(_TokenBody)
-_empty_body = msgspec.json.Decoder(_EmptyBody)
+_empty_body = msgspec.json.Decoder(msgspec.defstruct("_EmptyBody", (), forbid_unknown_fields=True))
 _list_query = msgspec.json.Decoder(ListQuery)
 _object = msgspec.json.Decoder(dict[str, Any])
 _oauth2_secret = msgspec.json.Decoder(_OAuth2Secret)
@@ -210,6 +209,8 @@ def read_connect(
         alias=fields.alias,
         params=fields.params,
         refresh=None if fields.refresh is None else RefreshMode(fields.refresh),
+        granted_at=_as_utc(fields.granted_at, "granted_at"),
+        grant_expires_at=_as_utc(fields.grant_expires_at, "grant_expires_at"),
         pending=fields.pending,
     )
 
@@ -329,7 +330,7 @@ def _read_credentials(
         raise MalformedError(
             "exactly one of `secret` and `encrypted_data` is needed - at `$.credentials`"
         )
-    expires_at = _as_utc(given.expires_at)
+    expires_at = _as_utc(given.expires_at, "credentials.expires_at")
     if secret is not None:
         if (empty := _empty_in_secret(secret, credential_type)) is not None:
             return f"{empty} is empty"
@@ -379,14 +380,14 @@ def _check_size(size_bytes: int, bytes_max: int) -> None:
         )
 
 
-def _as_utc(time: datetime | UnsetType | None) -> datetime | None:
-    """Return ``time`` in UTC."""
+def _as_utc(time: datetime | UnsetType | None, name: str) -> datetime | None:
+    """Return the time in a field in UTC."""
     if time is None or isinstance(time, UnsetType):
         return None
     try:
         return time.astimezone(UTC)
     except OverflowError:
-        raise MalformedError("time is out of range - at `$.credentials.expires_at`") from None
+        raise MalformedError(f"time is out of range - at `$.{name}`") from None
 
 
 def _from_base64(text: str) -> bytes:

@@ -20,7 +20,8 @@ from tests.fakes.papers import block
 TABLE = """
 create table oauth_tokens (
   id int primary key, user_id int, provider text, account_email text, access_token text,
-  refresh_token text, token_type text, scope text, expires_at timestamptz, revoked_at timestamptz);
+  refresh_token text, token_type text, scope text, expires_at timestamptz, revoked_at timestamptz,
+  created_at timestamp default '2026-01-01');
 insert into oauth_tokens values
   (1, 7, 'google', E'a"\\\\b\\n@c', E'at\\\\1', 'rt-1', 'Bearer', 'a b', '2030-01-01 00:00+00', null),
   (2, 7, 'slack', null, 'at-2', null, null, null, null, null),
@@ -70,6 +71,7 @@ def test_the_query_makes_a_line_of_each_row(tmp_path: Path):
         pytest.skip(str(error))
 
     google, slack = planned(made.stdout)
+    assert str(google.command.granted_at) == "2026-01-01 00:00:00+00:00"
     assert google.command.alias == 'a"\\b\n@c'
     assert google.command.user_id == slack.command.user_id
     assert google.command.credentials is not None

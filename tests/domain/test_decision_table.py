@@ -218,6 +218,22 @@ def test_a_grant_begins_with_its_first_credentials(name: str, at: datetime | Non
     assert (after.created_at, after.updated_at) == (NOW, NOW)
 
 
+@pytest.mark.parametrize("status", [None, ConnectionStatus.EXPIRED])
+def test_a_grant_that_was_given_before_keeps_its_times(status: ConnectionStatus | None) -> None:
+    before = None if status is None else stored(status)
+    week = timedelta(days=7)
+    command = connect(granted_at=NOW - week, grant_expires_at=NOW + week)
+    tomorrow = connect(granted_at=NOW + week)
+
+    after = decide(before, command, now=NOW, ids=CountingIds()).connection
+    at_most_now = decide(before, tomorrow, now=NOW, ids=CountingIds()).connection
+
+    assert after is not None
+    assert (after.granted_at, after.grant_expires_at) == (NOW - week, NOW + week)
+    assert at_most_now is not None
+    assert (at_most_now.granted_at, at_most_now.grant_expires_at) == (NOW, None)
+
+
 def test_what_a_caller_is_to_be_warned_of_stands_in_the_reply() -> None:
     decision = decide(None, connect(warnings=("careful",)), now=NOW, ids=CountingIds())
 

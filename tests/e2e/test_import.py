@@ -41,7 +41,12 @@ async def test_each_line_becomes_a_connection_and_a_second_run_changes_nothing(
     lines = [
         line(alias="work", params={"region": "eu"}, connection_id=named),
         line(credentials=grant(expires_at=1_900_000_000)),
-        line(credentials=grant(expires_at=None, created_at=1_900_000_000, expires_in=3600)),
+        line(
+            credentials=grant(expires_at=None, created_at=1_900_000_000, expires_in=3600),
+            granted_at="2026-01-01T00:00:00Z",
+            grant_expires_at=2_000_000_000,
+            refresh="on_demand",
+        ),
         line(credentials={"credential_type": "api_key", "encrypted_data": "b3BhcXVl"}),
         line(credentials=None, pending=True),
     ]
@@ -57,6 +62,8 @@ async def test_each_line_becomes_a_connection_and_a_second_run_changes_nothing(
     assert found[0]["params"] == {"region": "eu"}
     assert found[1]["credentials"]["expires_at"] == "2030-03-17T17:46:40Z"
     assert found[2]["credentials"]["expires_at"] == "2030-03-17T18:46:40Z"
+    assert found[2]["grant_expires_at"] == "2033-05-18T03:33:20Z"
+    assert found[2]["refresh"] == "on_demand"
     assert found[3]["credentials"] == {"credential_type": "api_key", "expires_at": None}
     assert [one["status"] for one in found] == [*["active"] * 4, "pending"]
     stories = await caller.stories()

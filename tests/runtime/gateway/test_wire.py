@@ -65,6 +65,8 @@ def test_connect_takes_every_field_of_its_row() -> None:
         "params": {"subdomain": "acme"},
         "connection_id": str(CONNECTION_ID),
         "refresh": "on_demand",
+        "granted_at": "2026-01-01T01:00:00+01:00",
+        "grant_expires_at": "2027-01-01T00:00:00Z",
         "pending": False,
     }
 
@@ -77,6 +79,8 @@ def test_connect_takes_every_field_of_its_row() -> None:
         alias="home",
         params={"subdomain": "acme"},
         refresh=RefreshMode.ON_DEMAND,
+        granted_at=datetime(2026, 1, 1, tzinfo=UTC),
+        grant_expires_at=datetime(2027, 1, 1, tzinfo=UTC),
         pending=False,
     )
 

@@ -1,7 +1,7 @@
 """A peer in a process of its own, with its callers in the same process: no transport at all.
 
 ``python -m bench.peers.in_process`` reads ``Settings`` and then a ``Stretch`` a line, and answers
-each with a line of JSON, its ``Result``. A caller encodes each body as the daemon's load does.
+each with a line of JSON, its ``Result``. A caller makes each body as the daemon's load does.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import time
 import msgspec
 import uvloop
 
-from bench.bodies import credentials
+from bench.bodies import refresh_body
 from bench.peers.handling import Peer, answer
 from bench.peers.opening import open_peer, read_settings
 
@@ -50,9 +50,8 @@ async def run(peer: Peer, stretch: Stretch) -> Result:
 
     async def call() -> None:
         for number in numbers:
-            body = msgspec.json.encode({"credentials": credentials(number)})
             began_s = time.perf_counter()
-            answered = await answer(peer, random.choice(stretch.ids), body)
+            answered = await answer(peer, random.choice(stretch.ids), refresh_body(number))
             if answered != _DONE:
                 raise RefusedError(answered.decode())
             latencies_s.append(time.perf_counter() - began_s)

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import msgspec
 
 from bench import processes
-from bench.bodies import credentials
+from bench.bodies import refresh_body
 from bench.daemon import ROOT
 from bench.load import Load, Request, open_load
 from bench.peers.in_process import Result, Stretch
@@ -204,8 +204,7 @@ class RunningPeer:
         self, load: Load, ids: list[str], callers: int, requests: int
     ) -> Result:
         def make(number: int) -> Request:
-            body = msgspec.json.encode({"credentials": credentials(number)})
-            return f"{self._prefix}.{random.choice(ids)}.refresh", body
+            return f"{self._prefix}.{random.choice(ids)}.refresh", refresh_body(number)
 
         began_s = time.perf_counter()
         latencies_s = await load.run(make, callers=callers, requests=requests)

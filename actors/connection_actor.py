@@ -9,6 +9,7 @@ Only what must wait has a line: everything, while the record is being read; comm
 state, while a *flight* (``actors.flight``) asks the provider. An actor has no task.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -25,9 +26,9 @@ from actors.partition import UNCLEAR, Partition
 from actors.ports import Outcome, Stored
 from actors.refused_events import refused_events
 from actors.sealed import sealed
-from actors.token_desk import IN_PROGRESS, TOO_MANY_WAIT, TokenDesk, after_flight, read_ask, served
+from actors.token_desk import IN_PROGRESS, TokenDesk, after_flight, read_ask, refusal_behind, served
 from actors.waiting_line import WaitingLine, note_dropped
-from actors.wish import Wish, wish_of
+from actors.wish import Wish, opens_s
 from actors.world import BROKEN, INTERNAL_ERROR, MAILBOX_FULL, TIMED_OUT, database_error
 from domain.commands import Command, Get, GetToken
 from domain.connection import ProviderConnection
@@ -37,8 +38,6 @@ from domain.refreshing import Step
 from domain.remembered import Answers, recalled, remembering
 from domain.result import Failure
 from domain.token_read import Ask, Serve
-
-_READS = (Get, GetToken)
 
 
 class ConnectionActor:
@@ -142,10 +141,9 @@ class ConnectionActor:
         self._flight = None
         callers, connection = self._left_desk(), self.connection
         failure = flight.failure
-        if failure is None and not flight.is_fresh:
-            self._take_all(callers)
-        else:
-            self._answer_all(callers, failure)
+        if failure is not None or flight.is_fresh:
+            callers = self._answer_all(callers, failure, opens_s(failure))
+        self._take_all(callers)
         if failure is not None and (connection is None or connection.intent is not None):
             # It cannot be closed: commands must not take off for it again and again.
             self.refuse(self._left_line(), failure, "an open refresh cannot be closed")
@@ -212,24 +210,24 @@ class ConnectionActor:
                     redate(self, self._house.world)
                 self.answer_behind(envelope, served(connection, asked, stale=reading.stale))
             return
-        if self._is_held() or (self._flight is not None and not isinstance(reading, Failure)):
+        is_refused = isinstance(reading, Failure) and not asked.is_waited_out_by(envelope)
+        if self._is_held() or (self._flight is not None and not is_refused):
             self._share_flight(envelope)
             return
         match reading:
-            case Failure():
+            case Failure() if is_refused:
                 self.answer_behind(envelope, reading)
             case Ask(can_wait) if (refusal := self.partition.refusal()) is not None:
                 if can_wait:
                     self.answer_behind(envelope, served(connection, asked, stale=True))
                 else:
                     envelope.answer(refusal)
-            case Ask():
+            case Ask() | Failure():
                 self._wait_at_desk(envelope)
                 if envelope.is_answered:
                     return
                 assert connection is not None
-                assert asked.secret is not None
-                self.take_off(wish_of(ask, asked.secret, connection, due_s=envelope.due_s))
+                self.take_off(asked.wish(ask, connection, due_s=envelope.due_s))
 
     def _decide(self, envelope: Envelope, command: Command) -> None:
         """Decide a command that may change state."""
@@ -286,12 +284,9 @@ class ConnectionActor:
             return
         entry, commands_max = self._entries[-1], self._house.limits.mailbox_commands_max
         is_full = max(entry.commands, self.queued_commands) >= commands_max
-        if self.partition.is_unclear and isinstance(envelope.command, _READS):
-            envelope.answer(database_error(UNCLEAR))
-        elif isinstance(envelope.command, GetToken) and not envelope.can_wait:
-            envelope.answer(TOO_MANY_WAIT)
-        elif is_full and not isinstance(envelope.command, GetToken):
-            envelope.answer(MAILBOX_FULL)
+        refusal = refusal_behind(envelope, is_unclear=self.partition.is_unclear, is_full=is_full)
+        if refusal is not None:
+            envelope.answer(refusal)
         else:
             entry.owe(envelope, reply)
 
@@ -370,18 +365,26 @@ class ConnectionActor:
             note_dropped(self, self._house, self._line.answer_late(anyio.current_time()))
             self._take_all(self._left_line())
 
-    def _answer_all(self, callers: Iterable[Envelope], failure: Failure | None) -> None:
-        """Answer everyone who shared a flight."""
+    def _answer_all(
+        self, callers: Iterable[Envelope], failure: Failure | None, opens_s: float = math.inf
+    ) -> list[Envelope]:
+        """Answer everyone who shared a flight, but those who have the time for another one."""
         try:
             answer = after_flight(self.connection, failure, self._house.world)
         except Exception as error:  # noqa: BLE001 -- a flight must land
             self._house.crashed(self, error)
             for envelope in callers:
                 envelope.answer(INTERNAL_ERROR)
-            return
+            return []
+        patient: list[Envelope] = []
         for envelope in callers:
             assert isinstance(envelope.command, GetToken)
-            self.answer_behind(envelope, answer(envelope.command))
+            reply = answer(envelope.command)
+            if reply is failure and opens_s < envelope.due_s:
+                patient.append(envelope)
+            else:
+                self.answer_behind(envelope, reply)
+        return patient
 
     def _take_all(self, envelopes: Sequence[Envelope]) -> None:
         """Take up several; a bug that one meets is answered to that one."""

@@ -29,7 +29,7 @@ from actors.pilot import Pilot
 from actors.ports import Outcome
 from actors.presenting import presented
 from actors.turnstile import Turn
-from actors.wish import Route, Wish
+from actors.wish import Hold, Route, Wish
 from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_error
 from domain.connection import ProviderConnection
 from domain.exchange import NotSent, Tokens, Verdict
@@ -190,7 +190,7 @@ class Flight:
         """
         make_step: MakeStep | None = None
         with self._flying as scope:
-            while (route := await self._open_route()) is not None:
+            while (route := await self._open_route(wish)) is not None:
                 async with route.gate.slot(self.actor.connection_id, self._turn) as closed:
                     if closed is not None:
                         continue
@@ -202,25 +202,38 @@ class Flight:
                 assert route is not None
                 await self._keep(make_step, route.gate)
 
-    async def _open_route(self) -> Route | None:
-        """Wait until the client may ask, if that is in the time of a caller, and return where.
+    async def _open_route(self, wish: Wish) -> Route | None:
+        """Wait until the provider may be asked, if that is in the time of a caller: return where.
 
-        None: nobody waits for that, or what they saw was never stored.
+        None: nobody waits for that, or what they saw has changed or was never stored.
         """
         providers = self._world.providers
         while (connection := self.actor.connection) is not None and not self.is_stopped:
+            if connection.generation != wish.generation or not connection.is_active:
+                self.failure = None
+                return None
             profile = providers.of(connection)
             place = providers.endpoint.place(profile, connection.params, connection.endpoint_base)
             gate = providers.gates.of(profile, place)
-            closed = gate.closed(connection.id)
-            if closed is None:
-                self._opens_s, self.failure = -math.inf, None
+            closed, now_s = gate.closed(connection.id), anyio.current_time()
+            self._opens_s, self.failure = -math.inf, None
+            if closed is not None:
+                self._opens_s, self.failure = now_s + closed.left_s, while_closed(closed)
+            if wish.hold is not None:
+                self._waits_out(wish.hold, now_s)
+            if self.failure is None:
                 return Route(profile, gate)
-            self._opens_s, self.failure = anyio.current_time() + closed.left_s, while_closed(closed)
             if not self.actor.callers_wait(self._opens_s, self.failure):
                 return None
-            await self._sleep(min(closed.left_s, _LOOK_AGAIN_S))
+            await self._sleep(min(self._opens_s - now_s, _LOOK_AGAIN_S))
         return None
+
+    def _waits_out(self, hold: Hold, now_s: float) -> None:
+        """Take the connection's own back-off into account, where it is longer than its client's."""
+        left_s = hold.until_s - now_s
+        if left_s > _SOON_S and hold.until_s > self._opens_s:
+            told_s = max(round(left_s, 1), 0.1)
+            self._opens_s, self.failure = hold.until_s, replace(hold.failure, retry_after_s=told_s)
 
     def _may_still_ask(self, wish: Wish, profile: ProviderProfile) -> bool:
         """Whether what read as "ask" before the wait for a slot still does."""

@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from actors.client_gate import no_sooner
 from actors.envelope import Envelope
+from actors.partition import UNCLEAR
 from actors.ports import CannotUnsealError
-from actors.world import World, overloaded
-from domain.commands import GetToken
+from actors.wish import Hold, Wish, opens_s
+from actors.world import MAILBOX_FULL, World, database_error, overloaded
+from domain.commands import Get, GetToken
 from domain.connection import ProviderConnection
 from domain.credentials import Sealed
 from domain.decision import AccessToken, Reply
@@ -36,6 +38,30 @@ class Asked(NamedTuple):
 
     reading: Reading
     secret: OAuthSecret | None
+    own: Failure | None = None
+    """The reading by the connection alone, where its client makes the wait longer."""
+
+    def is_waited_out_by(self, envelope: Envelope) -> bool:
+        """Whether the provider is not to be asked just now, but may be in this caller's time."""
+        failure = self.reading
+        return (
+            isinstance(failure, Failure)
+            and envelope.can_wait
+            and self.secret is not None
+            and opens_s(failure) < envelope.due_s
+        )
+
+    def wish(self, ask: GetToken, connection: ProviderConnection, *, due_s: float) -> Wish:
+        """Return what a flight is for that is begun for a caller."""
+        assert self.secret is not None
+        generation, failure = connection.generation, self.own or self.reading
+        return Wish(
+            self.secret,
+            generation,
+            was_rejected=ask.if_generation == generation,
+            due_s=due_s,
+            hold=Hold(opens_s(failure), failure) if isinstance(failure, Failure) else None,
+        )
 
 
 def read_ask(connection: ProviderConnection | None, ask: GetToken, world: World) -> Asked:
@@ -62,7 +88,7 @@ def read_ask(connection: ProviderConnection | None, ask: GetToken, world: World)
     if profile is not None and isinstance(reading, Failure) and reading.retry_after_s is not None:
         place = world.providers.endpoint.place(profile, connection.params, connection.endpoint_base)
         gate = world.providers.gates.of(profile, place)
-        reading = no_sooner(reading, gate.closed(connection.id))
+        return Asked(no_sooner(reading, gate.closed(connection.id)), secret, reading)
     return Asked(reading, secret)
 
 
@@ -119,6 +145,16 @@ def after_flight(
         return failure
 
     return answer
+
+
+def refusal_behind(envelope: Envelope, *, is_unclear: bool, is_full: bool) -> Failure | None:
+    """Return why an answer cannot go out with an entry, or None."""
+    is_token = isinstance(envelope.command, GetToken)
+    if is_unclear and (is_token or isinstance(envelope.command, Get)):
+        return database_error(UNCLEAR)
+    if is_token:
+        return None if envelope.can_wait else TOO_MANY_WAIT
+    return MAILBOX_FULL if is_full else None
 
 
 class TokenDesk:

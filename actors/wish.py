@@ -3,12 +3,22 @@
 import math
 from typing import NamedTuple
 
+import anyio
+
 from actors.client_gate import ClientGate
 from actors.turnstile import Turn
-from domain.commands import GetToken
-from domain.connection import ProviderConnection
 from domain.oauth_secret import OAuthSecret
 from domain.profile import ProviderProfile
+from domain.result import Failure, FailureCode
+
+
+class Hold(NamedTuple):
+    """What is waited out before anybody is asked: the connection's own back-off."""
+
+    until_s: float
+    """On the event loop's monotonic clock, so that no step of the wall clock makes it longer."""
+    failure: Failure
+    """What those are told who have not the time."""
 
 
 class Wish(NamedTuple):
@@ -23,18 +33,11 @@ class Wish(NamedTuple):
     due_s: float = math.inf
     """How urgent it is, on the event loop's monotonic clock: when its caller must be answered; of
     a proactive one, when what it renews ends."""
+    hold: Hold | None = None
 
     def turn(self) -> Turn:
         """Return a place for it in line."""
         return Turn(is_proactive=self.is_proactive, due_s=self.due_s)
-
-
-def wish_of(
-    ask: GetToken, secret: OAuthSecret, connection: ProviderConnection, *, due_s: float
-) -> Wish:
-    """Return what a caller's flight is for."""
-    generation = connection.generation
-    return Wish(secret, generation, was_rejected=ask.if_generation == generation, due_s=due_s)
 
 
 class Route(NamedTuple):
@@ -42,3 +45,10 @@ class Route(NamedTuple):
 
     profile: ProviderProfile
     gate: ClientGate
+
+
+def opens_s(failure: Failure | None) -> float:
+    """Return when the provider may be asked again after a failure that time alone mends; or inf."""
+    is_mended = failure is not None and failure.code is FailureCode.PROVIDER_UNAVAILABLE
+    left_s = failure.retry_after_s if failure is not None and is_mended else None
+    return math.inf if left_s is None else anyio.current_time() + left_s

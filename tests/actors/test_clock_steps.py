@@ -20,7 +20,7 @@ from domain.refreshing import attempt_s_max
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.examples import examples
 from tests.fakes.schedule import run_seeded
-from tests.fakes.token_scene import ID, LIVES_S, Scene
+from tests.fakes.token_scene import HASTY_S, ID, LIVES_S, Scene
 
 DAY_S = 86_400.0
 
@@ -102,7 +102,7 @@ async def test_a_trial_that_does_not_reach_the_provider_is_repeated_once_an_hour
         assert first.code is FailureCode.PROVIDER_UNAVAILABLE
         for _ in range(10 * 60 - 1):
             await anyio.sleep(60.0)
-            await scene.token()
+            await scene.token(HASTY_S)
         assert scene.provider.presented == ["r1"] * 10
         await _told_over(scene)
         scene.provider.before = None

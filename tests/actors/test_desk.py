@@ -20,7 +20,7 @@ from tests.fakes.commands import SLUG, USER, connect, connection_number, get, re
 from tests.fakes.gates import paused
 from tests.fakes.holds import HeldAppends, for_ever
 from tests.fakes.stage import Stage, reasons
-from tests.fakes.token_scene import ID, Scene
+from tests.fakes.token_scene import HASTY_S, ID, Scene
 from tests.fakes.trouble import BugError
 
 
@@ -53,7 +53,7 @@ async def test_a_command_behind_a_flight_that_fails_is_decided_after_it() -> Non
     scene.provider.before = lambda _: scene.provider.answered(503, {})
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
-        asked = scene.stage.send(GetToken(connection_id=ID), patience_s=5.0)
+        asked = scene.stage.send(GetToken(connection_id=ID), patience_s=HASTY_S)
         await anyio.sleep(0.05)
         ended = scene.stage.send(Disconnect(connection_id=ID, user_id=USER))
         await ended.answered.wait()

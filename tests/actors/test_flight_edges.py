@@ -32,7 +32,7 @@ async def test_an_intent_that_took_too_long_to_store_is_not_acted_on() -> None:
         await scene.stage.ask(scene.connect())
         healed_s = anyio.current_time() + 90.0
         scene.stage.ledger.before = lambda name, _: _until(healed_s) if name == "append" else None
-        refused = await scene.refused(patience_s=500.0)
+        refused = await scene.refused(patience_s=90.9)
 
         assert refused.code is FailureCode.PROVIDER_UNAVAILABLE
         assert scene.provider.presented == []
@@ -54,7 +54,7 @@ async def test_an_intent_that_is_stored_as_its_daemon_awakes_from_a_long_sleep_i
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect())
         scene.stage.ledger.before = lambda name, _: clock.jump(6.0) if name == "append" else None
-        refused = await scene.refused()
+        refused = await scene.refused(patience_s=12.9)
 
         assert refused.code is FailureCode.PROVIDER_UNAVAILABLE
         assert scene.provider.presented == []

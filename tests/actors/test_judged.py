@@ -13,7 +13,7 @@ from domain.profile import FailureClass
 from domain.result import FailureCode
 from tests.fakes.commands import connect, refresh
 from tests.fakes.stage import Stage
-from tests.fakes.token_scene import ID, Scene
+from tests.fakes.token_scene import HASTY_S, ID, Scene
 
 
 def _page(scene: Scene) -> Exchange:
@@ -30,7 +30,7 @@ async def _troubles(scene: Scene, times: int) -> list[Trouble]:
     """Ask as soon as is allowed, so many times, and return what was stored each time."""
     troubles: list[Trouble] = []
     for _ in range(times):
-        await scene.token(force=True)
+        await scene.token(HASTY_S, force=True)
         trouble = scene.stage.stored(ID).trouble
         assert trouble is not None
         troubles.append(trouble)

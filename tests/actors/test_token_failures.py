@@ -17,7 +17,7 @@ from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connection_number
 from tests.fakes.providers import RotatingProvider, providers
 from tests.fakes.stage import Stage
-from tests.fakes.token_scene import ID, Scene
+from tests.fakes.token_scene import HASTY_S, ID, Scene
 from tests.fakes.world import CountingIds
 
 
@@ -322,7 +322,7 @@ async def test_a_refresh_token_that_came_without_an_access_token_is_presented_ne
     scene.provider.after = _without_access_token
     async with scene.stage.opened():
         await scene.stage.ask(scene.connect(lives_s=lives_s))
-        first = await scene.token()
+        first = await scene.token(HASTY_S)
         if isinstance(first, AccessToken):
             assert (first.access_token, first.stale, lives_s) == ("a1", True, 30.0)
         else:

@@ -7,14 +7,16 @@ import msgspec
 import pytest
 
 from actors.world import Limits
-from domain.commands import Disconnect, Get, GetToken, MarkSynced
+from domain.commands import Disconnect, Get, GetToken, MarkSynced, Refresh
 from domain.decision import AccessToken
+from domain.profile import NON_ROTATING
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import USER, connection_number
+from tests.fakes.crowd import Crowd
 from tests.fakes.providers import VirtualClock, providers
 from tests.fakes.stage import Sent, Stage
-from tests.fakes.tenants import TenantProvider, connect, shared
-from tests.fakes.token_scene import ID, Scene
+from tests.fakes.tenants import Fault, TenantProvider, connect, shared
+from tests.fakes.token_scene import HASTY_S, ID, Scene
 
 OTHER = connection_number(2)
 
@@ -26,7 +28,7 @@ async def cooled(scene: Scene, retry_after_s: int) -> None:
     scene.provider.before = lambda _: scene.provider.answered(
         429, {"error": "slow_down"}, retry_after=str(retry_after_s)
     )
-    await scene.stage.ask(GetToken(connection_id=OTHER), patience_s=4.0)
+    await scene.stage.ask(GetToken(connection_id=OTHER), patience_s=HASTY_S)
     scene.provider.before = None
 
 
@@ -107,6 +109,123 @@ async def test_whoever_fails_into_a_short_cool_down_is_told_its_own_longer_back_
         assert own_s > 2.0
         assert refused.retry_after_s == pytest.approx(own_s, abs=0.2)
         assert len(scene.provider.presented) == 7
+
+
+async def test_a_caller_waits_out_its_connections_own_back_off_and_gets_the_token() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.provider.before = lambda _: scene.provider.answered(503, {})
+        await scene.refused()
+        scene.provider.before = None
+        asked_s = anyio.current_time()
+
+        callers = [scene.stage.send(GetToken(connection_id=ID), patience_s=4.0) for _ in range(9)]
+        assert isinstance(await scene.stage.ask(MarkSynced(connection_id=ID)), Success)
+        assert scene.stage.directory.token_callers == {scene.profile.slug: 9}
+        for one in callers:
+            await one.answered.wait()
+
+        assert {one.code for one in callers} == {None}
+        assert 0.5 <= anyio.current_time() - asked_s < 1.5
+        assert scene.provider.presented == ["r1", "r1"]
+        assert scene.story == ["attempted", "failed", "attempted", "succeeded"]
+
+
+async def test_a_caller_whose_own_refresh_failed_waits_for_the_next_one_while_it_has_time() -> None:
+    scene = Scene(reuse_policy=NON_ROTATING)
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.provider.before = lambda _: scene.provider.answered(503, {})
+
+        refused = await scene.refused(patience_s=20.0)
+
+        assert refused.code is FailureCode.PROVIDER_UNAVAILABLE
+        assert refused.retry_after_s is not None
+        assert anyio.current_time() < 19.85 < anyio.current_time() + refused.retry_after_s
+        assert len(scene.provider.presented) == 5
+        assert scene.stage.directory.token_callers == {}
+        hasty = scene.stage.send(GetToken(connection_id=ID), patience_s=1.0)
+        assert failure_of(hasty).retry_after_s == refused.retry_after_s
+        scene.provider.before = None
+        assert await scene.fresh(patience_s=20.0) == "a2"
+
+
+async def test_our_own_fault_is_told_at_once_however_soon_it_is_looked_at_again() -> None:
+    scene = Scene()
+    scene.provider.before = lambda _: scene.provider.answered(401, {"error": "invalid_client"})
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+
+        first = await scene.refused(patience_s=60.0)
+        second = await scene.refused(patience_s=60.0)
+
+        assert first.code is second.code is FailureCode.PROVIDER_MISCONFIGURED
+        assert anyio.current_time() < 1.0
+
+
+@pytest.mark.parametrize("step_s", [-86_400.0, -0.4, 86_400.0])
+async def test_a_clock_that_is_set_makes_nobody_wait_longer_for_a_back_off(step_s: float) -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=-2 * 86_400.0))
+        scene.provider.before = lambda _: scene.provider.answered(503, {})
+        await scene.refused()
+        scene.provider.before = None
+        asked_s = anyio.current_time()
+        waits = scene.stage.send(GetToken(connection_id=ID), patience_s=60.0)
+        await anyio.sleep(0.2)
+        scene.clock.ahead_s = step_s
+        await waits.answered.wait()
+
+        assert waits.code is None
+        assert anyio.current_time() - asked_s < 3.5
+
+
+async def test_credentials_that_are_brought_end_the_wait_for_a_back_off_at_once() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.provider.before = lambda _: scene.provider.answered(503, {}, retry_after="30")
+        await scene.refused()
+        waits = scene.stage.send(GetToken(connection_id=ID), patience_s=60.0)
+        await anyio.sleep(1.0)
+        brought = scene.connect(lives_s=3000.0).credentials
+        await scene.stage.ask(Refresh(connection_id=ID, credentials=brought))
+        await anyio.sleep(0.1)
+
+        assert waits.code is None
+        assert scene.provider.presented == ["r1"]
+
+
+async def test_who_may_not_wait_is_told_the_back_off() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.provider.before = lambda _: scene.provider.answered(503, {})
+        await scene.refused()
+
+        told = scene.stage.send(GetToken(connection_id=ID), patience_s=60.0, can_wait=False)
+
+        assert told.code is FailureCode.PROVIDER_UNAVAILABLE
+
+
+async def test_an_open_circuit_is_waited_out_by_who_has_time_and_told_to_the_others() -> None:
+    crowd = Crowd()
+    async with crowd.stage.opened():
+        for number in range(6):
+            await crowd.connect(number)
+        crowd.provider.faults["everybody"] = Fault.UNREACHABLE
+        for number in range(3):
+            await crowd.ask(number, patience_s=HASTY_S).answered.wait()
+        del crowd.provider.faults["everybody"]
+
+        hasty, patient = crowd.ask(4, patience_s=HASTY_S), crowd.ask(5, patience_s=4.0)
+        await patient.answered.wait()
+
+        assert failure_of(hasty).code is FailureCode.PROVIDER_UNAVAILABLE
+        assert patient.code is None
+        assert crowd.stage.providers.gates.circuits == []
 
 
 async def test_each_caller_of_one_flight_waits_by_its_own_time() -> None:

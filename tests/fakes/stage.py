@@ -41,6 +41,9 @@ _FAILURES = (
 )
 
 
+_TOKEN_PATIENCE_S = 600.0
+
+
 class Sent:
     """One command that was submitted, and every answer that came to it."""
 
@@ -114,7 +117,12 @@ class Stage:
         message_id: bytes | None = None,
         can_wait: bool = True,
     ) -> Sent:
-        """Submit a command without waiting for anything."""
+        """Submit a command without waiting for anything.
+
+        Nobody waits for a token for ever: where no time is named it is a long one.
+        """
+        if isinstance(command, GetToken) and patience_s == math.inf:
+            patience_s = _TOKEN_PATIENCE_S
         sent = Sent(command)
         self.sent.append(sent)
         self.directory.submit(

@@ -19,6 +19,8 @@ from tests.fakes.world import CountingIds, MemoryLedger
 
 ID = connection_number(1)
 LIVES_S = 3600
+HASTY_S = 0.6
+"""Time enough for one attempt, and for no back-off."""
 
 
 class Scene:
@@ -89,9 +91,9 @@ class Scene:
         assert not got.stale
         return got.access_token
 
-    async def refused(self, **ask: Any) -> Failure:
-        """Ask, and return the failure."""
-        got = await self.token(**ask)
+    async def refused(self, patience_s: float = HASTY_S, **ask: Any) -> Failure:
+        """Ask without the time to wait for another attempt, and return the failure."""
+        got = await self.token(patience_s, **ask)
         assert isinstance(got, Failure), got
         return got
 

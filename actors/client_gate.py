@@ -7,8 +7,9 @@ not, has a trial of its own soon, however many others have failed:
   verdict's reach; only the evidence of several connections pauses what they share. Then those
   that have failed try again in turn, one in ``probe_interval_s``, and the others one a second. A
   success anywhere within the reach ends the pause.
-- A rate limit cools the gate for everybody, but on the word of others nobody waits longer than
-  a minute; then who has not been limited tries, one a second, until one is.
+- A rate limit cools the gate for everybody: for all of its time where several connections were
+  limited in a row; on the word of fewer others nobody waits longer than a minute, and then who
+  has not been limited tries, one a second, until one is.
 
 - A token endpoint that cannot be reached, does not answer or fails has a circuit
   (``actors.circuit``): while it is open one request at a time tries, in ever longer pauses.
@@ -47,7 +48,7 @@ _REFUTED_TRIAL_S = 10.0
 _COOL_S_DEFAULT = 1.0
 """How long a rate limit cools that asks for no time."""
 _COOL_S_MAX = 60.0
-"""How long one connection's rate limit holds the others."""
+"""How long the rate limits of one or two hold the others."""
 _HEAD_START_S = 5.0
 """Of those who were limited, the one longest ago asks so much sooner than the others."""
 
@@ -130,6 +131,8 @@ class _CoolDown:
     def __init__(self) -> None:
         self._limited: dict[UUID, None] = {}
         """Who was limited and has not succeeded since, the longest ago first: no news again."""
+        self._in_a_row = 0
+        """How many were limited for the first time, and nobody has succeeded in between."""
         self._asking: set[UUID] = set()
         """Who has begun to ask since the last news."""
         self._reason = ""
@@ -163,9 +166,12 @@ class _CoolDown:
     def limited(self, connection_id: UUID, wait_s: float, reason: str) -> None:
         """Note a rate limit; its own back-off holds the connection for all of ``wait_s``."""
         now_s = anyio.current_time()
-        open_s = now_s + min(wait_s, _COOL_S_MAX)
+        is_news = connection_id not in self._limited
+        self._in_a_row += is_news
+        is_for_all = self._in_a_row >= EVIDENCE_CONNECTIONS
+        open_s = now_s + (wait_s if is_for_all else min(wait_s, _COOL_S_MAX))
         self._open_again_s, self._reason = max(self._open_again_s, open_s), reason
-        if connection_id not in self._limited:
+        if is_news:
             self._open_s = max(self._open_s, open_s)
             self._end_s = max(self._end_s, now_s + wait_s)
             self._asking.clear()
@@ -177,6 +183,7 @@ class _CoolDown:
         """Note a success: of one that has asked since the last news, it ends the cool-down."""
         self._limited.pop(connection_id, None)
         if connection_id in self._asking:
+            self._in_a_row = 0
             self._open_s = self._open_again_s = self._end_s = -math.inf
 
 

@@ -121,6 +121,35 @@ async def test_a_long_limit_holds_the_others_for_a_minute_and_then_one_a_second_
     assert gate.closed(THREE) == Closed(T, "Too many requests", 60.0)
 
 
+async def test_a_limit_of_several_in_a_row_holds_everybody_for_all_of_its_time() -> None:
+    gate = opened()
+    for one in (ONE, TWO, THREE):
+        gate.failed(one, HOUR)
+
+    assert gate.closed(FOUR) == Closed(T, "Too many requests", 3600.0)
+    await anyio.sleep(3599.0)
+    assert gate.closed(FOUR) is not None
+    await anyio.sleep(1.0)
+    assert gate.closed(FOUR) is None
+
+
+@pytest.mark.parametrize("is_between", [True, False])
+async def test_limits_with_a_success_between_or_of_those_that_always_are_hold_nobody_for_long(
+    is_between: bool,
+) -> None:
+    gate = opened()
+    for one in (ONE, TWO, *([THREE] if is_between else [ONE, TWO])):
+        async with gate.slot(FIVE):
+            pass
+        gate.failed(one, HOUR)
+        await anyio.sleep(60.0)
+        async with gate.slot(FIVE):
+            if is_between:
+                gate.succeeded(FIVE)
+
+    assert gate.closed(FOUR) is None or gate.closed(FOUR) == Closed(T, "Too many requests", 1.0)
+
+
 async def test_who_tries_and_succeeds_ends_a_limit_and_it_is_the_limited_ones_own() -> None:
     gate = opened()
     gate.failed(ONE, HOUR)

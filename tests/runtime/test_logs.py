@@ -15,6 +15,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from actors.circuit import CircuitNews, CircuitState
 from domain.credentials import CredentialType, Opaque, Sealed, Secret, Unsealed
 from runtime.logs import FewRepeats, configure_logs, hide_secrets, log
 from runtime.world import LoggingJournal
@@ -318,3 +319,29 @@ def test_the_journal_counts_and_logs_each_trouble(
     assert [entry["event"] for entry in logs] == [event]
     assert logs[0]["connection_id"] == str(ID)
     assert journal.counts == count
+
+
+def test_a_circuit_is_a_line_when_it_opens_and_closes_and_each_probe_one_for_who_debugs():
+    journal, half = LoggingJournal(), CircuitState.HALF_OPEN
+    states = [(CircuitState.OPEN, 0), (half, 0), (CircuitState.OPEN, 1), (half, 1)]
+
+    with capture_logs() as logs:
+        for state, probes in [*states, (CircuitState.CLOSED, 1)]:
+            journal.circuit_changed(
+                CircuitNews("acme", "acme.test", state, "It is down", 7.0, probes, 1.0)
+            )
+
+    levels = ["warning", "debug", "debug", "debug", "info"]
+    assert [entry["log_level"] for entry in logs] == levels
+    assert logs[0] == {
+        "event": "circuit_changed",
+        "log_level": "warning",
+        "provider_slug": "acme",
+        "host": "acme.test",
+        "state": "open",
+        "reason": "It is down",
+        "down_s": 7.0,
+        "probes": 0,
+        "next_probe_s": 1.0,
+    }
+    assert journal.counts == {"circuit_opened": 1}

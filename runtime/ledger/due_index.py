@@ -124,6 +124,8 @@ class DueIndex:
         self._trouble = ""
         self.held = 0
         """How many entries are held."""
+        # At once: an owner that dies within a minute leaves its successor a place to begin at.
+        self._note_done()
         records.first_minute = self.done_minute + 1
         records.decided = self.decided
 

@@ -1,0 +1,256 @@
+"""Whatever fails whenever, and however the clock is set: whoever is due is looked at."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import anyio
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from actors.entry import Entry
+from actors.waker import Told
+from domain.looks import Look, is_moved
+from domain.result import Success
+from runtime.ledger.limits import LedgerLimits
+from runtime.ledger.partition_ledger import PartitionLedger
+from runtime.ledger.partition_streams import View
+from runtime.world import Uuid7Ids
+from tests.fakes.connections import active
+from tests.fakes.faulty_streams import Fate, FaultyStreams
+from tests.fakes.ledger_worlds import MemoryWorld, entry_of, store, taken
+from tests.fakes.schedule import run_seeded
+
+BEGIN = datetime(2026, 1, 1, 12, 0, 30, tzinfo=UTC)
+LATE_S_MAX = 70.0
+"""How late a look may be that faults or a crash have kept from its time."""
+ids = Uuid7Ids()
+
+
+class Town:
+    """Connections that are to be looked at again and again, and whoever looks after them."""
+
+    def __init__(self, pauses_s: list[float]) -> None:
+        self.world = MemoryWorld()
+        self.streams: FaultyStreams = self.world.streams()
+        self.ledger: PartitionLedger | None = None
+        self.offset_s = 0.0
+        self.connections: list[UUID] = []
+        self.looks: list[tuple[UUID, float]] = []
+        """Who was looked at although it was due, and how late that was."""
+        self._pauses_s = pauses_s
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._deciding = anyio.Lock()
+
+    def now_s(self) -> float:
+        """The wall clock."""
+        return BEGIN.timestamp() + anyio.current_time() + self.offset_s
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.now_s(), UTC)
+
+    @contextlib.asynccontextmanager
+    async def owned(self) -> AsyncGenerator[PartitionLedger]:
+        """Own the partition beside the body, and be killed after."""
+        self.streams = self.world.streams()
+        ledger = self.ledger = await taken(self.streams, now_s=self.now_s)
+        self._deciding = anyio.Lock()
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            ledger.due.wake = self.wake
+            for run in (ledger.records.run, ledger.events.run, ledger.due.run):
+                tasks.start_soon(run)
+            yield ledger
+            tasks.cancel_scope.cancel()
+
+    def wake(self, connection_id: UUID, *, slug: str, urgent_s: float, told: Told) -> None:
+        assert self._tasks is not None
+        self._tasks.start_soon(self._look, connection_id, told)
+
+    async def _look(self, connection_id: UUID, told: Told) -> None:
+        """Do as an actor does: what is due, by the record."""
+        assert self.ledger is not None
+        async with self._deciding:
+            next_due = (await self.ledger.read(connection_id)).next_due
+            now = self.now()
+            if next_due is not None and next_due <= now:
+                self.looks.append((connection_id, (now - next_due).total_seconds()))
+                known, next_due = next_due, now + timedelta(seconds=self._pause_s())
+                await self._store(connection_id, next_due, known=known)
+        told(Success(None), next_due)
+
+    def _pause_s(self) -> float:
+        return self._pauses_s[len(self.looks) % len(self._pauses_s)]
+
+    async def connect(self, due_in_s: float) -> None:
+        self.connections.append(next(ids))
+        await self.store(self.connections[-1], self.now() + timedelta(seconds=due_in_s))
+
+    async def store(
+        self, connection_id: UUID, at: datetime, *, known: datetime | None = None
+    ) -> None:
+        async with self._deciding:
+            await self._store(connection_id, at, known=known)
+
+    async def _store(
+        self, connection_id: UUID, at: datetime, *, known: datetime | None = None
+    ) -> None:
+        assert self.ledger is not None
+        entry: Entry = entry_of(active(connection_id))
+        entry.look, entry.is_look_new = Look(at, at), is_moved(known, at)
+        await store(self.ledger, entry)
+
+    async def late_s(self) -> float:
+        """Return how late the connection is that should have been looked at first."""
+        assert self.ledger is not None
+        due = [(await self.ledger.read(one)).next_due for one in self.connections]
+        return max(((self.now() - at).total_seconds() for at in due if at), default=0.0)
+
+
+def test_each_is_looked_at_in_its_second_as_long_as_nothing_fails():
+    async def scene() -> None:
+        town = Town([3.0, 61.0, 200.0, 0.5, 3700.0])
+        async with town.owned():
+            for number in range(60):
+                await town.connect(number * 7.0)
+            await anyio.sleep(3 * 3600)
+
+            assert len(town.looks) > 300
+            assert max(late_s for _, late_s in town.looks) < 0.1
+
+    run_seeded(scene, seed=1)
+
+
+def test_what_is_done_is_purged_and_the_marker_says_so():
+    async def scene() -> None:
+        town = Town([10_000.0])
+        async with town.owned() as ledger:
+            for number in range(100):
+                await town.connect(number * 3.0)
+            await anyio.sleep(400)
+            await town.connect(20_000.0)
+            await ledger.records.checkpointed()
+
+            minutes = {one.minute for one in town.world.kept._kept_due()}
+            now_minute = int(town.now_s() // 60)
+            assert min(minutes) > now_minute
+            assert ledger.records.mark.due.minute == now_minute - 1
+            assert ledger.due.held == 0
+
+    run_seeded(scene, seed=2)
+
+
+@pytest.mark.parametrize("missed_s", [100, 4000, 3 * 86_400])
+def test_what_was_missed_while_nobody_owned_the_partition_is_looked_at_at_once(missed_s: int):
+    async def scene() -> None:
+        town = Town([1_000_000.0])
+        async with town.owned() as ledger:
+            for number in range(50):
+                await town.connect(60.0 + number * missed_s / 60)
+            await ledger.records.checkpointed()
+        await anyio.sleep(missed_s + 60)
+        async with town.owned():
+            await anyio.sleep(3)
+
+            assert {one for one, _ in town.looks} == set(town.connections)
+
+    run_seeded(scene, seed=3)
+
+
+def test_more_entries_than_an_answer_or_the_memory_holds_come_all_the_same():
+    async def scene() -> None:
+        town = Town([100_000.0])
+        async with town.owned() as ledger:
+            for _ in range(60):
+                entries: list[Entry] = []
+                for _ in range(50):
+                    town.connections.append(next(ids))
+                    at = town.now() + timedelta(seconds=300)
+                    entries.append(entry_of(active(town.connections[-1])))
+                    entries[-1].look, entries[-1].is_look_new = Look(at, at), True
+                await store(ledger, *entries)
+            await ledger.records.checkpointed()
+        async with town.owned() as ledger:
+            ledger.due._limits = LedgerLimits(due_held_max=700)
+            await anyio.sleep(600)
+
+            assert len(town.looks) == len(set(town.connections)) == 3000
+            assert ledger.due.held == 0
+            assert max(late_s for _, late_s in town.looks) < 200
+
+    run_seeded(scene, seed=4)
+
+
+_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("connect"), st.floats(-100, 500)),
+        st.tuples(st.just("touch"), st.floats(-10, 400)),
+        st.tuples(st.just("wait"), st.floats(0.1, 130)),
+        st.tuples(st.just("crash"), st.sampled_from([0.0, 0.0, 50.0, 4000.0])),
+        st.tuples(st.just("clock"), st.sampled_from([-3600.0, -59.0, 61.0, 86_400.0])),
+        st.tuples(st.just("records"), st.sampled_from(list(Fate))),
+        st.tuples(st.just("purge"), st.sampled_from(list(Fate))),
+        st.tuples(st.just("stale"), st.integers(1, 4)),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=150)
+@given(steps=_steps, pauses_s=st.lists(st.floats(0.5, 400), min_size=1, max_size=5))
+@example(
+    steps=[("connect", 20.0), ("wait", 59.0), ("clock", -3600.0), ("wait", 100.0)], pauses_s=[9.0]
+)
+def test_whatever_fails_whoever_is_due_is_looked_at_within_a_minute_or_so(
+    steps: list[tuple[str, float | Fate]], pauses_s: list[float]
+) -> None:
+    run_seeded(lambda: _story(steps, pauses_s), seed=0)
+
+
+async def _story(steps: list[tuple[str, float | Fate]], pauses_s: list[float]) -> None:
+    town = Town(pauses_s)
+    lives: list[list[tuple[str, float | Fate]]] = [[]]
+    for step in steps:
+        lives[-1].append(step)
+        if step[0] == "crash":
+            lives.append([])
+    for life in lives:
+        async with town.owned():
+            for step, argument in life:
+                await _take(town, step, argument)
+        if life and life[-1][0] == "crash":
+            assert isinstance(life[-1][1], float)
+            await anyio.sleep(life[-1][1])
+    async with town.owned():
+        await anyio.sleep(LATE_S_MAX)
+        for _ in range(20):
+            assert await town.late_s() < 1.0
+            await anyio.sleep(37)
+
+
+async def _take(town: Town, step: str, argument: float | Fate) -> None:
+    assert town.ledger is not None
+    match step, argument:
+        case "connect", float(due_in_s):
+            await town.connect(due_in_s)
+        case "touch", float(due_in_s):
+            for one in town.connections[:1]:
+                known = (await town.ledger.read(one)).next_due
+                at = town.now() + timedelta(seconds=due_in_s)
+                if known is not None and town.now() < known <= at:
+                    at = known
+                await town.store(one, at, known=known)
+        case "wait", float(pause_s):
+            await anyio.sleep(pause_s)
+        case "clock", float(by_s):
+            town.offset_s += by_s
+        case "records", Fate() as fate:
+            town.streams.view_fates[View.RECORDS].append(fate)
+        case "purge", Fate() as fate:
+            town.streams.purge_fates.append(fate)
+        case "stale", int(reads):
+            town.streams.stale_reads = reads
+        case _:
+            pass

@@ -65,7 +65,11 @@ async def test_an_error_of_who_takes_it_is_told_as_it_is():
         await unseal(io.BytesIO(out.getvalue()), BY, take)
 
 
-@pytest.mark.parametrize("text", ["", "# only\n", "AGE-SECRET-KEY-1X", f"{IDENTITY}\nx"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "# only\n", "AGE-SECRET-KEY-1X", f"{IDENTITY}\nx"],
+    ids=["nothing", "a remark", "half a key", "more than a key"],
+)
 def test_what_is_no_private_key_is_refused_and_not_shown(text: str):
     with pytest.raises(AgeError) as refused:
         read_private(text)

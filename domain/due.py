@@ -44,7 +44,7 @@ from domain.token_read import REPLAY_LEAD_S
 
 SPREAD = 0.5
 """How much earlier than it must be a refresh may be due, by the length of its lead."""
-_KEEP_ALIVE_SPREAD = 0.2
+KEEP_ALIVE_SPREAD = 0.2
 _MAX_LEAD_USED = 0.9
 """How much of a provider's ``max_lead_s`` is used: its clock counts, not ours."""
 
@@ -127,7 +127,7 @@ def _wanted(connection: ProviderConnection, profile: ProviderProfile) -> Iterato
             yield Due(shifted(ends_at, -_lead_s(profile, lifetime_s, share)), DueKind.REFRESH)
     for over_at in idle_ends(connection, profile):
         idle_s = (over_at - since).total_seconds()
-        at = shifted(since, idle_s / 2 * (1 - _KEEP_ALIVE_SPREAD * share))
+        at = shifted(since, idle_s / 2 * (1 - KEEP_ALIVE_SPREAD * share))
         if is_on_demand and (ends_at is None or ends_at >= over_at):
             continue
         yield Due(max(at, ends_at) if is_on_demand and ends_at else at, DueKind.KEEP_ALIVE)

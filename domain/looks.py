@@ -5,14 +5,15 @@ connections which are written often leave no trail of entries behind, the entry 
 stays where what is due now comes later: the look at its time finds that, and moves it on.
 """
 
+import math
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from domain.connection import ProviderConnection
-from domain.due import next_due
+from domain.due import KEEP_ALIVE_SPREAD, SPREAD, next_due
 from domain.expiry import shifted
-from domain.grant_life import access_ends_at, grant_ends_at, idle_ends
-from domain.profile import ProviderProfile
+from domain.grant_life import access_ends_at, grant_ends_at, idle_ends, is_refreshable, used_at
+from domain.profile import ProviderProfile, RefreshMode
 
 _MINUTE_S = 60
 _GRANT_LEAD_S = 86_400.0
@@ -59,12 +60,61 @@ def next_look(
         now: Aware UTC.
         no_sooner: Not before this, where nothing can be done sooner.
     """
+    if (
+        no_sooner is None
+        and known is not None
+        and profile is not None
+        and now < known
+        and _is_put_off(connection, profile, known)
+    ):
+        return known
+    return reckoned_look(connection, profile, known, now=now, no_sooner=no_sooner)
+
+
+def reckoned_look(
+    connection: ProviderConnection,
+    profile: ProviderProfile | None,
+    known: datetime | None,
+    *,
+    now: datetime,
+    no_sooner: datetime | None = None,
+) -> datetime | None:
+    """Do as ``next_look``, whatever it costs."""
     due = next_due(connection, profile, now=now)
     if due is None:
         return None
     if no_sooner is not None:
         return max(due.at, no_sooner)
     return known if known is not None and now < known <= due.at else due.at
+
+
+def _is_put_off(connection: ProviderConnection, profile: ProviderProfile, known: datetime) -> bool:
+    """Whether nothing can be due before ``known``, as far as is seen at a glance.
+
+    Most refreshes put off what was due; reckoning when costs as much as deciding them.
+    """
+    if (
+        not connection.is_active
+        or connection.intent is not None
+        or connection.trouble is not None
+        or connection.doubted_at is not None
+        or connection.grant_expires_at is not None
+        or connection.warned_lead_s is not None
+        or profile.grant_lifetime_s is not None
+        or profile.max_lead_s is not None
+        or profile.presents != "refresh_token"
+        or (connection.refresh or profile.refresh) is not RefreshMode.PROACTIVE
+        or not is_refreshable(connection)
+    ):
+        return False
+    ends_at, since = access_ends_at(connection), used_at(connection)
+    if ends_at is None or ends_at <= since:
+        return False
+    if (ends_at - known).total_seconds() < profile.margin_s * (1 + SPREAD):
+        return False
+    idle_s = profile.grant_idle_s
+    half_s = math.inf if idle_s is None else idle_s / 2 * (1 - KEEP_ALIVE_SPREAD)
+    return (known - since).total_seconds() <= half_s
 
 
 def is_moved(known: datetime | None, look_at: datetime | None) -> bool:

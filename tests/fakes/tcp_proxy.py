@@ -72,8 +72,10 @@ class TcpProxy:
     async def reset(self) -> None:
         """Abort the connections that are open now: their other ends get no end but an error."""
         for stream in self._open:
-            raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 -- no Django here
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # One whose other end has just gone is closed already.
+            with contextlib.suppress(OSError):
+                raw = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 -- no Django here
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await self.cut()
 
     async def inject(self, data: bytes) -> None:

@@ -13,6 +13,9 @@ from runtime.logs import log
 INBOX_PREFIXES = ("_INBOX.", "_INBOX_", "_R_.")
 """How inboxes begin: NATS clients' own, those with a prefix of their own as ours is, and what a
 server puts in place of the inbox of a caller in another account. No client can name the last."""
+_BYTES_MAX = 1024
+"""An answer's line must be shorter than a server takes, by default 4096 bytes: it ends a connection
+for a longer one. A request's line may come by way of a server that takes more."""
 _LOG_S = 60.0
 _REMEDY = "ask by an inbox, or name the prefix in service.reply_prefixes"
 
@@ -34,7 +37,8 @@ class ReplySubjects:
 
     def allow(self, reply: bytes) -> bool:
         """Return whether an answer may go to ``reply``; count it if not. Never raises."""
-        if reply.startswith(self._allowed) and not reply.startswith(self._forbidden):
+        is_known = reply.startswith(self._allowed) and not reply.startswith(self._forbidden)
+        if is_known and len(reply) <= _BYTES_MAX:
             return True
         self.refused += 1
         now_s = time.monotonic()

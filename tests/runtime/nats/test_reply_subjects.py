@@ -4,8 +4,14 @@ import pytest
 import structlog
 from nats.aio.msg import Msg
 
+from runtime.nats.client import Arrived
 from runtime.nats.link import Login, NatsLink, open_link
 from runtime.nats.reply_subjects import ReplySubjects
+from tests.fakes.clients import proxied_link
+from tests.fakes.eventually import eventually
+from tests.fakes.tcp_proxy import ABANDONS_SOCKETS
+
+pytestmark = ABANDONS_SOCKETS
 
 INBOXES = ("_INBOX.x.1", "_INBOX_app.x.1", "_INBOX_tokens.x", "_R_.AbCdEf.12")
 ELSEWHERE = ("jobs.delete", "orders", "_inbox.x", "INBOX.x", "x._INBOX.y", "*", ">", "_", "_INBOX")
@@ -29,6 +35,24 @@ def test_an_inbox_is_answered(replies: ReplySubjects, reply: str):
 def test_nothing_else_is_answered_and_each_is_counted(replies: ReplySubjects, reply: str):
     assert not replies.allow(reply.encode())
     assert replies.refused == 1
+
+
+async def test_a_reply_subject_longer_than_the_server_takes_ends_no_connection(nats_login: Login):
+    async with proxied_link(nats_login) as (proxy, link):
+
+        def answer(request: Arrived) -> None:
+            if request.reply:
+                link.publish_now(request.reply, b"answer")
+
+        await link.client.take_all("asked", answer)
+        await link.flush()
+
+        # As it comes from another server, whose lines may be longer.
+        await proxy.inject(b"MSG asked %d _INBOX.%b 0\r\n\r\n" % (link.client._sid, b"x" * 5000))
+        await eventually(lambda: link.client.stats["in_msgs"] == 1)
+
+        await link.flush()
+        assert link.replies.refused == 1
 
 
 @pytest.mark.parametrize("reply", [*NEVER, "_INBOX_refreshd.x.1"])

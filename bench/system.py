@@ -1,10 +1,13 @@
 """A daemon, its load and its views: what most rows of the benchmark stand on."""
 
+import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+
+import msgspec
 
 from bench.bodies import connect_body
 from bench.daemon import RunningDaemon, running_daemon
@@ -20,6 +23,27 @@ from runtime.world import Uuid7Ids
 
 PREFIX = "refreshd.v1"
 _CONNECTING = 256
+_PAUSE_S = 0.1
+
+
+class _Partition(msgspec.Struct):
+    records_lag: int
+    events_lag: int
+
+
+class _Ledger(msgspec.Struct):
+    partitions: list[_Partition]
+
+
+class _Status(msgspec.Struct):
+    ledger: _Ledger
+
+
+class _Answer(msgspec.Struct):
+    ok: _Status
+
+
+_status = msgspec.json.Decoder(_Answer)
 
 
 def new_ids(count: int) -> list[str]:
@@ -68,12 +92,15 @@ class System:
     async def measure(self, stretch: Stretch) -> Measured:
         """Put a load on, and return what it came to; what was refreshed is kept to be checked.
 
+        CPU counts until the views have caught up: that is work of these refreshes, too.
+
         Raises:
             LoadError: A request was refused.
         """
         pid = self.daemon.process.pid
         daemon, server = Processes(lambda: [pid]), Processes(lambda: children(pid))
         driven = await self.load.drive(stretch)
+        await self._caught_up()
         measured = Measured(
             rate=driven.rate,
             p50_ms=driven.p50_ms,
@@ -104,6 +131,15 @@ class System:
         """Expect that a connection was refreshed so often."""
         self.generations[connection_id] += times
         self._refreshes[connection_id] += times
+
+    async def _caught_up(self) -> None:
+        """Return when no view lags behind its ledger."""
+        while True:
+            answer = await self.link.request(f"{PREFIX}.status", b"", timeout_s=10)
+            partitions = _status.decode(answer.data).ok.ledger.partitions
+            if not any(one.records_lag or one.events_lag for one in partitions):
+                return
+            await asyncio.sleep(_PAUSE_S)
 
     def _note(self, driven: Driven) -> None:
         for subject, answers in driven.answered.items():

@@ -10,7 +10,6 @@ Source:
     DESIGN.md section 7; PROVIDERS.md quirks 25, 26 and 38, requirement 7.
 """
 
-import math
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -27,7 +26,7 @@ from domain.grant_life import (
     GrantEnd,
     calendar_over_at,
     grant_ends,
-    open_lead_s,
+    open_leads_s,
     warning_due_at,
 )
 from domain.profile import ProviderProfile
@@ -62,7 +61,7 @@ def warned(
     over_at = None if is_asked else calendar_over_at(connection, ends)
     events: tuple[Event, ...] = ()
     if over_at is not None and over_at <= now:
-        lead_s: int | None = 0
+        lead_s = 0
         has_none = any(end.cause is EndCause.NO_REFRESH_TOKEN for end in ends)
         reason = NO_REFRESH_TOKEN if has_none else GRANT_EXPIRED
         events = (
@@ -71,9 +70,7 @@ def warned(
             ),
         )
     else:
-        told_s = connection.warned_lead_s
-        lead_s = open_lead_s(ends, now, below_s=math.inf if told_s is None else told_s)
-        assert lead_s is not None
+        lead_s = min(open_leads_s(ends, now))
         soonest = min(
             (end for end in ends if _is_open(end, lead_s, now) and now < end.at), default=None
         )

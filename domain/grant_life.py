@@ -124,15 +124,9 @@ def grant_ends(connection: ProviderConnection, profile: ProviderProfile) -> list
     ]
 
 
-def open_lead_s(ends: list[GrantEnd], now: datetime, *, below_s: float) -> int | None:
-    """Return the most urgent lead that has begun, of those below ``below_s``; None: none has."""
-    begun = [
-        lead_s
-        for end in ends
-        for lead_s in end.leads_s
-        if lead_s < below_s and shifted(end.at, -lead_s) <= now
-    ]
-    return min(begun, default=None)
+def open_leads_s(ends: list[GrantEnd], now: datetime) -> set[int]:
+    """Return the leads that have begun."""
+    return {lead_s for end in ends for lead_s in end.leads_s if shifted(end.at, -lead_s) <= now}
 
 
 def still_told_s(ends: list[GrantEnd], now: datetime, told_s: int | None) -> int | None:
@@ -142,8 +136,7 @@ def still_told_s(ends: list[GrantEnd], now: datetime, told_s: int | None) -> int
     """
     if told_s is None:
         return None
-    leads = {lead_s for end in ends for lead_s in end.leads_s if shifted(end.at, -lead_s) <= now}
-    return min((lead_s for lead_s in leads if lead_s >= told_s), default=None)
+    return min((lead_s for lead_s in open_leads_s(ends, now) if lead_s >= told_s), default=None)
 
 
 def warning_due_at(

@@ -182,6 +182,10 @@ def test_a_provider_that_refuses_early_refreshes_is_asked_late(max_lead_s: float
     assert max(leads) - min(leads) > max_lead_s / 4
 
 
+def test_a_grant_that_must_be_used_soon_waits_for_what_the_provider_allows() -> None:
+    assert due_s(issued(600.0), profile(max_lead_s=30.0, grant_idle_s=100.0)) == 573.0
+
+
 def test_each_generation_has_another_share() -> None:
     connection = issued()
     dues = {due_s(replace(connection, generation=n)) for n in range(1, 51)}
@@ -321,6 +325,8 @@ def test_a_token_in_doubt_waits_until_its_access_token_is_about_to_end() -> None
     assert missed is not None
     assert missed.at >= after(HOUR_S - REPLAY_LEAD_S)
     assert refresh_due(issued(None, doubted_at=NOW), strict) is None
+    on_demand = replace(grace, refresh=ON_DEMAND, grant_idle_s=10 * DAY_S)
+    assert due_s(doubted, on_demand) >= 4 * DAY_S
 
 
 def test_a_grant_that_is_over_is_tried_once_an_interval_when_nothing_is_left_to_serve() -> None:
@@ -331,6 +337,8 @@ def test_a_grant_that_is_over_is_tried_once_an_interval_when_nothing_is_left_to_
     assert due_s(replace(over, trouble=trouble(60, at_s=HOUR_S)), of) == 2 * HOUR_S
     assert refresh_due(over, replace(of, grant_trial_interval_s=0.0)) is None
     assert refresh_due(replace(over, doubted_at=NOW), of) is None
+    disproved = issued(granted_at=after(-DAY_S - 60))
+    assert due_s(disproved, of) == due_s(issued(), PLAIN)
 
 
 def test_a_token_of_a_faster_clock_is_refreshed_within_its_lifetime() -> None:

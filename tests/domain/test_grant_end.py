@@ -143,7 +143,7 @@ def test_of_several_that_were_missed_the_most_urgent_alone_is_told(
 ) -> None:
     connection, events = told_at(day(now), granted())
 
-    told = [event.within_s for event in events if isinstance(event, ProviderGrantExpiring)]
+    told = [isinstance(event, ProviderGrantExpiring) and event.within_s for event in events]
     assert told == ([] if within_s is None else [within_s])
     assert told_at(day(now), connection)[1] == ()
 
@@ -222,6 +222,19 @@ def test_where_nobody_will_be_asked_the_calendar_tells_that_the_user_is_needed(
     assert connection.is_active
     assert connection.needs_reauth
     assert next_due(connection, profile, now=day(61)) is None
+
+
+def test_what_a_use_may_put_off_is_not_over_by_the_calendar_alone() -> None:
+    of = replace(IDLE, grant_idle_s=10.0 * DAY_S)
+    connection = granted(credentials=sealed(expires_at=day(11)))
+
+    assert names(told_at(day(12), connection, of)[1]) == []
+
+
+def test_a_refresh_that_is_under_way_is_told_of_first() -> None:
+    assert warned(FLYING, PLAIN, now=day(8), ids=CountingIds()) is None
+    over = replace(FLYING, grant_slides=False, granted_at=NOW)
+    assert warned(over, MONTH, now=day(40), ids=CountingIds()) is None
 
 
 def test_while_the_access_token_lives_nobody_needs_to_sign_in() -> None:

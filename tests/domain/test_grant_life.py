@@ -11,7 +11,15 @@ from domain.commands import Refresh
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.decision import decide
 from domain.exchange import Tokens
-from domain.grant_life import EndCause, GrantEnd, end_slides, grant_ends, open_lead_s, used_at
+from domain.grant_life import (
+    EndCause,
+    GrantEnd,
+    end_slides,
+    grant_ends,
+    open_leads_s,
+    still_told_s,
+    used_at,
+)
 from domain.profile import ProviderProfile
 from domain.refreshing import succeeded
 from tests.domain.shapes import CONNECTION_ID, CREATED_AT, FLYING, NOW, SLUG, sealed, stored
@@ -142,23 +150,32 @@ def test_a_grant_that_is_not_active_has_no_end(status: ConnectionStatus) -> None
 
 
 @pytest.mark.parametrize(
-    ("left_s", "below_s", "expected"),
+    ("left_s", "count"), [(8 * DAY_S, 0), (7 * DAY_S, 1), (0.6 * DAY_S, 2), (1.0, 3), (-1.0, 3)]
+)
+def test_a_lead_begins_so_long_before_the_end(left_s: float, count: int) -> None:
+    ends = [GrantEnd(after(left_s), EndCause.LIFETIME, ALL)]
+
+    assert open_leads_s(ends, NOW) == set(ALL[:count])
+
+
+@pytest.mark.parametrize(
+    ("told_s", "left_s", "expected"),
     [
-        (8 * DAY_S, 1e9, None),
-        (7 * DAY_S, 1e9, 604_800),
-        (0.6 * DAY_S, 1e9, 86_400),
-        (1.0, 1e9, 43_200),
-        (1.0, 43_200, None),
-        (2 * DAY_S, 604_800, None),
-        (0.9 * DAY_S, 604_800, 86_400),
+        (None, 1.0, None),
+        (604_800, 6 * DAY_S, 604_800),
+        (604_800, 0.9 * DAY_S, 604_800),
+        (604_800, 8 * DAY_S, None),
+        (43_200, 1.0, 43_200),
+        (43_200, 0.9 * DAY_S, 86_400),
+        (0, 2 * DAY_S, 604_800),
     ],
 )
-def test_the_most_urgent_lead_that_has_begun_counts(
-    left_s: float, below_s: float, expected: int | None
+def test_a_use_leaves_told_what_has_begun_anew_and_loses_no_warning_that_is_due(
+    told_s: int | None, left_s: float, expected: int | None
 ) -> None:
     ends = [GrantEnd(after(left_s), EndCause.LIFETIME, ALL)]
 
-    assert open_lead_s(ends, NOW, below_s=below_s) == expected
+    assert still_told_s(ends, NOW, told_s) == expected
 
 
 def test_a_grant_was_used_last_when_it_was_given_where_nothing_says_otherwise() -> None:

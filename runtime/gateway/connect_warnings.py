@@ -1,7 +1,6 @@
 """What the caller of a connect is told beside its answer."""
 
 from collections.abc import Callable
-from datetime import datetime
 
 import msgspec
 
@@ -13,6 +12,8 @@ from domain.profile import ProviderProfile
 
 def with_warnings(command: Connect, profile_of: Callable[[str], ProviderProfile | None]) -> Connect:
     """Return a connect that tells its caller what will not work later.
+
+    In the same words for all of a provider's connections: an import shows each text once.
 
     Args:
         command: As it was read.
@@ -27,15 +28,9 @@ def with_warnings(command: Connect, profile_of: Callable[[str], ProviderProfile 
         text = f"no profile is configured for provider {slug}: its tokens will not be refreshed"
     elif cannot_last(credentials, profile):
         text = (
-            f"the secret has no {profile.presents}: it ends at {_shown(credentials.expires_at)} "
-            "and cannot be refreshed; ask the provider for offline access and let the user "
-            "sign in once more"
+            f"the secret has no {profile.presents}, so it ends and cannot be refreshed: ask {slug} "
+            "for offline access, and let the user sign in once more"
         )
     else:
         return command
     return msgspec.structs.replace(command, warnings=(*command.warnings, text))
-
-
-def _shown(time: datetime | None) -> str:
-    assert time is not None
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -60,7 +60,7 @@ async def test_who_must_act_is_told_and_listed_and_so_is_who_came_back(tmp_path:
             told = [event["type"] for event in (await caller.stories())[dead]]
             shown = await caller.get(bare)
 
-    assert f"has no refresh_token: it ends at {SHOWN}" in answer["warnings"][0]
+    assert "has no refresh_token, so it ends and cannot be refreshed" in answer["warnings"][0]
     assert shown["refresh"] == "on_demand"
     assert {one["connection_id"]: one["needs_action"] for one in json.loads(listed.stdout)} == {
         bare: f"it ends at {SHOWN}, and there is no refresh token",

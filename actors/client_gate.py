@@ -72,6 +72,11 @@ class _Pause:
         """Whether there is nothing to remember."""
         return not self._failed
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it is on, and was told of."""
+        return self.is_on and self._is_told
+
     def closed(self, connection_id: UUID) -> Closed | None:
         """Return why a connection may not ask now, or None."""
         if not self.is_on:
@@ -227,6 +232,11 @@ class ClientGate:
     def in_flight(self) -> int:
         """How many requests are under way."""
         return self._stile.inside
+
+    @property
+    def is_told_paused(self) -> bool:
+        """Whether a pause was told of and is not over."""
+        return self.pause.is_told or self._client.pause.is_told
 
     @property
     def is_trivial(self) -> bool:

@@ -290,13 +290,25 @@ class Flight:
             world.journal.cut_off(self.actor.connection_id)
             self.failure = SHUTTING_DOWN
             return None
+        return self._told(outcome, wish, route)
+
+    def _told(self, outcome: Tokens | Verdict, wish: Wish, route: Route) -> MakeStep:
+        """Tell the gate what came of it, and return how to keep that and what the gate says."""
+        world, profile, gate = self._world, route.profile, route.gate
+        was_paused = gate.is_told_paused
         if isinstance(outcome, Tokens):
             gate.succeeded(self.actor.connection_id)
-            return self._steps.succeeded(outcome, wish.secret, profile)
-        verdict = self._steps.judged(outcome, profile)
-        if gate.failed(self.actor.connection_id, verdict):
-            world.journal.client_paused(profile.slug, verdict.code, verdict.reason)
-        return self._steps.failed(verdict, wish.secret, profile)
+            make_step = self._steps.succeeded(outcome, wish.secret, profile)
+        else:
+            verdict = self._steps.judged(outcome, profile)
+            make_step = self._steps.failed(verdict, wish.secret, profile)
+            if gate.failed(self.actor.connection_id, verdict):
+                world.journal.client_paused(profile.slug, verdict.code, verdict.reason)
+                return self._steps.pausing(make_step, verdict)
+        if was_paused and not gate.is_told_paused:
+            world.journal.client_resumed(profile.slug)
+            return self._steps.resuming(make_step)
+        return make_step
 
     async def _departs(self, gate: ClientGate, until_s: float) -> bool:
         """Wait until the rate lets one request go out; False: that is not before ``until_s``."""

@@ -10,7 +10,13 @@ from domain.credentials import Credentials
 from domain.exchange import Tokens, Verdict
 from domain.oauth_secret import OAuthSecret
 from domain.profile import FailureClass, ProviderProfile
-from domain.refreshing import Step, failed, succeeded
+from domain.refreshing import (
+    Step,
+    failed,
+    succeeded,
+    with_client_paused,
+    with_client_resumed,
+)
 from domain.token_read import token_left_s
 from domain.verdicts import client_changed, escalated, rotation_lost
 
@@ -61,6 +67,16 @@ class OutcomeSteps:
             return failed(before, verdict, profile, credentials=held, draw=draw, now=now, ids=ids)
 
         return step
+
+    def pausing(self, make_step: MakeStep, verdict: Verdict) -> MakeStep:
+        """Return how to store a failure by which its client was paused."""
+        world = self._world
+        return lambda: with_client_paused(make_step(), verdict, world.clock.now(), world.ids)
+
+    def resuming(self, make_step: MakeStep) -> MakeStep:
+        """Return how to store an outcome by which its client's pause was over."""
+        world = self._world
+        return lambda: with_client_resumed(make_step(), world.clock.now(), world.ids)
 
     def judged(self, verdict: Verdict, profile: ProviderProfile) -> Verdict:
         """Return what a failure means for this grant, by what is known of it."""

@@ -220,6 +220,10 @@ class Journal(Protocol):
         """A provider refuses our configuration: its client is paused. Told once in a while."""
         ...
 
+    def client_resumed(self, provider_slug: str) -> None:
+        """A pause that was told of is over: the provider takes our configuration again."""
+        ...
+
     def cannot_unseal(self, connection_id: UUID) -> None:
         """A stored secret cannot be opened, so the provider is not asked."""
         ...

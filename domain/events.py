@@ -164,6 +164,23 @@ class ProviderGrantRecovered(_Event, frozen=True, kw_only=True):
     outcome = Outcome.CHANGED
 
 
+class ProviderClientPaused(_Event, frozen=True, kw_only=True):
+    """The provider refuses our configuration: at this connection it showed for one too many."""
+
+    workflow = Workflow.STATUS
+    outcome = Outcome.CHANGED
+    code: str
+    """As ``ProviderTokenRefreshFailed`` has it."""
+    reason: str
+
+
+class ProviderClientResumed(_Event, frozen=True, kw_only=True):
+    """The provider takes our configuration again: this connection's refresh showed it."""
+
+    workflow = Workflow.STATUS
+    outcome = Outcome.CHANGED
+
+
 Event = (
     ProviderConnectionAttempted
     | ProviderConnectionSucceeded
@@ -178,4 +195,6 @@ Event = (
     | ProviderGrantExpiring
     | ProviderGrantNeedsReauth
     | ProviderGrantRecovered
+    | ProviderClientPaused
+    | ProviderClientResumed
 )

@@ -16,6 +16,8 @@ from domain.connection import ConnectionStatus, ProviderConnection, RefreshInten
 from domain.credentials import Credentials
 from domain.events import (
     Event,
+    ProviderClientPaused,
+    ProviderClientResumed,
     ProviderConnectionStatusChanged,
     ProviderGrantNeedsReauth,
     ProviderGrantRecovered,
@@ -272,6 +274,24 @@ def _attempted(
         attempt_id=intent.attempt_id,
         **_about(connection),
     )
+
+
+def with_client_paused(step: Step, verdict: Verdict, now: datetime, ids: Iterator[UUID]) -> Step:
+    """Return a failure's step that also tells that by it the client was paused."""
+    event = ProviderClientPaused(
+        id=next(ids),
+        occurred_at=now,
+        code=verdict.code,
+        reason=verdict.reason,
+        **_about(step.connection),
+    )
+    return Step(step.connection, (*step.events, event))
+
+
+def with_client_resumed(step: Step, now: datetime, ids: Iterator[UUID]) -> Step:
+    """Return an outcome's step that also tells that by it the client's pause was over."""
+    event = ProviderClientResumed(id=next(ids), occurred_at=now, **_about(step.connection))
+    return Step(step.connection, (*step.events, event))
 
 
 def _about(connection: ProviderConnection) -> dict[str, Any]:

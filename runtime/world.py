@@ -113,6 +113,10 @@ class LoggingJournal:
         self.counts["client_paused"] += 1
         log.error("client_paused", provider_slug=provider_slug, code=code, reason=reason)
 
+    def client_resumed(self, provider_slug: str) -> None:
+        """Log that a provider takes our configuration again."""
+        log.info("client_resumed", provider_slug=provider_slug)
+
     def circuit_changed(self, news: CircuitNews) -> None:
         """Log that a token endpoint is down, or in order again; the probes in between at debug."""
         match news.state:

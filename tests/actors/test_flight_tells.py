@@ -11,13 +11,14 @@ from actors.client_gate import ClientGate
 from actors.world import Limits
 from domain.commands import GetToken, MarkSynced
 from domain.decision import AccessToken
+from domain.events import ProviderClientPaused, ProviderClientResumed
 from domain.exchange import Exchange, ExchangeRequest, Place
 from domain.profile import NON_ROTATING, AnswerPaths
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connection_number
 from tests.fakes.gates import paused
 from tests.fakes.holds import HeldAppends
-from tests.fakes.token_scene import ID, Scene
+from tests.fakes.token_scene import HASTY_S, ID, Scene
 from tests.fakes.trouble import BugError
 
 _OTHER = connection_number(2)
@@ -85,6 +86,35 @@ async def test_the_journal_is_told_which_client_is_paused_and_why() -> None:
     ((name, slug, code, reason),) = scene.stage.journal.told
     assert (name, slug, code) == ("client_paused", scene.profile.slug, "invalid_client")
     assert reason
+
+
+async def test_a_pause_and_its_end_are_events_of_the_refreshes_that_showed_them_each_once() -> None:
+    scene = Scene()
+    scene.provider.before = lambda _: scene.provider.answered(401, {"error": "invalid_client"})
+    ids = [connection_number(number) for number in range(1, 7)]
+    async with scene.stage.opened():
+        for one in ids[:5]:
+            await scene.stage.ask(msgspec.structs.replace(scene.connect(), connection_id=one))
+            await scene.stage.ask(GetToken(connection_id=one), patience_s=HASTY_S)
+            await anyio.sleep(1.0)
+        scene.provider.before = None
+        await scene.stage.ask(msgspec.structs.replace(scene.connect(), connection_id=ids[5]))
+        await scene.stage.ask(GetToken(connection_id=ids[5]), patience_s=4.0)
+
+    told = [event for event in scene.stage.ledger.events if "Client" in type(event).__name__]
+    assert [(type(event), event.connection_id) for event in told] == [
+        (ProviderClientPaused, ids[2]),
+        (ProviderClientResumed, ids[5]),
+    ]
+    assert [name for name, *_ in scene.stage.journal.told] == ["client_paused", "client_resumed"]
+    for event in told:
+        (entry,) = [one for one in scene.stage.ledger.history if event in one.events]
+        assert [type(one).__name__ for one in entry.events][-2:] == [
+            "ProviderTokenRefreshFailed"
+            if isinstance(event, ProviderClientPaused)
+            else "ProviderTokenRefreshSucceeded",
+            type(event).__name__,
+        ]
 
 
 async def test_the_gate_is_told_whose_flight_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

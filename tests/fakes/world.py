@@ -236,6 +236,10 @@ class CountingJournal:
         """See ``Journal``."""
         self._note("client_paused", provider_slug, code, reason)
 
+    def client_resumed(self, provider_slug: str) -> None:
+        """See ``Journal``."""
+        self._note("client_resumed", provider_slug)
+
     def cannot_unseal(self, connection_id: UUID) -> None:
         """See ``Journal``."""
         self._note("cannot_unseal", connection_id)

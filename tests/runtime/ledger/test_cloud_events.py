@@ -67,6 +67,12 @@ EVENTS: list[tuple[type[Event], dict[str, Any], str]] = [
     ),
     (events.ProviderGrantNeedsReauth, REASON, "status.changed"),
     (events.ProviderGrantRecovered, {}, "status.changed"),
+    (
+        events.ProviderClientPaused,
+        {"code": "invalid_client", "reason": "No such client"},
+        "status.changed",
+    ),
+    (events.ProviderClientResumed, {}, "status.changed"),
 ]
 each_event = pytest.mark.parametrize(
     ("kind", "extra", "subject"),

@@ -21,6 +21,7 @@ from tests.fakes.daemon_process import (
     daemon_process,
     plain_caller,
 )
+from tests.fakes.eventually import eventually
 from tests.fakes.nats_process import guarded_server
 from tests.fakes.papers import block
 from tests.fakes.plain_contract import STATUSES, stored
@@ -88,7 +89,8 @@ async def test_a_daemon_with_another_keyring_goes_on_where_the_other_was(
 ):
     file = tmp_path / "backup.age"
     async with running_fake_provider() as provider:
-        config = ("--config", str(write_config(tmp_path, provider)))
+        on_demand = write_config(tmp_path, provider, refresh='"on_demand"')
+        config = ("--config", str(on_demand))
         async with running(tmp_path / "one", *config) as caller:
             ids = await a_state(caller, provider)
             before = await all_of(caller)
@@ -131,6 +133,27 @@ async def test_a_daemon_with_another_keyring_goes_on_where_the_other_was(
                     assert given[1].code in ("ok", "NOT_REFRESHABLE"), given
             stories = await caller.stories()
         assert stories.keys() <= {*ids.values()}
+
+
+async def test_what_was_restored_is_refreshed_in_time_although_nobody_asks(
+    tmp_path: Path, keys: Keys
+):
+    file = tmp_path / "backup.age"
+    async with running_fake_provider() as provider:
+        async with running(tmp_path / "one") as caller:
+            connection_id, _ = await connect(caller, provider, lives_s=-1.0)
+            assert (await exported(file, keys, "--data-dir", str(tmp_path / "one"))).code == 0
+        # The provider has a profile only where it is restored.
+        config = ("--config", str(write_config(tmp_path, provider)))
+        back = await restored(file, keys, "--data-dir", str(tmp_path / "two"))
+        assert back.code == 0, back.stderr
+        async with running(tmp_path / "two", *config) as caller:
+
+            async def is_refreshed() -> bool:
+                return (await caller.get(connection_id))["generation"] == 2
+
+            await eventually(is_refreshed, within_s=30)
+        assert provider.stats.calls == 1
 
 
 async def test_a_passphrase_seals_and_opens_as_well(tmp_path: Path):
@@ -255,7 +278,7 @@ async def test_a_file_that_is_cut_damaged_or_anothers_restores_nothing(tmp_path:
 
     for text, opening, said in (
         (whole[:-20], keys, "damaged, or cut off"),
-        (whole[:300] + bytes([whole[300] ^ 1]) + whole[301:], keys, "damaged, or cut off"),
+        (whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:], keys, "damaged, or cut off"),
         (whole, others, "another key"),
         (b"no such thing", keys, "another key, or not sealed to a key"),
         (keys.seal(bad, lines).read_bytes(), keys, "it is not a whole backup"),

@@ -29,6 +29,7 @@ from runtime.cli.asking import (
     show_value,
     to_stderr,
 )
+from runtime.cli.no_core import leave_no_core
 from runtime.cli.tables import show_fields
 from runtime.config import Config
 from runtime.daemon import DAEMON_INBOX
@@ -68,6 +69,8 @@ def export_command(
     recipient
         A public key of age (age1...); may be repeated.
     """
+    leave_no_core()
+    configure_logs(level="error", as_json=False)
     to = _sealed_to(passphrase_file, recipient)
     key_file = asking.settings().keys.file or asking.folder() / KEYRING_FILE
     keyring = open_keyring(key_file, create=False)
@@ -142,6 +145,7 @@ def restore_command(
     identity_file
         Private keys of age, one a line.
     """
+    leave_no_core()
     configure_logs(level="error", as_json=False)
     settings = asking.settings()
     by = _opened_by(passphrase_file, identity_file)

@@ -31,6 +31,7 @@ from runtime.cli.client import CommandClient
 from runtime.cli.import_line import line_bytes_max
 from runtime.cli.importing import GaveUpError, Importer, Rejected, Tally
 from runtime.cli.line_reader import LineReader
+from runtime.cli.no_core import leave_no_core
 from runtime.cli.tables import show_fields
 
 _HERE = Asking()
@@ -73,6 +74,7 @@ def import_command(
     patience_s
         How long a daemon that takes nothing is tried again.
     """
+    leave_no_core()
     limits = asking.settings().service.limits
     with _opened(file) as descriptor, _rejects_file(file, rejects) as (told, path):
 

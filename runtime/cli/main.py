@@ -5,12 +5,10 @@ Results go to stdout, everything else to stderr; docs/command-line.md has the ex
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import json
 import os
 import re
-import resource
 import signal
 import sys
 import threading
@@ -44,6 +42,7 @@ from runtime.cli.connecting import connect
 from runtime.cli.demo import run_demo
 from runtime.cli.fake_provider import fake_provider_command
 from runtime.cli.listing import list_command
+from runtime.cli.no_core import leave_no_core
 from runtime.cli.provider_commands import provider
 from runtime.cli.status_verbs import add_status_verbs
 from runtime.cli.tables import event_head, show_event, show_fields
@@ -60,7 +59,6 @@ app = App(
 )
 _SOMEWHERE = Place()
 _REPEATS_MAX = 20
-_PR_SET_DUMPABLE = 4
 _HERE = Asking()
 _OVERRUN_S = 0.5
 """How much longer than its grace a stop may take before the process ends all the same."""
@@ -132,17 +130,6 @@ def collect_garbage_seldom() -> None:
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def leave_no_core() -> None:
-    """Let no core file be made of this process: it would hold keys and tokens.
-
-    On Linux no other process of its user may read its memory from now on, either.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        # The limit does not hold where cores are piped to a program.
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
 
 @app.command

@@ -230,6 +230,19 @@ async def test_where_connections_are_stored_nothing_is_restored(
         assert (await all_of(caller)).keys() == {connection_id}
 
 
+async def test_an_export_waits_for_what_was_acknowledged_and_is_in_the_ledger_alone(
+    tmp_path: Path, keys: Keys
+):
+    file, seldom = tmp_path / "backup.age", {"REFRESHD_STATE_LIMITS_CHECKPOINT_S": "6"}
+    async with running(tmp_path / "data", environment=seldom) as caller:
+        connection_id = await caller.connect()
+        out = await exported(file, keys, "--data-dir", str(tmp_path / "data"))
+
+    assert out.code == 0, out.stderr
+    [kept] = keys.lines(file)[1:-1]
+    assert kept["record"]["connection"]["id"] == connection_id
+
+
 async def test_an_export_under_writes_has_each_connection_as_new_as_it_was_at_the_beginning(
     tmp_path: Path, keys: Keys
 ):

@@ -47,11 +47,20 @@ _WARNINGS_MAX = 8
 class LookEnvelope(Envelope):
     """A look on its way."""
 
-    __slots__ = ("flight", "next_due")
+    __slots__ = ("acts", "flight", "next_due")
 
-    def __init__(self, connection_id: UUID, *, reply: Callable[[Reply], None]) -> None:
-        """Look at a connection; ``reply`` is called exactly once, and must not raise."""
+    def __init__(
+        self, connection_id: UUID, *, reply: Callable[[Reply], None], acts: bool = True
+    ) -> None:
+        """Look at a connection.
+
+        Args:
+            connection_id: Whose.
+            reply: Called exactly once, and must not raise.
+            acts: Whether to do what is due, or only to have the record say when that is.
+        """
         super().__init__(Get(connection_id=connection_id), due_s=math.inf, reply=reply)
+        self.acts = acts
         self.flight: Flight | None = None
         """What has taken off for it."""
         self.next_due: datetime | None = None
@@ -101,7 +110,7 @@ def look(actor: Looked, envelope: LookEnvelope, world: World) -> None:
             break
         profile = world.providers.profile(connection.provider_slug)
         due = next_due(connection, profile, now=now)
-        is_due = due is not None and due.at <= now
+        is_due = envelope.acts and due is not None and due.at <= now
         wanted = next_look(connection, profile, stored.next_due, now=now)
         if not is_due and wanted == stored.next_due:
             break

@@ -78,6 +78,18 @@ class Waker:
         heapq.heappush(self._waiting.setdefault(slug, []), waiting)
         self._go_on()
 
+    def note(self, connection_id: UUID, told: Told) -> None:
+        """Have a record say when it is due, out of turn: nobody but us is asked for that.
+
+        Args:
+            connection_id: Whose.
+            told: As for ``wake``.
+        """
+        envelope = LookEnvelope(
+            connection_id, reply=lambda reply: told(reply, envelope.next_due), acts=False
+        )
+        self._submit(envelope)
+
     def _go_on(self) -> None:
         """Begin what may begin; a look may be over before this returns."""
         if self._is_going_on:

@@ -21,6 +21,7 @@ from domain.result import Failure
 from runtime import VERSION
 from runtime.config import Config
 from runtime.data_folder import KEYRING_FILE, OUTCOMES_FOLDER, make_data_folder, only_daemon_of
+from runtime.due_policy import due_policy
 from runtime.ending import DaemonError, Ending, Parts
 from runtime.gateway.living import alone_on
 from runtime.gateway.replies import connection_view
@@ -279,7 +280,7 @@ async def run_daemon(
         await tasks.start(daemon.run_directory)
         await receive_outcomes(link, streams, keyring, daemon.directory.take_in)
         await daemon.start()
-        tasks.start_soon(ledgers.wake_in_time, daemon.waker)
+        tasks.start_soon(ledgers.wake_in_time, daemon.waker, due_policy(profiles))
         try:
             yield daemon
         finally:

@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 from actors.ports import PartitionLostError
 from actors.waker import Waker
 from domain.connection import ConnectionStatus
+from runtime.ledger.due_scan import DuePolicy, DueScan
 from runtime.ledger.groups import Owner
 from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.limits import LedgerLimits
@@ -140,10 +141,11 @@ class Ledgers:
         tasks.start_soon(self._keep_house)
         tasks.start_soon(self._count_statuses)
 
-    async def wake_in_time(self, waker: Waker) -> None:
+    async def wake_in_time(self, waker: Waker, policy: DuePolicy) -> None:
         """Have connections looked at when they are due, until cancelled.
 
         What was missed is read first, as far as there is room, so that the most urgent comes first.
+        Records that lack an entry get one, one partition after the other.
         """
         with anyio.move_on_after(_MISSED_S):
             async with anyio.create_task_group() as reading:
@@ -155,6 +157,11 @@ class Ledgers:
                 ledger.due.wake_due()
                 tasks.start_soon(ledger.due.run)
             waker.begin()
+            for ledger in self.partitions:
+                scan = DueScan(
+                    ledger, policy, now_s=self._now_s, limits=self._limits, note=waker.note
+                )
+                await scan.run()
 
     async def checkpointed(self, *, unless_replaced: bool = False) -> None:
         """Return when the buckets hold everything that was stored before the call."""

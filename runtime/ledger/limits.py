@@ -29,5 +29,7 @@ class LedgerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How many records are looked at a second at most, after a start, to count them by status."""
     due_held_max: Count = 50_000
     """How many entries of the due index a partition holds; the others lie in the bucket."""
+    due_scan_records_per_s: Count = 1_000
+    """How many records that lack an entry get one a second at most; see ``due_scan``."""
     last_views_s: Seconds = 5.0
     """How long a stopping daemon lets its views catch up; what they lack then comes next time."""

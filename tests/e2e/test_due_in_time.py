@@ -44,6 +44,12 @@ class Grants:
         """Return when each was refreshed so often."""
         await eventually(lambda: min(self.rotations) >= times, within_s=120)
 
+    async def ended(self) -> None:
+        """Return when no access token lives any more."""
+        grants = [self.provider.book.get(one.grant_id) for one in self.issued.values()]
+        ends_s = [grant.expires_at for grant in grants if grant is not None]
+        await eventually(lambda: max(ends_s) < self.provider.clock(), within_s=30)
+
     async def all_fresh(self, caller: PlainCaller) -> None:
         """Check that each has a token that lives, and that no refresh token was wasted."""
         for connection_id in self.issued:
@@ -122,11 +128,29 @@ async def test_what_came_due_during_a_stop_is_made_up_for_after_it(tmp_path: Pat
             for number in range(CONNECTIONS):
                 await grants.connect(caller, lives_s=LIFETIME_S + number % 3)
         before = grants.rotations
-        ended = [provider.book.get(one.grant_id) for one in grants.issued.values()]
-        await eventually(lambda: all(one.expires_at < provider.clock() for one in ended if one))
+        await grants.ended()
         assert grants.rotations == before
 
         async with _running(tmp_path, config) as caller:
             await grants.all_fresh(caller)
 
             assert min(grants.rotations) > min(before)
+
+
+async def test_connections_that_were_left_to_their_callers_are_found_when_the_profile_changes(
+    tmp_path: Path,
+):
+    async with _provider() as provider:
+        config = write_config(tmp_path, provider, refresh='"on_demand"')
+        grants = Grants(provider)
+        async with _running(tmp_path, config) as caller:
+            for _ in range(CONNECTIONS):
+                await grants.connect(caller, lives_s=0.5)
+            await grants.ended()
+            assert sum(grants.rotations) == 0
+
+        config = write_config(tmp_path, provider)
+        async with _running(tmp_path, config) as caller:
+            await grants.rotated(1)
+
+            await grants.all_fresh(caller)

@@ -6,14 +6,19 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import anyio
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from actors.entry import Entry
 from actors.waker import Told
+from domain.connection import ProviderConnection
+from domain.credentials import Sealed
 from domain.looks import Look, is_moved
+from domain.profile import ProviderProfile
 from domain.result import Success
+from runtime.ledger.due_scan import DuePolicy, DueScan
 from runtime.ledger.limits import LedgerLimits
 from runtime.ledger.partition_ledger import PartitionLedger
 from runtime.ledger.partition_streams import View
@@ -39,7 +44,9 @@ class Town:
         self.offset_s = 0.0
         self.connections: list[UUID] = []
         self.looks: list[tuple[UUID, float]] = []
-        """Who was looked at although it was due, and how late that was."""
+        """Who was looked at when it was due, and how late that was."""
+        self.noted: list[UUID] = []
+        """Who was asked to say when it is due, and had not said so."""
         self._pauses_s = pauses_s
         self._tasks: anyio.abc.TaskGroup | None = None
         self._deciding = anyio.Lock()
@@ -50,6 +57,41 @@ class Town:
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.now_s(), UTC)
+
+    def note(self, connection_id: UUID, told: Told) -> None:
+        """Do as an actor does that is to say when it is due: here, in a minute."""
+        assert self._tasks is not None
+        self._tasks.start_soon(self._noted, connection_id, told)
+
+    async def _noted(self, connection_id: UUID, told: Told) -> None:
+        async with self._deciding:
+            assert self.ledger is not None
+            known = (await self.ledger.read(connection_id)).next_due
+            if known is None:
+                self.noted.append(connection_id)
+                known = self.now() + timedelta(seconds=60)
+                await self._store(connection_id, known)
+        told(Success(None), known)
+
+    def scan(self, name: str = "policy", **limits: int) -> DueScan:
+        """Return the scan of the partition by a policy that has a profile for everyone."""
+        assert self.ledger is not None
+        profile = ProviderProfile(slug=active(next(ids)).provider_slug)
+        return DueScan(
+            self.ledger,
+            DuePolicy(name, lambda _slug: profile),
+            now_s=self.now_s,
+            limits=LedgerLimits(**limits),
+            note=self.note,
+        )
+
+    async def store_unindexed(self, count: int) -> None:
+        """Store connections as an earlier version did."""
+        assert self.ledger is not None
+        for _ in range(count):
+            self.connections.append(next(ids))
+            await store(self.ledger, entry_of(_refreshable(self.connections[-1])))
+        await self.ledger.records.checkpointed()
 
     @contextlib.asynccontextmanager
     async def owned(self) -> AsyncGenerator[PartitionLedger]:
@@ -107,6 +149,15 @@ class Town:
         assert self.ledger is not None
         due = [(await self.ledger.read(one)).next_due for one in self.connections]
         return max(((self.now() - at).total_seconds() for at in due if at), default=0.0)
+
+
+def _refreshable(connection_id: UUID) -> ProviderConnection:
+    """Return a connection whose secret the daemon has sealed."""
+    connection = active(connection_id)
+    assert connection.credentials is not None
+    sealed = Sealed(key_id="k", nonce=b"nonce", ciphertext=b"secret")
+    credentials = msgspec.structs.replace(connection.credentials, payload=sealed)
+    return msgspec.structs.replace(connection, credentials=credentials)
 
 
 def test_each_is_looked_at_in_its_second_as_long_as_nothing_fails():
@@ -181,6 +232,48 @@ def test_more_entries_than_an_answer_or_the_memory_holds_come_all_the_same():
             assert max(late_s for _, late_s in town.looks) < 200
 
     run_seeded(scene, seed=4)
+
+
+def test_records_without_an_entry_get_one_by_a_scan_that_a_kill_does_not_begin_anew():
+    async def scene() -> None:
+        town = Town([100_000.0])
+        async with town.owned():
+            await town.store_unindexed(1200)
+        for _ in range(3):
+            async with town.owned() as ledger:
+                before = len(town.noted)
+                with anyio.move_on_after(0.7):
+                    await town.scan(due_scan_records_per_s=500).run()
+                await town.connect(100_000.0)
+                await ledger.records.checkpointed()
+                assert before < len(town.noted) <= before + 500
+        async with town.owned():
+            await town.scan().run()
+            assert len(town.noted) == len(set(town.noted)) == 1200
+            await anyio.sleep(61)
+
+            assert {one for one, _ in town.looks} == set(town.noted)
+
+    run_seeded(scene, seed=5)
+
+
+def test_a_scan_is_made_once_for_each_policy():
+    async def scene() -> None:
+        town = Town([100_000.0])
+        async with town.owned() as ledger:
+            await town.store_unindexed(3)
+            await town.scan().run()
+            assert len(town.noted) == 3
+            await town.store_unindexed(2)
+            await town.scan().run()
+            assert len(town.noted) == 3
+
+            await town.scan("another").run()
+
+            assert len(town.noted) == 5
+            assert ledger.records.mark.due.policy == "another"
+
+    run_seeded(scene, seed=6)
 
 
 _steps = st.lists(

@@ -2,7 +2,8 @@
 
 Some ends stay where they are however often the grant is used (Schwab: 7 days from consent);
 others are put off by each use (Xero: 60 days unused). An end that answers tell is of either kind,
-and the second answer shows which: ``grant_slides``. Until then it is taken for one that slides.
+and the second answer shows which: ``grant_slides``. Until then it is taken for one that slides,
+and from then on for one that stays, where answers tell none.
 
 Source:
     PROVIDERS.md quirks 25, 26, 27 and 38.
@@ -56,12 +57,16 @@ def is_refreshable(connection: ProviderConnection) -> bool:
 
 
 def used_at(connection: ProviderConnection) -> datetime:
-    """Return when the grant was last used or given, by our clock as it is now."""
+    """Return when the grant was last used or given to us, by our clock as it is now.
+
+    The user may have consented long before that.
+    """
     credentials = connection.credentials
     issued_at = credentials.issued_at if credentials else None
     if credentials is not None and issued_at is not None:
         return min(issued_at, credentials.redated_at or issued_at)
-    return connection.granted_at or connection.connected_at or connection.created_at
+    created_at = connection.created_at
+    return max(connection.granted_at or created_at, connection.connected_at or created_at)
 
 
 def access_ends_at(connection: ProviderConnection) -> datetime | None:

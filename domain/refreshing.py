@@ -127,10 +127,8 @@ def _end_told(
 ) -> dict[str, Any]:
     """Return what is known of the grant's end after an answer that tells ``told_at`` of it."""
     if isinstance(told_at, UnsetType):
-        return {
-            "grant_expires_at": connection.grant_expires_at,
-            "grant_slides": connection.grant_slides,
-        }
+        ends_at, slides = connection.grant_expires_at, connection.grant_slides
+        return {"grant_expires_at": ends_at, "grant_slides": bool(slides) if ends_at else None}
     slides = None if told_at is None else end_slides(connection, told_at, now=now)
     return {"grant_expires_at": told_at, "grant_slides": slides}
 

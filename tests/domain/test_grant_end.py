@@ -339,7 +339,7 @@ def test_what_is_due_to_be_told_is_told_and_then_is_not_due_any_more(
         (granted(granted_at=day(-24)), MONTH, "the grant ends at 2026-03-07T13:00:00Z"),
         (granted(granted_at=day(-31)), MONTH, "the grant ended at 2026-02-28T13:00:00Z"),
         (
-            granted(granted_at=day(-54)),
+            granted(credentials=replace(sealed(expires_at=NOW), issued_at=day(-54))),
             IDLE,
             "the grant ends at 2026-03-07T13:00:00Z unless it is refreshed",
         ),

@@ -76,13 +76,14 @@ def test_another_grant_has_another_end() -> None:
 
 
 def test_what_no_answer_tells_stays_as_it_was_and_never_is_forgotten() -> None:
-    before = replace(FLYING, grant_slides=True)
     unset = Tokens(access_token="a", expires_at=NOW, grant_expires_at=UNSET)
 
-    def step(tokens: Tokens) -> ProviderConnection:
+    def step(tokens: Tokens, *, slides: bool | None = True) -> ProviderConnection:
+        before = replace(FLYING, grant_slides=slides)
         return succeeded(before, tokens, sealed(), PLAIN, now=NOW, ids=CountingIds()).connection
 
     assert step(unset).grant_slides is True
+    assert step(unset, slides=None).grant_slides is False
     assert step(replace(unset, grant_expires_at=None)).grant_slides is None
 
 
@@ -183,4 +184,5 @@ def test_a_grant_was_used_last_when_it_was_given_where_nothing_says_otherwise() 
 
     assert used_at(old) == CREATED_AT
     assert used_at(granted()) == NOW
+    assert used_at(replace(granted(connected_at=after(-5)), granted_at=after(-9e6))) == after(-5)
     assert used_at(granted(credentials=replace(sealed(), issued_at=after(5)))) == after(5)

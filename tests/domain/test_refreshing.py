@@ -184,7 +184,9 @@ def test_success_leaves_the_new_credentials_and_nothing_of_the_attempt() -> None
 
     step = succeed(TOKENS, before)
 
-    after = replace(IDLE, credentials=sealed("new"), generation=2, updated_at=NOW)
+    after = replace(
+        IDLE, credentials=sealed("new"), generation=2, updated_at=NOW, grant_slides=False
+    )
     event = ProviderTokenRefreshSucceeded(
         id=FIRST_ID, occurred_at=NOW, attempt_id=ATTEMPT_ID, **ABOUT
     )

@@ -53,7 +53,7 @@ async def test_who_must_act_is_told_and_listed_and_so_is_who_came_back(tmp_path:
             only = await refreshd("list", "--needs-action", "--status", "expired", *arguments)
             same = ("user_id", "provider_id")
             ours = {name: value for name, value in (await caller.get(dead)).items() if name in same}
-            again, _ = await connect(caller, provider, connection_id=dead, **ours)
+            again, _ = await connect(caller, provider, lives_s=3600, connection_id=dead, **ours)
             left = await refreshd("list", "--needs-action", "-o", "json", *arguments)
 
             assert again == dead

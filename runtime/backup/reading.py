@@ -5,7 +5,6 @@ at the beginning: whatever was acknowledged before is there. A record that is wr
 moves to the bucket's end, so none is left out, and some come twice.
 """
 
-import re
 from collections import Counter
 from collections.abc import AsyncGenerator
 
@@ -20,7 +19,7 @@ from runtime.ledger.marked_view import MarkedView, MarkerError
 from runtime.ledger.partition_streams import View
 from runtime.ledger.sealing import Keyring, UnsealError
 from runtime.ledger.streams import StreamsError, partitions_stored, state_tag
-from runtime.ledger.subjects import bucket_stream, record_key_subject
+from runtime.ledger.subjects import bucket_stream, is_record_key, record_key_subject
 from runtime.nats.direct_get import next_messages
 from runtime.nats.link import NatsLink
 
@@ -29,7 +28,6 @@ _PAUSE_S = 0.1
 _PAUSE_BEHIND_S = 0.05
 _MESSAGES_MAX = 500
 _SCAN_BYTES_MAX = 4 * 1024 * 1024
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 IN_SECRET = Opaque(data=b"")
 """The payload of what is in the clear beside it."""
 
@@ -138,4 +136,4 @@ class StoredState:
 def _is_record(subject: str, partition: int, tag: str) -> bool:
     """Whether a key of a bucket is a connection's id."""
     key = subject.removeprefix(record_key_subject(partition, "", tag))
-    return _ID.fullmatch(key) is not None
+    return is_record_key(key)

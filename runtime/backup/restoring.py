@@ -18,7 +18,6 @@ import msgspec
 from actors.entry import Entry
 from actors.envelope import Envelope
 from domain.credentials import Secret
-from domain.looks import Look, urgent_at
 from domain.record import Record
 from runtime.backup.age import PrivateKeys, unseal
 from runtime.backup.archive import ArchiveReader, Head, Kept
@@ -34,7 +33,6 @@ from runtime.ledger.streams import Streams, StreamsError, connections_stored, en
 from runtime.ledger.subjects import partition_of
 from runtime.nats.link import NatsLink
 from runtime.stream_settings import stream_settings
-from runtime.world import SystemClock
 
 _PAUSE_S = 0.02
 
@@ -143,7 +141,6 @@ class _Writing:
     def __init__(self, ledgers: Ledgers, keyring: Keyring) -> None:
         self._ledgers = ledgers
         self._keyring = keyring
-        self._now = SystemClock().now()
         self._open: set[int] = set()
         """The partitions whose group is not empty."""
 
@@ -153,10 +150,6 @@ class _Writing:
         connection = record.connection
         entry = Entry(connection.id, _Nobody())
         entry.connection, entry.answers = connection, record.answers
-        if connection.is_active:
-            # When it is due is up to the configuration that it will have: it is looked at once.
-            entry.look = Look(self._now, urgent_at(connection, None, self._now))
-            entry.is_look_new = True
         number = partition_of(connection.id, len(self._ledgers.partitions))
         ledger = self._ledgers.partitions[number]
         try:

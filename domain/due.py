@@ -4,10 +4,11 @@ Pure, of what is stored alone: no clock is read, so a time that is returned may 
 now. Whoever acts on it must have the result stored; then the next time is another.
 
 - **Refresh**: so long before the access token ends as the profile's margin says, or that fraction
-  of its lifetime where it is less. Each connection and generation has a share of half as much
-  again, so that what was refreshed together drifts apart; never sooner than ``max_lead_s`` allows
-  nor than ``interval_s_min`` after the last. A token that was issued as ended (``expires_in`` 0) is
-  refreshed when it is asked for: doing so ahead of nobody would never end.
+  of its lifetime where it is less. Each connection has a share of half as much again, the same
+  each time, so that what was refreshed together drifts further apart with each refresh; never
+  sooner than ``max_lead_s`` allows nor than ``interval_s_min`` after the last. A token that was
+  issued as ended (``expires_in`` 0) is refreshed when it is asked for: doing so ahead of nobody
+  would never end.
 - **Keep-alive**: before half of what is left until the grant ends unused.
 - **Retry**: what failed, when its pause is over; what is in doubt, when ``domain.token_read`` lets
   it be presented; an attempt that a crash left open, at its deadline.
@@ -184,6 +185,5 @@ def _past_the_end(
 
 
 def _share(connection: ProviderConnection) -> float:
-    """Return a number in [0, 1) that is the same each time for one generation of a connection."""
-    drawn_from = connection.id.bytes + connection.generation.to_bytes(8, "big")
-    return int.from_bytes(blake2b(drawn_from, digest_size=7).digest(), "big") / 2**56
+    """Return a number in [0, 1) that is the same each time for one connection."""
+    return int.from_bytes(blake2b(connection.id.bytes, digest_size=7).digest(), "big") / 2**56

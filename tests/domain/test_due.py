@@ -186,11 +186,12 @@ def test_a_grant_that_must_be_used_soon_waits_for_what_the_provider_allows() -> 
     assert due_s(issued(600.0), profile(max_lead_s=30.0, grant_idle_s=100.0)) == 573.0
 
 
-def test_each_generation_has_another_share() -> None:
+def test_each_connection_keeps_its_share() -> None:
     connection = issued()
     dues = {due_s(replace(connection, generation=n)) for n in range(1, 51)}
 
-    assert len(dues) == 50
+    assert len(dues) == 1
+    assert len({due_s(one) for one in others(50, connection)}) == 50
 
 
 @given(spans_s, spans_s, st.floats(0, 0.5), st.sampled_from([1.0, 10.0]))

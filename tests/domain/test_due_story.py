@@ -88,3 +88,19 @@ def test_after_a_week_without_the_provider_its_connections_come_one_by_one() -> 
     # Each within the longest pause; no second is much fuller than the mean of the first ones.
     assert max(per_s) < BACKOFF_S_MAX
     assert max(per_s.values()) <= 6 * count / BACKOFF_S_MAX
+
+
+def test_what_was_refreshed_at_once_comes_evenly_some_hours_later() -> None:
+    lives_s, bins, bin_s = 1800.0, 10, 150
+    from_at = after(6 * 3600)
+    counts: Counter[int] = Counter()
+    for one in others(300, issued(lives_s)):
+        connection = one
+        while (due := refresh_due(connection, PLAIN)) is not None:
+            at_bin = int((due.at - from_at).total_seconds() // bin_s)
+            if at_bin >= bins:
+                break
+            counts[at_bin] += at_bin >= 0
+            connection = refreshed(connection, PLAIN, due.at, lives_s)
+
+    assert max(counts.values()) < 1.8 * counts.total() / bins

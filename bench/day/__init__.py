@@ -4,8 +4,9 @@ In virtual time: all of them are imported at once, each daemon is restarted, one
 and in the middle the provider is down. When each is due, what its outcomes make of it, how fast a
 daemon may ask and when it may not at all is what ``domain.due``, ``domain.refreshing``,
 ``domain.verdicts``, ``actors.rate`` and ``actors.circuit`` say, unchanged. A model stands for what
-lies between them: requests take 0.2 s, ledger and NATS no time, and of those that wait the one
-whose token ends first comes first (``actors.turnstile``). Nobody reads a token.
+lies between them: requests take 0.2 s, ledger and NATS no time, of those that wait the one whose
+token ends first comes first (``actors.turnstile``), and who finds the circuit open is looked at
+again as ``actors.looks`` has it. Nobody reads a token.
 
     python -m bench.day [--connections N] [--hours H] [--outage-hours H] [--daemons D] [--seed S]
 """

@@ -7,14 +7,12 @@ from random import Random
 from typing import Protocol
 
 from actors.circuit import Circuit
+from actors.looks import LATER_S_MIN
 from actors.rate import Rate
 from bench.day.grants import Grants, Request
 
 ANSWER_S = 0.2
 """How long a request takes."""
-LOOK_AGAIN_S = 60.0
-"""After how long a connection is looked at again that found the circuit open: so long, and up to so
-long more."""
 
 
 class Clock:
@@ -171,9 +169,10 @@ class Daemon:
     def _look_at_held(self) -> None:
         """Have all looked at who found the circuit open, when their next look is.
 
-        Each has been looked at again and again, so what is left until the next is as at any time.
+        Each has been looked at again and again, after one to two times ``LATER_S_MIN``, so what is
+        left until the next is as at any time.
         """
-        least_s, most_s = LOOK_AGAIN_S, 2 * LOOK_AGAIN_S
+        least_s, most_s = LATER_S_MIN, 2 * LATER_S_MIN
         for number in self._held:
             pause_s = math.sqrt(least_s**2 + self._draws.random() * (most_s**2 - least_s**2))
             self._look_at(self._clock.now_s + self._draws.random() * pause_s, number)

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import anyio
 
+from actors.world import Limits
 from bench.day.daemon import Clock, Daemon
 from bench.day.figures import HOUR_S, Figures
 from bench.day.grants import LIFETIME_S, Grants
@@ -16,7 +17,7 @@ from domain.profile import ProviderProfile
 
 HOURS_MIN = 6.0
 """A shorter day has no time in which nothing happens."""
-SLOTS = 64
+SLOTS = Limits().looks_per_provider_max
 """How many requests of one daemon may be under way."""
 _DOWN_S = (5, 60)
 _BETWEEN_S = 30

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 LATER_S_MIN = 60.0
 """How long a connection is left alone that is due and cannot be refreshed now, at least."""
+LATER_S_MAX = 900.0
+"""And at most, less jitter. In between it is as long as it is overdue: each look at one of a
+million whose provider is down is a write."""
 NOTHING_TO_PRESENT_S = 86_400.0
 """How long one is left alone whose secret holds nothing that could be presented."""
 _WARNINGS_MAX = 8
@@ -162,7 +165,7 @@ def _refresh(
         return
     else:
         retry_after_s = 0.0 if flight.failure is None else flight.failure.retry_after_s
-        pause_s = max(LATER_S_MIN, retry_after_s or 0.0)
+        pause_s = max(_overdue_s(connection, world), retry_after_s or 0.0)
     _leave_alone(actor, world, connection, pause_s)
     _answer(actor, envelope)
 
@@ -180,9 +183,16 @@ def _leave_alone(
     actor: Looked, world: World, connection: ProviderConnection, pause_s: float
 ) -> None:
     """Look again later: the client must not ask now, or nothing can be presented."""
-    pause_s += LATER_S_MIN * world.providers.draw()
+    pause_s *= 1 + world.providers.draw()
     no_sooner = world.clock.now() + timedelta(seconds=pause_s)
     actor.commit(Step(_rewritten(connection), ()), no_sooner=no_sooner)
+
+
+def _overdue_s(connection: ProviderConnection, world: World) -> float:
+    """Return since when a connection should have been refreshed, within what it is left alone."""
+    due = next_due(connection, world.providers.profile(connection.provider_slug))
+    late_s = 0.0 if due is None else (world.clock.now() - due.at).total_seconds()
+    return min(max(late_s, LATER_S_MIN), LATER_S_MAX)
 
 
 def _rewritten(connection: ProviderConnection) -> ProviderConnection:

@@ -346,8 +346,18 @@ def test_what_befalls_one_connection_changes_nothing_for_any_other(
     homes: list[tuple[str, str]], script: list[tuple[int, Act]], unlucky: int, seed: int
 ) -> None:
     others = [number for number in range(len(homes)) if number != unlucky]
-    # A store that is away is everybody's, and refuses sooner where somebody is writing.
-    told: Script = [(steps, None if isinstance(act, Store) else act) for steps, act in script]
+    # A store that is away is everybody's, and refuses sooner where somebody is writing; and an
+    # endpoint that fails three connections in a row is down.
+    befallen = (unlucky, others[0])
+    told: Script = [
+        (
+            steps,
+            None
+            if isinstance(act, Store) or (isinstance(act, Meet) and act.number not in befallen)
+            else act,
+        )
+        for steps, act in script
+    ]
     spared = [
         (steps, None if isinstance(act, Meet) and act.number == unlucky else act)
         for steps, act in told

@@ -189,10 +189,8 @@ async def test_what_the_socket_holds_is_unsent_too(nats_login: Login):
     limits = LinkLimits(ping_interval_s=60, probe_interval_s=60.0, unsent_bytes_max=1_000_000)
     async with proxied_link(nats_login, limits) as (proxy, link):
         proxy.weather = Weather.STALLING
-        # More than the system takes.
-        link.publish_batch([("big", b"", b"x" * 1_000_000)] * 30)
+        link.publish_batch([("big", b"", b"x" * 1_000_000)] * 30)  # More than the system takes.
         assert not link.client.pending_data_size
-
         with pytest.raises(NotSentError, match="too much is unsent"):
             link.publish_now("small", b"")
 

@@ -80,6 +80,9 @@ def reckoned_look(
     no_sooner: datetime | None = None,
 ) -> datetime | None:
     """Do as ``next_look``, whatever it costs."""
+    if connection.intent is not None and known is not None:
+        # The entry that is there finds an attempt that a crash leaves open.
+        return known
     due = next_due(connection, profile, now=now)
     if due is None:
         return None

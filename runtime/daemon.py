@@ -159,6 +159,11 @@ class Daemon:
             "commands_in_flight": self.service.commands_in_flight,
             "token_callers": self.service.token_callers,
             "flights": self.directory.flights,
+            "due": {
+                **self._ledgers.due(),
+                "waiting": self.waker.waiting,
+                "under_way": self.waker.under_way,
+            },
             "paused_providers": self._gates.paused,
             "circuits": [news._asdict() for news in self._gates.circuits],
             "ledger": self._ledgers.status(),

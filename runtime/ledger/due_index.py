@@ -32,10 +32,11 @@ from actors.waker import Told
 from domain.decision import Reply
 from domain.looks import epoch_s, minute_of_s
 from domain.result import Failure
+from runtime.ledger.due_count import DueCount
 from runtime.ledger.due_entries import DueEntry, KeptDue
 from runtime.ledger.limits import LedgerLimits
 from runtime.ledger.partition_streams import PartitionStreams
-from runtime.ledger.records_view import RecordsView
+from runtime.ledger.records_view import Changed, RecordsView
 from runtime.logs import log
 from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import JetStreamError
@@ -127,13 +128,29 @@ class DueIndex:
         # At once: an owner that dies within a minute leaves its successor a place to begin at.
         self._note_done()
         records.first_minute = self.done_minute + 1
-        records.decided = self.decided
+        records.decided = self._followed
+        self.counts = DueCount(streams, records, now_s=now_s, timeout_s=limits.read_timeout_s)
 
     @property
-    def oldest_s(self) -> float | None:
-        """When the first was due of those that are not looked at yet; None: none is held."""
+    def next_minute(self) -> int:
+        """How many of those that are held are due within a minute, or late."""
+        until_s = self._now_s() + 60
+        return sum(
+            at_s <= until_s for one in self._minutes.values() for at_s in one.waiting.values()
+        )
+
+    @property
+    def late_s(self) -> float:
+        """How late the one is that should have been looked at first."""
+        now_s, unread_s = self._now_s(), (self._through + 1) * 60.0
         due = (min(one.waiting.values()) for one in self._minutes.values() if one.waiting)
-        return min(due, default=None)
+        return max(now_s - min(due, default=now_s), now_s - unread_s, 0.0)
+
+    def _followed(self, record: Changed) -> None:
+        if record.due is not None:
+            self.decided(record.due)
+            if record.is_due_new:
+                self.counts.decided(record.due)
 
     def decided(self, entry: DueEntry) -> None:
         """Hold an entry that falls into a minute that was read already."""

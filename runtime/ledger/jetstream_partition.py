@@ -18,7 +18,7 @@ from runtime.ledger.subjects import (
     ledger_subject,
     record_key_subject,
 )
-from runtime.nats.direct_get import TooManyError, last_messages, next_messages
+from runtime.nats.direct_get import TooManyError, count_messages, last_messages, next_messages
 from runtime.nats.errors import NoAnswerError
 from runtime.nats.jetstream_api import (
     StoredMessage,
@@ -182,6 +182,11 @@ class JetStreamPartition:
             subject=self._due_subject(minute),
         )
         return self._kept_due(found)
+
+    async def count_due(self, minute: int, *, timeout_s: float) -> int:
+        """See ``PartitionStreams``."""
+        subject = self._due_subject(minute)
+        return await count_messages(self._link, self._bucket, subject, timeout_s=timeout_s)
 
     async def purge_due(self, minute: int, through_seq: int) -> None:
         """See ``PartitionStreams``."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import anyio
@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 from actors.ports import PartitionLostError
 from actors.waker import Waker
 from domain.connection import ConnectionStatus
+from runtime.ledger.due_count import DAY_MINUTES
 from runtime.ledger.due_scan import DuePolicy, DueScan
 from runtime.ledger.groups import Owner
 from runtime.ledger.jetstream_partition import JetStreamPartition
@@ -38,6 +39,16 @@ _TAKE_OVER_S = 20.0
 _MISSED_S = 5.0
 """How long a start reads what was missed before it wakes the first."""
 _NANOSECONDS = 1_000_000_000
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Return the sum; None where one is not known."""
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
 
 
 class Ledgers:
@@ -156,6 +167,7 @@ class Ledgers:
                 ledger.due.wake = waker.wake
                 ledger.due.wake_due()
                 tasks.start_soon(ledger.due.run)
+                tasks.start_soon(ledger.due.counts.run)
             waker.begin()
             for ledger in self.partitions:
                 scan = DueScan(
@@ -217,6 +229,19 @@ class Ledgers:
                 }
                 for ledger in self.partitions
             ],
+        }
+
+    def due(self) -> dict[str, object]:
+        """Return how many connections are due soon, by whole minutes, and how late the latest is.
+
+        None: it is still being counted.
+        """
+        indexes = [ledger.due for ledger in self.partitions]
+        return {
+            "next_minute": sum(index.next_minute for index in indexes),
+            "next_hour": _sum(index.counts.within(60) for index in indexes),
+            "next_day": _sum(index.counts.within(DAY_MINUTES) for index in indexes),
+            "latest_s": round(max(index.late_s for index in indexes), 1),
         }
 
     @property

@@ -125,6 +125,10 @@ class PartitionStreams(Protocol):
         """
         ...
 
+    async def count_due(self, minute: int, *, timeout_s: float) -> int:
+        """Return how many entries a minute has, as one replica holds them."""
+        ...
+
     async def purge_due(self, minute: int, through_seq: int) -> None:
         """Remove the entries of a minute up to and with ``through_seq``, and no later ones."""
         ...

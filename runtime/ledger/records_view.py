@@ -60,16 +60,15 @@ class RecordsView(ViewRunner):
         self._is_wanted = anyio.Event()
         self.first_minute = 0
         """No entry of the due index is written under an earlier one any more."""
-        self.decided: Callable[[DueEntry], None] = lambda _: None
-        """Called with each new entry, before it is written."""
+        self.decided: Callable[[Changed], None] = lambda _: None
+        """Called with each record, before it is written."""
 
     def follow(self, seq: int, records: Iterable[Changed]) -> None:
         """Take over what the ledger has stored at ``seq``."""
         for record in records:
             key = record.connection_id.int
             self._lacking[key] = record.after(self._lacking.get(key) or self._writing.get(key))
-            if record.due is not None:
-                self.decided(record.due)
+            self.decided(record)
         self.followed(seq)
 
     @property

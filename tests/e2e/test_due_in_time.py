@@ -97,6 +97,9 @@ async def test_with_nobody_reading_each_connection_is_refreshed_once_a_lifetime(
             await grants.rotated(4)
 
             await grants.all_fresh(caller)
+            due = (await caller.ask("status")).body["ok"]["due"]
+            assert due["next_minute"] == CONNECTIONS
+            assert due["latest_s"] < LIFETIME_S
             assert max(grants.rotations) <= min(grants.rotations) + 2
             assert provider.stats.double_presentations == 0
 

@@ -112,6 +112,10 @@ class FaultyStreams:
             minute, start_seq, entries_max=entries_max, timeout_s=timeout_s
         )
 
+    async def count_due(self, minute: int, *, timeout_s: float) -> int:
+        """See ``PartitionStreams``."""
+        return await self.streams.count_due(minute, timeout_s=timeout_s)
+
     async def purge_due(self, minute: int, through_seq: int) -> None:
         """See ``PartitionStreams``."""
         fate = self.purge_fates.popleft() if self.purge_fates else Fate.PASSES

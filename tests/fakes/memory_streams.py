@@ -132,6 +132,11 @@ class MemoryStreams:
         kept = [one for one in self._kept_due() if one.minute == minute and one.seq >= start_seq]
         return kept[:entries_max]
 
+    async def count_due(self, minute: int, *, timeout_s: float) -> int:
+        """See ``PartitionStreams``."""
+        await anyio.lowlevel.checkpoint()
+        return sum(one.minute == minute for one in self._kept_due())
+
     async def purge_due(self, minute: int, through_seq: int) -> None:
         """See ``PartitionStreams``."""
         await anyio.lowlevel.checkpoint()

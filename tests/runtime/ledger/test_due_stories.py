@@ -94,7 +94,7 @@ class Town:
         await self.ledger.records.checkpointed()
 
     @contextlib.asynccontextmanager
-    async def owned(self) -> AsyncGenerator[PartitionLedger]:
+    async def owned(self, *, counts: bool = False) -> AsyncGenerator[PartitionLedger]:
         """Own the partition beside the body, and be killed after."""
         self.streams = self.world.streams()
         ledger = self.ledger = await taken(self.streams, now_s=self.now_s)
@@ -104,6 +104,8 @@ class Town:
             ledger.due.wake = self.wake
             for run in (ledger.records.run, ledger.events.run, ledger.due.run):
                 tasks.start_soon(run)
+            if counts:
+                tasks.start_soon(ledger.due.counts.run)
             yield ledger
             tasks.cancel_scope.cancel()
 
@@ -172,6 +174,33 @@ def test_each_is_looked_at_in_its_second_as_long_as_nothing_fails():
             assert max(late_s for _, late_s in town.looks) < 0.1
 
     run_seeded(scene, seed=1)
+
+
+def test_it_is_told_how_many_are_due_and_how_late_the_latest_is():
+    async def scene() -> None:
+        town = Town([1_000_000.0])
+        async with town.owned() as ledger:
+            for number in range(20):
+                await town.connect(31.0 + number * 600.0)
+            await ledger.records.checkpointed()
+        async with town.owned(counts=True) as ledger:
+            await anyio.sleep(1)
+            assert ledger.due.counts.within(60) is None or ledger.due.counts.within(1440) is None
+            await anyio.sleep(29)
+            assert (ledger.due.next_minute, ledger.due.late_s) == (1, 0.0)
+            assert ledger.due.counts.within(60) == 6
+            assert ledger.due.counts.within(1440) == 20
+            for _ in range(5):
+                await town.connect(1000.0)
+            assert ledger.due.counts.within(60) == 11
+        await anyio.sleep(500)
+        async with town.owned() as ledger:
+            await ledger.due.read_ahead()
+            assert 490 < ledger.due.late_s < 540
+            await anyio.sleep(3)
+            assert ledger.due.late_s == 0.0
+
+    run_seeded(scene, seed=7)
 
 
 def test_what_is_done_is_purged_and_the_marker_says_so():
@@ -291,7 +320,7 @@ _steps = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(steps=_steps, pauses_s=st.lists(st.floats(0.5, 400), min_size=1, max_size=5))
 @example(
     steps=[("connect", 20.0), ("wait", 59.0), ("clock", -3600.0), ("wait", 100.0)], pauses_s=[9.0]

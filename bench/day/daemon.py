@@ -7,7 +7,7 @@ from random import Random
 from typing import Protocol
 
 from actors.circuit import Circuit
-from actors.looks import LATER_S_MIN
+from actors.looks import LATER_S_MAX, LATER_S_MIN
 from actors.rate import Rate
 from bench.day.grants import Grants, Request
 
@@ -167,13 +167,11 @@ class Daemon:
             self._look_at_held()
 
     def _look_at_held(self) -> None:
-        """Have all looked at who found the circuit open, when their next look is.
-
-        Each has been looked at again and again, after one to two times ``LATER_S_MIN``, so what is
-        left until the next is as at any time.
-        """
-        least_s, most_s = LATER_S_MIN, 2 * LATER_S_MIN
+        """Have all looked at who found the circuit open, when their next look is."""
         for number in self._held:
-            pause_s = math.sqrt(least_s**2 + self._draws.random() * (most_s**2 - least_s**2))
-            self._look_at(self._clock.now_s + self._draws.random() * pause_s, number)
+            due_s = at_s = self._grants.due_s[number]
+            while at_s <= self._clock.now_s:
+                pause_s = min(max(at_s - due_s, LATER_S_MIN), LATER_S_MAX)
+                at_s += pause_s * (1 + self._draws.random())
+            self._look_at(at_s, number)
         self._held.clear()

@@ -17,6 +17,7 @@ import msgspec
 
 from actors.entry import Entry
 from actors.envelope import Envelope
+from actors.later import Later
 from actors.ports import CannotUnsealError, Stored
 from actors.wish import Wish
 from actors.world import SHUTTING_DOWN, World
@@ -29,18 +30,15 @@ from domain.grant_end import warned
 from domain.looks import next_look, urgent_at
 from domain.oauth_secret import OAuthSecret
 from domain.refreshing import Step
-from domain.result import Success
+from domain.result import Failure, Success
 from domain.token_read import redated
 
 if TYPE_CHECKING:
     from actors.flight import Flight
     from actors.partition import Partition
 
-LATER_S_MIN = 60.0
-"""How long a connection is left alone that is due and cannot be refreshed now, at least."""
-LATER_S_MAX = 900.0
-"""And at most, less jitter. In between it is as long as it is overdue: each look at one of a
-million whose provider is down is a write."""
+NOTHING_NEW_S = 60.0
+"""How long a connection is left alone that is due all the same after what was done."""
 NOTHING_TO_PRESENT_S = 86_400.0
 """How long one is left alone whose secret holds nothing that could be presented."""
 _WARNINGS_MAX = 8
@@ -50,20 +48,27 @@ _WARNINGS_MAX = 8
 class LookEnvelope(Envelope):
     """A look on its way."""
 
-    __slots__ = ("acts", "flight", "next_due")
+    __slots__ = ("acts", "flight", "later", "next_due")
 
     def __init__(
-        self, connection_id: UUID, *, reply: Callable[[Reply], None], acts: bool = True
+        self,
+        connection_id: UUID,
+        later: Later,
+        *,
+        reply: Callable[[Reply], None],
+        acts: bool = True,
     ) -> None:
         """Look at a connection.
 
         Args:
             connection_id: Whose.
+            later: When to come again if the provider must not be asked now.
             reply: Called exactly once, and must not raise.
             acts: Whether to do what is due, or only to have the record say when that is.
         """
         super().__init__(Get(connection_id=connection_id), due_s=math.inf, reply=reply)
         self.acts = acts
+        self.later = later
         self.flight: Flight | None = None
         """What has taken off for it."""
         self.next_due: datetime | None = None
@@ -128,7 +133,7 @@ def look(actor: Looked, envelope: LookEnvelope, world: World) -> None:
             return
         step = warned(connection, profile, now=now, ids=world.ids)
         if step is None:
-            _leave_alone(actor, world, connection, LATER_S_MIN)
+            _leave_alone(actor, world, connection, NOTHING_NEW_S)
             break
         actor.commit(step)
     _answer(actor, envelope)
@@ -164,8 +169,7 @@ def _refresh(
         envelope.answer(SHUTTING_DOWN)
         return
     else:
-        retry_after_s = 0.0 if flight.failure is None else flight.failure.retry_after_s
-        pause_s = max(_overdue_s(connection, world), retry_after_s or 0.0)
+        pause_s = _pause_s(flight.failure, envelope.later, connection, world)
     _leave_alone(actor, world, connection, pause_s)
     _answer(actor, envelope)
 
@@ -183,16 +187,22 @@ def _leave_alone(
     actor: Looked, world: World, connection: ProviderConnection, pause_s: float
 ) -> None:
     """Look again later: the client must not ask now, or nothing can be presented."""
-    pause_s *= 1 + world.providers.draw()
     no_sooner = world.clock.now() + timedelta(seconds=pause_s)
     actor.commit(Step(_rewritten(connection), ()), no_sooner=no_sooner)
 
 
-def _overdue_s(connection: ProviderConnection, world: World) -> float:
-    """Return since when a connection should have been refreshed, within what it is left alone."""
-    due = next_due(connection, world.providers.profile(connection.provider_slug))
-    late_s = 0.0 if due is None else (world.clock.now() - due.at).total_seconds()
-    return min(max(late_s, LATER_S_MIN), LATER_S_MAX)
+def _pause_s(
+    failure: Failure | None, later: Later, connection: ProviderConnection, world: World
+) -> float:
+    """Return how long to leave alone what a flight has not refreshed."""
+    if failure is None or failure.retry_after_s is None:
+        return NOTHING_NEW_S * (1 + world.providers.draw())
+    return later.pause_s(
+        connection.provider_slug,
+        anyio.current_time(),
+        least_s=failure.retry_after_s,
+        draw=world.providers.draw(),
+    )
 
 
 def _rewritten(connection: ProviderConnection) -> ProviderConnection:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from actors.envelope import Envelope
+from actors.later import Later
 from actors.looks import LookEnvelope
 from actors.world import Limits
 from domain.decision import Reply
@@ -43,6 +44,7 @@ class Waker:
         """
         self._submit = submit
         self._limits = limits
+        self._later = Later()
         self._waiting: dict[str, list[_Waiting]] = {}
         """Heaps, by provider."""
         self._running: Counter[str] = Counter()
@@ -86,7 +88,10 @@ class Waker:
             told: As for ``wake``.
         """
         envelope = LookEnvelope(
-            connection_id, reply=lambda reply: told(reply, envelope.next_due), acts=False
+            connection_id,
+            self._later,
+            reply=lambda reply: told(reply, envelope.next_due),
+            acts=False,
         )
         self._submit(envelope)
 
@@ -126,5 +131,5 @@ class Waker:
             waiting.told(reply, envelope.next_due)
             self._go_on()
 
-        envelope = LookEnvelope(waiting.connection_id, reply=looked)
+        envelope = LookEnvelope(waiting.connection_id, self._later, reply=looked)
         self._submit(envelope)

@@ -7,7 +7,7 @@ from random import Random
 from typing import Protocol
 
 from actors.circuit import Circuit
-from actors.looks import LATER_S_MAX, LATER_S_MIN
+from actors.later import JITTER, LATER_S_MIN, LOOKS_AGAIN_PER_S
 from actors.rate import Rate
 from bench.day.grants import Grants, Request
 
@@ -168,10 +168,10 @@ class Daemon:
 
     def _look_at_held(self) -> None:
         """Have all looked at who found the circuit open, when their next look is."""
+        pause_s = max(LATER_S_MIN, len(self._held) / LOOKS_AGAIN_PER_S)
         for number in self._held:
-            due_s = at_s = self._grants.due_s[number]
+            at_s = self._grants.due_s[number]
             while at_s <= self._clock.now_s:
-                pause_s = min(max(at_s - due_s, LATER_S_MIN), LATER_S_MAX)
-                at_s += pause_s * (1 + self._draws.random())
+                at_s += pause_s * (1 + JITTER * self._draws.random())
             self._look_at(at_s, number)
         self._held.clear()

@@ -7,6 +7,7 @@ from uuid import UUID
 import anyio
 import pytest
 
+from actors.later import Later
 from actors.looks import LookEnvelope
 from actors.waker import Waker
 from actors.world import Limits
@@ -30,7 +31,7 @@ async def looked(stage: Stage, *, acts: bool = True) -> tuple[Reply, LookEnvelop
         replies.append(one)
         answered.set()
 
-    envelope = LookEnvelope(ID, reply=reply, acts=acts)
+    envelope = LookEnvelope(ID, Later(), reply=reply, acts=acts)
     stage.directory.submit(envelope)
     await answered.wait()
     assert len(replies) == 1

@@ -1,12 +1,14 @@
 """When to look again at those who are due and cannot be refreshed now, as in an outage.
 
-Each such look is a write. So no more than so many a second come again of one provider: a few
-within seconds, a million in a quarter of an hour.
+Each such look is a write, and those who come back together go on together. So few of one provider
+come again a second: hundreds within seconds, and from some thousands on all in a quarter of an
+hour or half as much more.
 """
 
-LOOKS_AGAIN_PER_S = 1_000.0
+LOOKS_AGAIN_PER_S = 20.0
 LATER_S_MIN = 5.0
-JITTER = 0.25
+LATER_S_MAX = 900.0
+JITTER = 0.5
 
 
 class Later:
@@ -27,5 +29,5 @@ class Later:
             draw: In [0, 1).
         """
         taken_s = max(self._taken_s.get(slug, 0.0), now_s) + 1 / LOOKS_AGAIN_PER_S
-        self._taken_s[slug] = taken_s
+        self._taken_s[slug] = taken_s = min(taken_s, now_s + LATER_S_MAX)
         return max(taken_s - now_s, least_s, LATER_S_MIN) * (1 + JITTER * draw)

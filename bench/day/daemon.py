@@ -7,7 +7,7 @@ from random import Random
 from typing import Protocol
 
 from actors.circuit import Circuit
-from actors.later import JITTER, LATER_S_MIN, LOOKS_AGAIN_PER_S
+from actors.later import JITTER, LATER_S_MAX, LATER_S_MIN, LOOKS_AGAIN_PER_S
 from actors.rate import Rate
 from bench.day.grants import Grants, Request
 
@@ -168,7 +168,7 @@ class Daemon:
 
     def _look_at_held(self) -> None:
         """Have all looked at who found the circuit open, when their next look is."""
-        pause_s = max(LATER_S_MIN, len(self._held) / LOOKS_AGAIN_PER_S)
+        pause_s = min(max(LATER_S_MIN, len(self._held) / LOOKS_AGAIN_PER_S), LATER_S_MAX)
         for number in self._held:
             at_s = self._grants.due_s[number]
             while at_s <= self._clock.now_s:

@@ -93,6 +93,7 @@ MAY_PUBLISH = {
         *on_stream("REFRESHD_EVENTS", "STREAM.INFO", "STREAM.CREATE", "STREAM.UPDATE"),
         *on_stream("REFRESHD_LEDGER_03", "STREAM.INFO", "STREAM.CREATE", "STREAM.PURGE"),
         *on_stream("KV_refreshd_connections_03", "STREAM.INFO", "STREAM.CREATE", "STREAM.UPDATE"),
+        *on_stream("KV_refreshd_connections_03", "STREAM.PURGE"),
         *on_stream("KV_refreshd_connections_03", "DIRECT.GET", "CONSUMER.CREATE"),
         *on_stream("REFRESHD_LEDGER_03", "CONSUMER.CREATE"),
         *(s for stream in STREAMS[:3] for s in on_stream(stream, "STREAM.MSG.GET")),

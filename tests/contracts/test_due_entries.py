@@ -133,3 +133,15 @@ async def test_entries_and_records_reach_the_bucket_together_or_not_at_all(
     await another.records.advance()
 
     assert await found(streams, MINUTE) == [entry.connection_id]
+
+
+async def test_nothing_is_written_under_a_minute_that_is_closed(world: LedgerWorld) -> None:
+    streams = world.streams()
+    ledger = await taken(streams)
+    ledger.records.first_minute = MINUTE + 5
+
+    one, two = await stored(ledger, AT, AT + timedelta(minutes=6))
+
+    assert await found(streams, *range(MINUTE, MINUTE + 5)) == []
+    assert await found(streams, MINUTE + 5) == [one]
+    assert await found(streams, MINUTE + 6) == [two]

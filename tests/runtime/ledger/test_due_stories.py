@@ -217,6 +217,7 @@ def test_what_is_done_is_purged_and_the_marker_says_so():
             now_minute = int(town.now_s() // 60)
             assert min(minutes) > now_minute
             assert ledger.records.mark.due.minute == now_minute - 1
+            assert ledger.records.first_minute == now_minute
             assert ledger.due.held == 0
 
     run_seeded(scene, seed=2)

@@ -27,7 +27,7 @@ from runtime.ledger.subjects import (
 )
 from runtime.logs import log
 from runtime.nats.direct_get import count_messages
-from runtime.nats.errors import LinkError
+from runtime.nats.errors import LinkError, NoRespondersError
 from runtime.nats.jetstream_api import (
     SUBJECTS_OVERLAP,
     JetStreamError,
@@ -230,9 +230,12 @@ async def connections_stored(link: NatsLink, streams: Streams) -> int:
 
 
 async def _records(link: NatsLink, partition: int, tag: str) -> int:
-    """Return how many records a bucket holds, its marker counted with them."""
+    """Return how many records a bucket holds, its marker counted with them; 0: it is gone."""
     records = record_key_subject(partition, RECORDS_FILTER, tag)
-    return await count_messages(link, bucket_stream(partition, tag), records)
+    try:
+        return await count_messages(link, bucket_stream(partition, tag), records)
+    except NoRespondersError:
+        return 0
 
 
 async def _ensure(

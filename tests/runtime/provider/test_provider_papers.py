@@ -46,7 +46,15 @@ def defaults(struct: type[msgspec.Struct]) -> dict[str, str]:
 
 
 def test_the_paper_has_every_field_of_a_profile_with_its_default():
-    headings = ("Where", "As whom", "What is sent", "What comes back", "What it means", "Bounds")
+    headings = (
+        "Where",
+        "As whom",
+        "What is sent",
+        "What comes back",
+        "What it means",
+        "When",
+        "Bounds",
+    )
     shown: dict[str, str] = {}
     for heading in headings:
         shown |= table(f"### {heading}\n")

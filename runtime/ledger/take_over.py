@@ -7,7 +7,7 @@ was only read may be stale itself.
 Takes as long as the ledger's tail is, however many connections are stored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import anyio
@@ -70,13 +70,12 @@ async def take_over(
     records_mark = MarkedView(streams, View.RECORDS)
     events_mark = MarkedView(streams, View.EVENTS)
     try:
-        await records_mark.load()
-        await events_mark.load()
-        tail, writer = await _claimed(streams, partition=partition, owner=owner)
+        marks = (records_mark, events_mark)
+        tail, writer = await _claimed(streams, marks, partition=partition, owner=owner)
     except (GroupError, MarkerError) as error:
         raise StreamsError(f"partition {partition}: {error}") from None
     _check(tail, writer, records_mark, events_mark, partition=partition)
-    for mark in (records_mark, events_mark):
+    for mark in marks:
         mark.claimed(owner, writer.last_seq)
     records = RecordsView(
         records_mark,
@@ -103,7 +102,7 @@ async def take_over(
         record_bytes_max=record_bytes_max,
         read_timeout_s=limits.read_timeout_s,
     )
-    for mark in (records_mark, events_mark):
+    for mark in marks:
         await _moved_on(mark)
     for seq, group, size_bytes in tail:
         ledger.replay(seq, group, size_bytes=size_bytes)
@@ -127,31 +126,48 @@ def _group(found: Found) -> Group:
 
 
 async def _claimed(
-    streams: PartitionStreams, *, partition: int, owner: Owner
+    streams: PartitionStreams, marks: Sequence[MarkedView], *, partition: int, owner: Owner
 ) -> tuple[list[_Stored], LogWriter]:
-    """Read the ledger to its end and append the claim there; read on where somebody was faster."""
-    first_seq, last_seq = await streams.bounds()
+    """Read the ledger to its end and append the claim there; read on where somebody was faster.
+
+    An owner that lives trims meanwhile what its views hold; so the markers are read last.
+    """
     tail: list[_Stored] = []
-    writer = LogWriter(streams, partition=partition, last_seq=max(first_seq - 1, 0))
+    writer = LogWriter(streams, partition=partition, last_seq=0)
     for _ in range(_ATTEMPTS):
+        first_seq, last_seq = await streams.bounds()
+        if first_seq > writer.last_seq + 1:
+            tail.clear()
+            writer.last_seq = first_seq - 1
         if last_seq > writer.last_seq:
-            async for found in streams.tail(writer.last_seq + 1):
-                if found.seq != writer.last_seq + 1:
-                    raise StreamsError(
-                        f"partition {partition}: its ledger has a gap before {found.seq}"
-                    )
-                tail.append(_Stored(found.seq, _group(found), len(found.data)))
-                writer.last_seq = found.seq
+            await _read_on(streams, tail, writer, partition=partition)
+        for mark in marks:
+            await mark.load()
         claim = encode_claim(owner)
         try:
             seq = await writer.append(claim)
         except PartitionLostError:
-            _, last_seq = await streams.bounds()
             continue
         empty = Group(kind=Kind.CLAIM, claim=owner.claim, daemon=owner.daemon)
         tail.append(_Stored(seq, empty, len(claim)))
         return tail, writer
     raise PartitionLostError(f"partition {partition}: others go on claiming it")
+
+
+async def _read_on(
+    streams: PartitionStreams, tail: list[_Stored], writer: LogWriter, *, partition: int
+) -> None:
+    """Add what the ledger holds behind the tail; where it was trimmed the tail begins there."""
+    async for found in streams.tail(writer.last_seq + 1):
+        if found.seq != writer.last_seq + 1:
+            first_seq, _ = await streams.bounds()
+            if first_seq < found.seq:
+                raise StreamsError(
+                    f"partition {partition}: its ledger has a gap before {found.seq}"
+                )
+            tail.clear()
+        tail.append(_Stored(found.seq, _group(found), len(found.data)))
+        writer.last_seq = found.seq
 
 
 def _check(

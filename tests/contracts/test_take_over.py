@@ -1,6 +1,8 @@
 """Taking a partition: read to the end, build what the views lack, claim; and what is refused."""
 
+from collections.abc import AsyncGenerator
 from functools import partial
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -10,6 +12,7 @@ from structlog.testing import capture_logs
 
 from actors.ports import PartitionLostError, Stored
 from runtime.ledger.groups import Kind, decode_group
+from runtime.ledger.partition_streams import Found
 from runtime.ledger.streams import StreamsError
 from runtime.world import Uuid7Ids
 from tests.fakes.connections import active
@@ -49,6 +52,52 @@ async def test_the_former_owner_is_refused_from_the_claim_on(world: LedgerWorld)
 
     with pytest.raises(PartitionLostError):
         await store_refreshes(first, one, first=1, last=1)
+
+
+@pytest.mark.parametrize("moment", ["bounds", "tail", "marker"])
+async def test_an_owner_that_lives_may_trim_while_its_ledger_is_read(
+    world: LedgerWorld, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = next(ids)
+    first = await taken(world.streams())
+    await store_refreshes(first, one, first=1, last=4)
+    streams = world.streams()
+    asked = getattr(streams, moment)
+
+    async def trimmed() -> None:
+        async with followed(first):
+            await caught_up(first)
+            await first.trim()
+
+    async def then_trimmed(*given: Any) -> object:
+        monkeypatch.setattr(streams, moment, asked)
+        answer = await asked(*given)
+        await trimmed()
+        return answer
+
+    async def trimmed_then(*given: Any) -> AsyncGenerator[Found]:
+        monkeypatch.setattr(streams, moment, asked)
+        await trimmed()
+        async for found in asked(*given):
+            yield found
+
+    monkeypatch.setattr(streams, moment, trimmed_then if moment == "tail" else then_trimmed)
+
+    second = await taken(streams, daemon="d-2")
+
+    assert (await streams.bounds())[0] > 1
+    async with followed(second):
+        await caught_up(second)
+    assert await second.read(one) == Stored(active(one, generation=4))
+
+
+async def test_a_ledger_that_has_lost_a_group_between_others_is_refused() -> None:
+    world = MemoryWorld()
+    await store_refreshes(await taken(world.streams()), next(ids), first=1, last=2)
+    del world.kept._groups[2]
+
+    with pytest.raises(StreamsError, match="gap before 3"):
+        await taken(world.streams(), daemon="d-2")
 
 
 @pytest.mark.parametrize("is_trimmed", [False, True])

@@ -76,7 +76,8 @@ class LoadProcess:
     def __exit__(self, *_: object) -> None:
         """End the process."""
         self._process.kill()
-        self._process.wait()
+        with self._process:
+            pass
 
     async def drive(self, stretch: Stretch) -> Driven:
         """Put a load on, and return what came of it.

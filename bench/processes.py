@@ -55,6 +55,11 @@ def highest_mb(pid: int) -> float:
     return _mb(pid, "status", "VmHWM:")
 
 
+def resident_mb(pid: int) -> float:
+    """Return the memory of a process now; unlike ``present_mb`` also of one that hides itself."""
+    return _mb(pid, "status", "VmRSS:")
+
+
 def present_mb(pid: int) -> float:
     """Return the memory of a process now, with its share of what several use (PSS)."""
     return _mb(pid, "smaps_rollup", "Pss:")

@@ -19,6 +19,7 @@ from runtime.gateway.service import ServiceLimits
 from runtime.gateway.subjects import is_prefix
 from runtime.ledger.limits import LedgerLimits
 from runtime.ledger.subjects import DEFAULT_PREFIX
+from runtime.nats.embedded import START_TIMEOUT_S
 from runtime.nats.embedded_keeper import RestartsMax
 from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.reply_subjects import INBOX_PREFIXES
@@ -60,6 +61,8 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The embedded server's program; None looks beside Python and on the PATH."""
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     """The embedded server's port; None keeps the last one, or takes a free one."""
+    start_timeout_s: Seconds = START_TIMEOUT_S
+    """How long the embedded server may take to restore its streams until it listens."""
     free_bytes_min: Annotated[int, Meta(ge=0)] = 64 * 1024 * 1024
     """What the embedded server's file system keeps in reserve: below it no provider is asked."""
     write_silent_s: Seconds = 5.0

@@ -347,7 +347,13 @@ async def alone(config: Config, link: NatsLink) -> None:
 
 def embedded_server(config: Config, data_dir: Path) -> EmbeddedNats:
     """Return the embedded server, as it is configured; it is not started."""
-    return EmbeddedNats(data_dir, server_bin=config.nats.server_bin, port=config.nats.port)
+    nats = config.nats
+    return EmbeddedNats(
+        data_dir,
+        server_bin=nats.server_bin,
+        port=nats.port,
+        start_timeout_s=nats.start_timeout_s,
+    )
 
 
 def _keeper(

@@ -33,7 +33,10 @@ from runtime.private import ExposedError, make_private
 
 CONTEXT_FILE = "context.json"
 _USER = "refreshd"
-_START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 600.0
+"""It listens when its streams are restored: of a million connections that takes a while."""
+_LOCK_TIMEOUT_S = 20.0
+_TOLD_S = 10.0
 _STOP_TIMEOUT_S = 10.0
 _LOCK_PAUSE_S = 0.05
 _PR_SET_PDEATHSIG = 1
@@ -83,12 +86,27 @@ def read_context(path: Path) -> NatsContext | None:
 class EmbeddedNats:
     """One nats-server process with its files under ``<data-dir>/nats``."""
 
-    def __init__(self, data_dir: Path, *, server_bin: Path | None, port: int | None) -> None:
-        """Prepare; nothing is started."""
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        server_bin: Path | None,
+        port: int | None,
+        start_timeout_s: float = START_TIMEOUT_S,
+    ) -> None:
+        """Prepare; nothing is started.
+
+        Args:
+            data_dir: The daemon's.
+            server_bin: The program; None looks beside Python and on the PATH.
+            port: Where it listens; None keeps the last one, or takes a free one.
+            start_timeout_s: How long it may take until it listens.
+        """
         self._context_path = data_dir / CONTEXT_FILE
         self._folder = data_dir / "nats"
         self._server_bin = server_bin
         self._port = port
+        self._start_timeout_s = start_timeout_s
         self._process: asyncio.subprocess.Process | None = None
         self._login: Login | None = None
 
@@ -143,7 +161,7 @@ class EmbeddedNats:
         """Start a server that has ended again, with the same address; whether it listens.
 
         Raises:
-            EmbeddedNatsError: Another one still uses its files.
+            EmbeddedNatsError: Another one still uses its files, or it is not up in time.
             OSError: Its files cannot be written.
         """
         assert self._login is not None
@@ -175,7 +193,11 @@ class EmbeddedNats:
             await process.wait()
 
     async def _spawn(self, program: Path, login: Login, port: int | None) -> str | None:
-        """Start the process and return its address, or None when it ended before it listened."""
+        """Start the process and return its address, or None when it ended before it listened.
+
+        Raises:
+            EmbeddedNatsError: It lives, and does not listen in time.
+        """
         make_private_folder(self._folder)
         try:
             make_private(self._folder)
@@ -202,11 +224,14 @@ class EmbeddedNats:
         finally:
             os.close(lock)
         try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
+            async with asyncio.timeout(self._start_timeout_s):
                 return await self._listening_url()
         except TimeoutError:
             await self.stop()
-            return None
+            raise EmbeddedNatsError(
+                f"nats-server did not listen within {self._start_timeout_s:g} s "
+                f"(nats.start_timeout_s); its log is {self.log_file}"
+            ) from None
 
     async def _run(self, *command: Any, **options: Any) -> None:  # noqa: ANN401
         """Start a process, and know of it also where we are cancelled meanwhile."""
@@ -222,7 +247,7 @@ class EmbeddedNats:
         A server that is still ending after its daemon was killed must not share them with us.
         """
         lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        for _ in range(round(_START_TIMEOUT_S / _LOCK_PAUSE_S)):
+        for _ in range(round(_LOCK_TIMEOUT_S / _LOCK_PAUSE_S)):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -236,7 +261,12 @@ class EmbeddedNats:
         """Wait for the ports file that the server writes when it listens."""
         assert self._process is not None
         ports = self._folder / f"nats-server_{self._process.pid}.ports"
+        loop = asyncio.get_running_loop()
+        told_s = loop.time()
         while self._process.returncode is None:
+            if loop.time() - told_s > _TOLD_S:
+                log.info("embedded_nats_restoring", log_file=str(self.log_file))
+                told_s = loop.time()
             try:
                 return msgspec.json.decode(ports.read_bytes())["nats"][0]
             except (OSError, msgspec.MsgspecError):

@@ -79,10 +79,15 @@ async def test_every_connection_and_every_event_is_what_it_was(daemon: DaemonPro
     assert +Counter(by_status) == Counter(one["status"] for one in CONNECTIONS.values())
     for connection_id, expected in CONNECTIONS.items():
         found = connections[connection_id]
-        assert {name: found[name] for name in SHOWN} == {name: expected[name] for name in SHOWN}
-        assert (found["credentials"] is not None) == expected["has_credentials"]
         trouble, was = found.get("trouble"), expected["trouble"]
-        assert (trouble and trouble["code"]) == (was and was["code"])
+        shown, code = [*SHOWN], was and was["code"]
+        if expected["intent"] is not None and trouble is not None:
+            # It was under way when the daemon was stopped, and is ended now.
+            shown.remove("updated_at")
+            code = "outcome_unknown"
+        assert {name: found[name] for name in shown} == {name: expected[name] for name in shown}
+        assert (found["credentials"] is not None) == expected["has_credentials"]
+        assert (trouble and trouble["code"]) == code
 
 
 async def test_every_secret_opens_as_it_was_sealed(daemon: DaemonProcess):

@@ -22,6 +22,7 @@ from domain.due import refresh_due
 from domain.events import Event, ProviderGrantExpiring, ProviderGrantNeedsReauth
 from domain.expiry import shifted
 from domain.grant_life import (
+    NO_PROFILE,
     EndCause,
     GrantEnd,
     calendar_over_at,
@@ -114,7 +115,7 @@ def action_needed(
 
 
 def _ends(connection: ProviderConnection, profile: ProviderProfile | None) -> list[GrantEnd]:
-    return grant_ends(connection, profile or ProviderProfile(slug=connection.provider_slug))
+    return grant_ends(connection, profile or NO_PROFILE)
 
 
 def _is_open(end: GrantEnd, lead_s: int, now: datetime) -> bool:

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from domain.connection import ProviderConnection
+from domain.connection import UNKNOWN_SLUG, ProviderConnection
 from domain.credentials import Sealed
 from domain.expiry import shifted
 from domain.profile import ProviderProfile
@@ -33,6 +33,10 @@ class EndCause(StrEnum):
     """So long after its last use."""
     NO_REFRESH_TOKEN = "no_refresh_token"  # noqa: S105 -- a cause
     """With its access token, for there is nothing to refresh it by."""
+
+
+NO_PROFILE = ProviderProfile(slug=UNKNOWN_SLUG)
+"""What is taken for the profile of a provider that has none."""
 
 
 class GrantEnd(NamedTuple):
@@ -157,7 +161,7 @@ def warning_due_at(
     told_s = connection.warned_lead_s
     if told_s == 0:
         return None
-    ends = grant_ends(connection, profile or ProviderProfile(slug=connection.provider_slug))
+    ends = grant_ends(connection, profile or NO_PROFILE)
     leads = [
         shifted(end.at, -lead_s)
         for end in ends

@@ -12,7 +12,14 @@ from typing import NamedTuple
 from domain.connection import ProviderConnection
 from domain.due import KEEP_ALIVE_SPREAD, SPREAD, next_due
 from domain.expiry import shifted
-from domain.grant_life import access_ends_at, grant_ends_at, idle_ends, is_refreshable, used_at
+from domain.grant_life import (
+    NO_PROFILE,
+    access_ends_at,
+    grant_ends_at,
+    idle_ends,
+    is_refreshable,
+    used_at,
+)
 from domain.profile import ProviderProfile, RefreshMode
 
 _MINUTE_S = 60
@@ -132,7 +139,7 @@ def urgent_at(
 
     So a grant that has less than a day to live comes before tokens that have ended since then.
     """
-    profile = profile or ProviderProfile(slug=connection.provider_slug)
+    profile = profile or NO_PROFILE
     grant_ends = [grant_ends_at(connection, profile), *idle_ends(connection, profile)]
     return min(
         access_ends_at(connection) or look_at,

@@ -86,6 +86,9 @@ async def restore(
         stored = await connections_stored(link, streams) + held
         await _refuse_unless_empty(link, streams, head, stored)
         await note_restoring(link, streams.tag, str(head.id))
+        for ledger in ledgers.partitions:
+            # A daemon may have been here, and found that nothing lacked an entry.
+            ledger.records.mark.forget_scan()
         tasks = await stack.enter_async_context(anyio.create_task_group())
         tasks.start_soon(ledgers.run)
         file.seek(0)

@@ -96,6 +96,10 @@ class MarkedView:
         """Write for ``owner`` from now on, whose claim is at ``claim_seq`` of the ledger."""
         self._owner, self._claim_seq = owner, claim_seq
 
+    def forget_scan(self) -> None:
+        """Say that records may lack an entry of the due index, whoever has looked for them."""
+        self.due = DuePlace(minute=self.due.minute)
+
     async def write(self, messages: Sequence[Outgoing], through: int) -> bool:
         """Write messages and the marker behind them, or nothing.
 

@@ -135,8 +135,21 @@ async def test_a_daemon_with_another_keyring_goes_on_where_the_other_was(
         assert stories.keys() <= {*ids.values()}
 
 
+async def serve_in_vain(data_dir: Path, *arguments: str) -> None:
+    """Let a daemon that has nothing stored go through all of it, and note that."""
+    async with (
+        daemon_process(data_dir, *arguments) as daemon,
+        plain_caller(**daemon.context) as caller,
+    ):
+        # What it refuses is told by events, and the views' markers move on with them.
+        for _ in range(100):
+            assert (await caller.refresh(str(uuid4()))).code == "CONNECTION_NOT_FOUND"
+        assert await daemon.stop() == 0
+
+
+@pytest.mark.parametrize("was_served", [False, True])
 async def test_what_was_restored_is_refreshed_in_time_although_nobody_asks(
-    tmp_path: Path, keys: Keys
+    tmp_path: Path, keys: Keys, was_served: bool
 ):
     file = tmp_path / "backup.age"
     async with running_fake_provider() as provider:
@@ -145,6 +158,8 @@ async def test_what_was_restored_is_refreshed_in_time_although_nobody_asks(
             assert (await exported(file, keys, "--data-dir", str(tmp_path / "one"))).code == 0
         # The provider has a profile only where it is restored.
         config = ("--config", str(write_config(tmp_path, provider)))
+        if was_served:
+            await serve_in_vain(tmp_path / "two", *config)
         back = await restored(file, keys, "--data-dir", str(tmp_path / "two"))
         assert back.code == 0, back.stderr
         async with running(tmp_path / "two", *config) as caller:

@@ -242,7 +242,12 @@ class _Settling:
         return None
 
     def _is_newer_than(self, stored: dict[str, Any]) -> bool:
-        """Whether the line's access token was issued later, as far as their ends tell."""
+        """Whether the line's access token was issued later, as far as their ends tell.
+
+        What the provider has given the daemon itself is never older: the line's may be spent.
+        """
+        if stored.get("refreshed_at") is not None:
+            return False
         credentials = self._planned.command.credentials
         given = None if credentials is None else credentials.expires_at
         held = stored["credentials"]["expires_at"]

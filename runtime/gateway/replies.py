@@ -64,13 +64,15 @@ def connection_view(connection: ProviderConnection) -> dict[str, object]:
     """Return what ``get`` and ``list`` show: no bytes of credentials, and no inner bookkeeping.
 
     ``trouble`` shows where the last refresh failed, ``doubted_at`` where the refresh token may be
-    spent; what a provider told, and what was odd about it, shows where there is any.
+    spent, ``refreshed_at`` where the credentials are the provider's own answer; what it told, and
+    what was odd about it, shows where there is any.
     """
     fields = {name: getattr(connection, name) for name in _SHOWN}
     credentials = connection.credentials
     more = {
         "trouble": connection.trouble,
         "doubted_at": connection.doubted_at,
+        "refreshed_at": credentials and credentials.issued_at,
         "endpoint_base": connection.endpoint_base,
         "grant_expires_at": connection.grant_expires_at,
         "refresh": connection.refresh,

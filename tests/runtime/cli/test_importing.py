@@ -141,6 +141,29 @@ async def test_a_daemon_that_takes_nothing_is_given_up_after_a_while(answer: Fai
     assert 60.0 <= anyio.current_time() - began_s < 80.0
 
 
+@pytest.mark.parametrize("refreshed_at", [None, "2026-01-01T00:00:00Z"])
+async def test_what_the_daemon_has_refreshed_is_kept_however_long_a_lines_token_lives(
+    refreshed_at: str | None,
+):
+    given = line()
+    stored = {name: given[name] for name in ("user_id", "provider_id", "provider_slug")}
+    stored |= {"status": "active", "generation": 7, "refreshed_at": refreshed_at}
+    stored["credentials"] = {"expires_at": "2098-12-31T00:00:00Z"}
+
+    def answer(body: bytes, _earlier: int) -> Success[Any] | Failure:
+        is_connect = b"user_id" in body
+        return refused(FailureCode.INVALID_TRANSITION) if is_connect else Success(stored)
+
+    daemon = Daemon(answer)
+
+    importer, rejects = await run(daemon, text_of(given))
+
+    assert rejects == []
+    was_kept = refreshed_at is not None
+    assert (importer.tally.kept, importer.tally.updated) == (was_kept, not was_kept)
+    assert len(daemon.sent) == (2 if was_kept else 3)
+
+
 @pytest.mark.parametrize("error", [NoRespondersError("nobody"), NotAllowedError("may not")])
 async def test_where_nobody_listens_or_it_is_not_allowed_nothing_is_tried_again(error: Exception):
     daemon = Daemon(lambda _, __: error)

@@ -45,6 +45,7 @@ VIEW_FIELDS = {
 }  # fmt: skip
 MORE_VIEW_FIELDS = {
     "trouble", "doubted_at", "endpoint_base", "grant_expires_at", "scope", "notes", "refresh",
+    "refreshed_at",
 }  # fmt: skip
 """Those that are there only where they tell anything."""
 CANARY = b"canary-7f3a-canary"

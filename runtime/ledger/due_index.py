@@ -12,13 +12,15 @@ under it, so the marker may say that a later owner need not look there.
 
 A clock that is set back opens those minutes again; one that is set forward makes many due at
 once, as a stop does. Then the minutes that were missed are read page by page, as many entries as
-may be held.
+may be held. Of one provider no more are held than there is room left: others are *passed over*,
+and read when some of those were looked at, so that one that is slow holds no other up.
 """
 
 import contextlib
 import heapq
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -64,7 +66,7 @@ class Wake(Protocol):
 class _Minute:
     """What is held of a minute."""
 
-    __slots__ = ("page_seq", "seen_seq", "waiting")
+    __slots__ = ("page_seq", "passed", "passed_seq", "seen_seq", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[UUID, float] = {}
@@ -73,6 +75,10 @@ class _Minute:
         """The last entry that was read."""
         self.page_seq = 1
         """Where to go on reading what one answer does not hold."""
+        self.passed: set[str] = set()
+        """The providers of whom entries were passed over."""
+        self.passed_seq = 0
+        """The first of these entries."""
 
 
 class _Timed(NamedTuple):
@@ -125,6 +131,7 @@ class DueIndex:
         self._trouble = ""
         self.held = 0
         """How many entries are held."""
+        self._held_of = Counter[str]()
         # At once: an owner that dies within a minute leaves its successor a place to begin at.
         self._note_done()
         records.first_minute = self.done_minute + 1
@@ -143,8 +150,9 @@ class DueIndex:
     def late_s(self) -> float:
         """How late the one is that should have been looked at first."""
         now_s, unread_s = self._now_s(), (self._through + 1) * 60.0
-        due = (min(one.waiting.values()) for one in self._minutes.values() if one.waiting)
-        return max(now_s - min(due, default=now_s), now_s - unread_s, 0.0)
+        due = [min(one.waiting.values()) for one in self._minutes.values() if one.waiting]
+        passed = [minute * 60.0 for minute, one in self._minutes.items() if one.passed]
+        return max(now_s - min([*due, *passed], default=now_s), now_s - unread_s, 0.0)
 
     def _followed(self, record: Changed) -> None:
         if record.due is not None:
@@ -155,8 +163,12 @@ class DueIndex:
     def decided(self, entry: DueEntry) -> None:
         """Hold an entry that falls into a minute that was read already."""
         minute = max(entry.minute, self._records.first_minute)
-        if minute <= self._known_through and self.held < self._limits.due_held_max:
+        if minute <= self._known_through and self._has_room(entry.slug):
             self._hold(minute, entry)
+
+    def _has_room(self, slug: str, *, parts: int = 1) -> bool:
+        """Whether one more of a provider's may be held."""
+        return self._held_of[slug] * parts < self._limits.due_held_max - self.held
 
     async def run(self) -> None:
         """Have everyone looked at in time, until cancelled; ``wake`` must be set."""
@@ -191,6 +203,7 @@ class DueIndex:
 
     async def _read_ahead(self) -> None:
         self._follow_clock()
+        await self._read_passed()
         until = self._now_minute + _AHEAD
         while self._through < until and self.held < self._limits.due_held_max:
             first, last = self._through + 1, min(self._through + _MINUTES_A_READ, until)
@@ -222,10 +235,13 @@ class DueIndex:
         self._through = max(self._through, minutes[-1])
         return True
 
-    async def _read_pages(self, minute: int) -> bool:
-        """Go on reading a minute that one answer does not hold; False: there is no room now."""
+    async def _read_pages(self, minute: int, passed: Sequence[str] = ()) -> bool:
+        """Go on reading a minute, as far as there is room, or any for those who were passed over.
+
+        False: there is none now.
+        """
         held = self._minutes.setdefault(minute, _Minute())
-        while self.held < self._limits.due_held_max:
+        while any(map(self._has_room, passed)) if passed else self.held < self._limits.due_held_max:
             page = await self._streams.due_from(
                 minute, held.page_seq, entries_max=_PAGE, timeout_s=self._limits.read_timeout_s
             )
@@ -235,10 +251,25 @@ class DueIndex:
             held.page_seq = page[-1].seq + 1
         return False
 
+    async def _read_passed(self) -> None:
+        """Read again what was passed over, where at least half of the room has come free."""
+        for minute, held in sorted(self._minutes.items()):
+            passed = sorted(held.passed)
+            if any(self._has_room(slug, parts=2) for slug in passed):
+                held.page_seq, held.seen_seq = held.passed_seq, held.passed_seq - 1
+                held.passed, held.passed_seq = set(), 0
+                if not await self._read_pages(minute, passed):
+                    held.passed.update(passed)
+                    held.passed_seq = held.passed_seq or held.page_seq
+
     def _found(self, page: Sequence[KeptDue]) -> None:
         for seq, minute, entry in page:
-            self._hold(minute, entry)
-            held = self._minutes[minute]
+            held = self._minutes.setdefault(minute, _Minute())
+            if entry.connection_id in held.waiting or self._has_room(entry.slug):
+                self._hold(minute, entry)
+            else:
+                held.passed.add(entry.slug)
+                held.passed_seq = min(held.passed_seq or seq, seq)
             held.seen_seq = max(held.seen_seq, seq)
 
     def _hold(self, minute: int, entry: DueEntry) -> None:
@@ -248,6 +279,7 @@ class DueIndex:
         if before_s == entry.at_s:
             return
         self.held += before_s is None
+        self._held_of[entry.slug] += before_s is None
         waiting[entry.connection_id] = entry.at_s
         self._time(_Timed(entry.at_s, next(self._numbers), minute, entry))
 
@@ -298,6 +330,7 @@ class DueIndex:
         if self._is_waiting(timed):
             del self._minutes[timed.minute].waiting[entry.connection_id]
             self.held -= 1
+            self._held_of[entry.slug] -= 1
         if next_due is not None:
             # It may be due again in a minute that was read already.
             self.decided(entry._replace(at_s=epoch_s(next_due)))
@@ -309,7 +342,7 @@ class DueIndex:
             minute
             for minute in range(self.done_minute + 1, end)
             if minute not in self._closed
-            and (minute not in self._minutes or not self._minutes[minute].waiting)
+            and not ((held := self._minutes.get(minute)) and (held.waiting or held.passed))
         )
         return list(itertools.islice(ready, _MINUTES_A_READ))
 

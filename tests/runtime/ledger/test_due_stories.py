@@ -1,8 +1,9 @@
 """Whatever fails whenever, and however the clock is set: whoever is due is looked at."""
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import anyio
@@ -132,6 +133,16 @@ class Town:
         self.connections.append(next(ids))
         await self.store(self.connections[-1], self.now() + timedelta(seconds=due_in_s))
 
+    async def connect_many(self, count: int, slug: str, *, due_in_s: float) -> None:
+        assert self.ledger is not None
+        at, entries = self.now() + timedelta(seconds=due_in_s), list[Entry]()
+        for _ in range(count):
+            self.connections.append(next(ids))
+            connection = active(self.connections[-1])
+            entries.append(entry_of(msgspec.structs.replace(connection, provider_slug=slug)))
+            entries[-1].look, entries[-1].is_look_new = Look(at, at), True
+        await store(self.ledger, *entries)
+
     async def store(
         self, connection_id: UUID, at: datetime, *, known: datetime | None = None
     ) -> None:
@@ -245,13 +256,7 @@ def test_more_entries_than_an_answer_or_the_memory_holds_come_all_the_same():
         town = Town([100_000.0])
         async with town.owned() as ledger:
             for _ in range(60):
-                entries: list[Entry] = []
-                for _ in range(50):
-                    town.connections.append(next(ids))
-                    at = town.now() + timedelta(seconds=300)
-                    entries.append(entry_of(active(town.connections[-1])))
-                    entries[-1].look, entries[-1].is_look_new = Look(at, at), True
-                await store(ledger, *entries)
+                await town.connect_many(50, "slow", due_in_s=300.0)
             await ledger.records.checkpointed()
         async with town.owned() as ledger:
             ledger.due._limits = LedgerLimits(due_held_max=700)
@@ -262,6 +267,45 @@ def test_more_entries_than_an_answer_or_the_memory_holds_come_all_the_same():
             assert max(late_s for _, late_s in town.looks) < 200
 
     run_seeded(scene, seed=4)
+
+
+def test_a_provider_that_is_slow_keeps_nobody_elses_minutes_from_being_read():
+    async def scene() -> None:
+        town = Town([100_000.0])
+        looks_left = 0
+
+        def wake(connection_id: UUID, *, slug: str, urgent_s: float, told: Told) -> None:
+            nonlocal looks_left
+            if slug == "slow" and not looks_left:
+                waiting.append(partial(town.wake, connection_id, slug=slug, urgent_s=0, told=told))
+                return
+            looks_left -= slug == "slow"
+            town.wake(connection_id, slug=slug, urgent_s=urgent_s, told=told)
+
+        waiting: list[Callable[[], None]] = []
+        async with town.owned() as ledger:
+            for _ in range(60):
+                await town.connect_many(50, "slow", due_in_s=300.0)
+            await town.connect_many(3, "other", due_in_s=301.0)
+            await town.connect_many(3, "other", due_in_s=1000.0)
+            await ledger.records.checkpointed()
+        async with town.owned() as ledger:
+            ledger.due._limits = LedgerLimits(due_held_max=700)
+            ledger.due.wake = wake
+            await anyio.sleep(1200)
+
+            assert {one for one, _ in town.looks} == set(town.connections[-6:])
+            assert max(late_s for _, late_s in town.looks) < 1.0
+            assert ledger.due.held <= 350
+            assert 880 < ledger.due.late_s < 940
+            looks_left = 10_000
+            for one in waiting:
+                one()
+            await anyio.sleep(120)
+            assert len(town.looks) == len(set(town.connections)) == 3006
+            assert (ledger.due.held, ledger.due.late_s) == (0, 0.0)
+
+    run_seeded(scene, seed=8)
 
 
 def test_records_without_an_entry_get_one_by_a_scan_that_a_kill_does_not_begin_anew():

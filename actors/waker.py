@@ -1,7 +1,7 @@
 """Whose turn it is to be looked at, of many that are due: a bounded number at a time.
 
-The most urgent first, and of one provider no more than a share of them: one that is slow holds no
-other up.
+The most urgent first, and of one provider no more than a share of them, nor more than there is
+room left: those that are slow hold no other up, however many they are.
 """
 
 import heapq
@@ -108,9 +108,8 @@ class Waker:
 
     def _next_slug(self) -> str | None:
         """Return whose most urgent look is next, or None where none may begin."""
-        if self._running.total() >= self._limits.looks_max:
-            return None
-        most = self._limits.looks_per_provider_max
+        room = self._limits.looks_max - self._running.total()
+        most = min(self._limits.looks_per_provider_max, room)
         heads = (
             (heap[0], slug)
             for slug, heap in self._waiting.items()

@@ -252,3 +252,21 @@ def test_looks_are_begun_a_few_at_a_time_the_most_urgent_first_and_no_provider_h
     assert [one.command.connection_id.int for one in begun] == [1, 2, 9, 3, 4, 5]
     assert told == [1, 2, 3, 4, 5]
     assert (waker.under_way, waker.waiting) == (0, 0)
+
+
+def test_however_many_providers_are_slow_another_has_room():
+    begun: list[LookEnvelope] = []
+    waker = Waker(begun.append, Limits())  # type: ignore[arg-type]
+    waker.begin()
+    for number in range(100 * 20):
+        waker.wake(
+            UUID(int=number + 1),
+            slug=f"slow-{number % 20}",
+            urgent_s=0.0,
+            told=lambda _reply, _due: None,
+        )
+    assert 200 < len(begun) < Limits().looks_max
+
+    waker.wake(UUID(int=9999), slug="other", urgent_s=99.0, told=lambda _reply, _due: None)
+
+    assert begun[-1].command.connection_id == UUID(int=9999)

@@ -24,18 +24,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, Protocol
-from uuid import UUID
 
 import anyio
 import msgspec
 
-from actors.waker import Told
 from domain.decision import Reply
 from domain.looks import epoch_s, minute_of_s
 from domain.result import Failure
 from runtime.ledger.due_count import DueCount
 from runtime.ledger.due_entries import DueEntry, KeptDue
+from runtime.ledger.due_minutes import Minute, Timed, Wake
 from runtime.ledger.limits import LedgerLimits
 from runtime.ledger.partition_streams import PartitionStreams
 from runtime.ledger.records_view import Changed, RecordsView
@@ -53,42 +51,6 @@ _FRESH_S = 0.05
 _FRESH_READS = 20
 _AGAIN_S_MIN = 5.0
 _AGAIN_S_MAX = 300.0
-
-
-class Wake(Protocol):
-    """Has a connection looked at; see ``actors.waker.Waker.wake``."""
-
-    def __call__(self, connection_id: UUID, *, slug: str, urgent_s: float, told: Told) -> None:
-        """Call ``told`` once, when that is over."""
-        ...
-
-
-class _Minute:
-    """What is held of a minute."""
-
-    __slots__ = ("page_seq", "passed", "passed_seq", "seen_seq", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: dict[UUID, float] = {}
-        """Who is not looked at yet, and when that is due."""
-        self.seen_seq = 0
-        """The last entry that was read."""
-        self.page_seq = 1
-        """Where to go on reading what one answer does not hold."""
-        self.passed: set[str] = set()
-        """The providers of whom entries were passed over."""
-        self.passed_seq = 0
-        """The first of these entries."""
-
-
-class _Timed(NamedTuple):
-    """An entry that is held."""
-
-    wake_s: float
-    number: int
-    minute: int
-    entry: DueEntry
-    failures: int = 0
 
 
 class DueIndex:
@@ -120,10 +82,10 @@ class DueIndex:
         """Nothing is left of this minute, nor of any before it."""
         self._through = self._known_through = self.done_minute
         """Up to which minute entries were read, and are held where they are decided."""
-        self._minutes: dict[int, _Minute] = {}
+        self._minutes: dict[int, Minute] = {}
         self._closed: set[int] = set()
         """Minutes that are done although an earlier one is not."""
-        self._timed: list[_Timed] = []
+        self._timed: list[Timed] = []
         """A heap."""
         self._numbers = itertools.count()
         self._stirred = anyio.Event()
@@ -218,6 +180,25 @@ class DueIndex:
             self._closed.clear()
             self._records.first_minute = self._now_minute
             self._note_done()
+        until = self._now_minute + _AHEAD
+        if self._through > until:
+            self._forget_after(until)
+
+    def _forget_after(self, until: int) -> None:
+        """Hold nothing that comes up later: it is read again when it does."""
+        kept: list[Timed] = []
+        for timed in self._timed:
+            if minute_of_s(timed.entry.at_s) <= until:
+                kept.append(timed)
+            elif self._is_waiting(timed):
+                self._forget(timed)
+        heapq.heapify(kept)
+        self._timed = kept
+        for minute in [one for one in self._minutes if one > until]:
+            # What of it is kept is late, and was written when the clock was ahead.
+            if late := self._minutes.pop(minute).waiting:
+                self._minutes[minute] = Minute(late)
+        self._through = self._known_through = until
 
     async def _read(self, minutes: Sequence[int]) -> bool:
         """Hold the entries of some minutes; False: there is no room for all of them now."""
@@ -240,7 +221,7 @@ class DueIndex:
 
         False: there is none now.
         """
-        held = self._minutes.setdefault(minute, _Minute())
+        held = self._minutes.setdefault(minute, Minute())
         while any(map(self._has_room, passed)) if passed else self.held < self._limits.due_held_max:
             page = await self._streams.due_from(
                 minute, held.page_seq, entries_max=_PAGE, timeout_s=self._limits.read_timeout_s
@@ -264,7 +245,7 @@ class DueIndex:
 
     def _found(self, page: Sequence[KeptDue]) -> None:
         for seq, minute, entry in page:
-            held = self._minutes.setdefault(minute, _Minute())
+            held = self._minutes.setdefault(minute, Minute())
             if entry.connection_id in held.waiting or self._has_room(entry.slug):
                 self._hold(minute, entry)
             else:
@@ -274,16 +255,16 @@ class DueIndex:
 
     def _hold(self, minute: int, entry: DueEntry) -> None:
         """Have a connection looked at when an entry says so."""
-        waiting = self._minutes.setdefault(minute, _Minute()).waiting
+        waiting = self._minutes.setdefault(minute, Minute()).waiting
         before_s = waiting.get(entry.connection_id)
         if before_s == entry.at_s:
             return
         self.held += before_s is None
         self._held_of[entry.slug] += before_s is None
         waiting[entry.connection_id] = entry.at_s
-        self._time(_Timed(entry.at_s, next(self._numbers), minute, entry))
+        self._time(Timed(entry.at_s, next(self._numbers), minute, entry))
 
-    def _time(self, timed: _Timed) -> None:
+    def _time(self, timed: Timed) -> None:
         heapq.heappush(self._timed, timed)
         if self._timed[0] is timed:
             self._stirred.set()
@@ -312,12 +293,12 @@ class DueIndex:
                     told=partial(self._looked, timed),
                 )
 
-    def _is_waiting(self, timed: _Timed) -> bool:
+    def _is_waiting(self, timed: Timed) -> bool:
         """Whether an entry is held as it was timed."""
         held = self._minutes.get(timed.minute)
         return held is not None and held.waiting.get(timed.entry.connection_id) == timed.entry.at_s
 
-    def _looked(self, timed: _Timed, reply: Reply, next_due: datetime | None) -> None:
+    def _looked(self, timed: Timed, reply: Reply, next_due: datetime | None) -> None:
         """Know that a connection was looked at and that what came of it is stored, or try again."""
         entry = timed.entry
         if isinstance(reply, Failure):
@@ -328,12 +309,15 @@ class DueIndex:
             self._time(timed._replace(wake_s=wake_s, number=number, failures=failures))
             return
         if self._is_waiting(timed):
-            del self._minutes[timed.minute].waiting[entry.connection_id]
-            self.held -= 1
-            self._held_of[entry.slug] -= 1
+            self._forget(timed)
         if next_due is not None:
             # It may be due again in a minute that was read already.
             self.decided(entry._replace(at_s=epoch_s(next_due)))
+
+    def _forget(self, timed: Timed) -> None:
+        del self._minutes[timed.minute].waiting[timed.entry.connection_id]
+        self.held -= 1
+        self._held_of[timed.entry.slug] -= 1
 
     def _ready(self) -> list[int]:
         """Return minutes that are over and have nobody left who was not looked at."""
@@ -363,7 +347,7 @@ class DueIndex:
         if left is None and len(minutes) > 1:
             return await self._close(minutes[:1])
         if left is None:
-            self._minutes.setdefault(minutes[0], _Minute()).page_seq = 1
+            self._minutes.setdefault(minutes[0], Minute()).page_seq = 1
             await self._read_pages(minutes[0])
             return False
         self._found(left)

@@ -308,6 +308,26 @@ def test_a_provider_that_is_slow_keeps_nobody_elses_minutes_from_being_read():
     run_seeded(scene, seed=8)
 
 
+def test_a_clock_that_was_a_day_ahead_leaves_no_day_to_be_held():
+    async def scene() -> None:
+        town = Town([1800.0])
+        async with town.owned() as ledger:
+            ledger.due._limits = LedgerLimits(due_held_max=100)
+            town.offset_s = 86_400.0
+            await anyio.sleep(5)
+            town.offset_s = 0.0
+            await anyio.sleep(5)
+            for number in range(30):
+                await town.connect_many(20, "slug", due_in_s=30.0 + number * 60.0)
+            assert ledger.due.held < 100
+            await anyio.sleep(4000)
+
+            assert len(town.looks) > 600
+            assert max(late_s for _, late_s in town.looks) < 1.0
+
+    run_seeded(scene, seed=9)
+
+
 def test_records_without_an_entry_get_one_by_a_scan_that_a_kill_does_not_begin_anew():
     async def scene() -> None:
         town = Town([100_000.0])

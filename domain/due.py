@@ -9,7 +9,8 @@ now. Whoever acts on it must have the result stored; then the next time is anoth
   sooner than ``max_lead_s`` allows nor than ``interval_s_min`` after the last. A token that was
   issued as ended (``expires_in`` 0) is refreshed when it is asked for: doing so ahead of nobody
   would never end.
-- **Keep-alive**: before half of what is left until the grant ends unused.
+- **Keep-alive**: before half of what is left until the grant ends unused; one that was issued as
+  ended, never.
 - **Retry**: what failed, when its pause is over; what is in doubt, when ``domain.token_read`` lets
   it be presented; an attempt that a crash left open, at its deadline.
 - **Warning**: what ``domain.grant_end.warned`` has to tell.
@@ -128,6 +129,8 @@ def _wanted(connection: ProviderConnection, profile: ProviderProfile) -> Iterato
             yield Due(shifted(ends_at, -_lead_s(profile, lifetime_s, share)), DueKind.REFRESH)
     for over_at in idle_ends(connection, profile):
         idle_s = (over_at - since).total_seconds()
+        if idle_s <= 0 and credentials.issued_at is not None:
+            continue
         at = shifted(since, idle_s / 2 * (1 - KEEP_ALIVE_SPREAD * share))
         if is_on_demand and (ends_at is None or ends_at >= over_at):
             continue

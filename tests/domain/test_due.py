@@ -211,6 +211,14 @@ def test_a_token_that_was_issued_as_ended_is_not_refreshed_ahead_of_nobody() -> 
     assert next_due(issued(0.0), profile(grant_idle_s=DAY_S)) is not None
 
 
+def test_what_an_answer_told_as_ended_is_not_kept_alive_ahead_of_nobody() -> None:
+    ended = issued(None, grant_expires_at=after(-0.5))
+
+    assert refresh_due(issued(0.0), profile(presents="access_token")) is None
+    assert refresh_due(ended, PLAIN) is None
+    assert refresh_due(issued(HOUR_S, grant_expires_at=after(-0.5)), PLAIN) is not None
+
+
 def test_a_token_that_was_connected_as_ended_is_refreshed_at_once() -> None:
     credentials = replace(sealed(), expires_at=after(-HOUR_S))
     connection = issued(credentials=credentials)

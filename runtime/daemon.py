@@ -254,6 +254,8 @@ async def run_daemon(
         keyring = opened(connections=streams.connections)
         refuse_another_keyring(streams, keyring, key_file)
         ledgers = await taken_ledgers(link, config, streams, daemon_id)
+        policy = due_policy(profiles)
+        ledgers.decide_by(policy)
         spill = SpillFolder(data_dir / OUTCOMES_FOLDER)
         await spill.take_in(
             ledgers.partitions, partial(partition_of, partitions=streams.partitions)
@@ -285,7 +287,7 @@ async def run_daemon(
         await tasks.start(daemon.run_directory)
         await receive_outcomes(link, streams, keyring, daemon.directory.take_in)
         await daemon.start()
-        tasks.start_soon(ledgers.wake_in_time, daemon.waker, due_policy(profiles))
+        tasks.start_soon(ledgers.wake_in_time, daemon.waker, policy)
         try:
             yield daemon
         finally:

@@ -126,6 +126,15 @@ class Ledgers:
                 f"{event_marker_subject(partition, self._tag)}?"
             ) from None
 
+    def decide_by(self, policy: DuePolicy) -> None:
+        """Decide by a policy from now on; to be called before anything is decided.
+
+        By another one records may lack an entry from the first on, whether a scan comes to note
+        that or not.
+        """
+        for ledger in self.partitions:
+            ledger.records.mark.decide_by(policy.name)
+
     async def checkpoint(self) -> None:
         """Write what the buckets lack, before ``run``.
 

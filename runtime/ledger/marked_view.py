@@ -100,6 +100,11 @@ class MarkedView:
         """Say that records may lack an entry of the due index, whoever has looked for them."""
         self.due = DuePlace(minute=self.due.minute)
 
+    def decide_by(self, policy: str) -> None:
+        """Say nothing of what another policy has indexed: records are decided by this one now."""
+        if self.due.policy != policy:
+            self.forget_scan()
+
     async def write(self, messages: Sequence[Outgoing], through: int) -> bool:
         """Write messages and the marker behind them, or nothing.
 

@@ -370,6 +370,25 @@ def test_a_scan_is_made_once_for_each_policy():
     run_seeded(scene, seed=6)
 
 
+def test_what_another_policy_has_decided_is_found_although_its_owner_died_before_its_scan():
+    async def scene() -> None:
+        town = Town([100_000.0])
+        async with town.owned() as ledger:
+            await town.scan("policy").run()
+            await town.connect(100_000.0)
+            await ledger.records.checkpointed()
+        async with town.owned() as ledger:
+            ledger.records.mark.decide_by("another")
+            await town.store_unindexed(3)
+        async with town.owned() as ledger:
+            ledger.records.mark.decide_by("policy")
+            await town.scan("policy").run()
+
+            assert len(town.noted) == 3
+
+    run_seeded(scene, seed=10)
+
+
 _steps = st.lists(
     st.one_of(
         st.tuples(st.just("connect"), st.floats(-100, 500)),

@@ -61,7 +61,8 @@ async def test_a_provider_that_limits_then_fails_then_is_back_is_asked_nothing_w
             )
             waiting = [asyncio.create_task(_until_served(caller, one)) for one in ids]
             await eventually(lambda: stats.calls >= 3)
-            await asyncio.sleep(1.0)
+            now_s = asyncio.get_running_loop().time
+            await eventually(lambda: now_s() - stats.at_s[-1] > COOL_S / 2)
             limited, last_s = stats.calls, stats.at_s[-1]
             provider.quirks.set({"status": 503, "headers": {}})
             await eventually(lambda: stats.calls > limited)

@@ -38,6 +38,10 @@ async def measure_costs(notebook: Notebook, system: System, folder: Path, sizes:
             rounds.append({row.name: await row.measure(requests) for row in turn})
         for row in rows:
             await row.check()
+    for whose, figure in (("daemon", _daemon_us), ("server", _server_us)):
+        many, few = ([figure(one[name]) for one in rounds] for name in ("many", "few"))
+        name = f"CPU of a refresh by a caller, {whose}"
+        notebook.note(name, spread(many).median, "us", beside=spread(few).median)
     many, few = ([_work_us(one[name]) for one in rounds] for name in ("many", "few"))
     notebook.note(
         "CPU of a refresh, daemon and server", spread(many).median, "us", beside=spread(few).median
@@ -54,5 +58,13 @@ async def measure_costs(notebook: Notebook, system: System, folder: Path, sizes:
     )
 
 
+def _daemon_us(measured: Measured) -> float:
+    return measured.daemon_us or 0.0
+
+
+def _server_us(measured: Measured) -> float:
+    return measured.server_us or 0.0
+
+
 def _work_us(measured: Measured) -> float:
-    return (measured.daemon_us or 0.0) + (measured.server_us or 0.0)
+    return _daemon_us(measured) + _server_us(measured)

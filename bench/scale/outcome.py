@@ -30,7 +30,7 @@ def tell(
     refreshes = begun(due, seen.begun_s)
     _tell_even(notebook, refreshes, times)
     _tell_stop(notebook, refreshes, times)
-    hold_once(notebook, [*due], seen, stats)
+    hold_once(notebook, "evenly", [*due], seen, stats)
 
 
 def _tell_even(notebook: Notebook, refreshes: list[Begun], times: Times) -> None:
@@ -58,7 +58,7 @@ def _tell_stop(notebook: Notebook, refreshes: list[Begun], times: Times) -> None
         return
     late = quantiles([one.late_s for one in missed])
     notebook.note("  how late those missed were begun: p50", late.p50, "s")
-    notebook.note("  the latest", late.most, "s")
+    notebook.note("  the latest of those missed", late.most, "s")
     ended = sum(one.begun_s > one.urgent_s for one in missed)
     notebook.note("  whose access token had ended before", ended)
     jumps = quantiles(passed_over(refreshes, times.ready_s))
@@ -69,23 +69,24 @@ def _tell_stop(notebook: Notebook, refreshes: list[Begun], times: Times) -> None
     notebook.note("  refreshes after the stop", len(after))
 
 
-def hold_once(notebook: Notebook, due: list[str], seen: Seen, stats: Stats) -> None:
+def hold_once(notebook: Notebook, how: str, due: list[str], seen: Seen, stats: Stats) -> None:
     """Hold that each was refreshed once, by one call, within the provider's bounds.
 
     Args:
         notebook: Where it is noted.
+        how: They came due.
         due: The connections that were to be refreshed.
         seen: What events tell.
         stats: The provider's own book.
     """
-    notebook.note("  provider calls", stats.calls)
-    notebook.note("  rotations by the provider's book", stats.successes)
-    notebook.note("  most calls at once", stats.concurrency_max)
+    notebook.note(f"  provider calls, due {how}", stats.calls)
+    notebook.note(f"  rotations by the provider's book, due {how}", stats.successes)
+    notebook.note(f"  most calls at once, due {how}", stats.concurrency_max)
     once = all(len(seen.ended_s.get(one, ())) == 1 for one in due)
     calls = sum(map(len, seen.begun_s.values())) - seen.failed.total()
     notebook.hold("each is refreshed once by its events", is_kept=once and calls == len(due))
     for reason, count in seen.failed.items():
-        notebook.note(f"  failed: {reason}", count)
+        notebook.note(f"  failed, due {how}: {reason}", count)
     calls = stats.calls == stats.successes == len(due)
     notebook.hold("provider calls are rotations, one for each that was due", is_kept=calls)
     twice = stats.double_presentations + stats.concurrent_presentations + stats.families_revoked

@@ -140,8 +140,10 @@ class Scale:
             limit = middle_rate([one for ended_s in seen.ended_s.values() for one in ended_s])
             notebook.note("refreshes that nobody asked for, all due at once", limit, "/s")
             for whose, whose_s in zip(("daemon", "server", "provider"), used_s, strict=True):
-                notebook.note(f"  CPU for one, {whose}", whose_s / count * 1e6, "us")
-            hold_once(notebook, [str(one.id) for one in wanted], seen, provider.stats())
+                notebook.note(f"  CPU for one refresh, {whose}", whose_s / count * 1e6, "us")
+            hold_once(
+                notebook, "all at once", [str(one.id) for one in wanted], seen, provider.stats()
+            )
         return limit
 
     async def _refresh_in_time(
@@ -214,9 +216,9 @@ async def _until_refreshed(provider: Provider, count: int) -> None:
 def _tell_import(notebook: Notebook, imported: Imported, used_s: list[float]) -> None:
     count = imported.connections
     notebook.note("connections imported", count / imported.seconds, "/s")
-    notebook.note("  CPU for one, the command", imported.cpu_s / count * 1e6, "us")
+    notebook.note("  CPU for one import, the command", imported.cpu_s / count * 1e6, "us")
     for whose, whose_s in zip(("daemon", "server"), used_s, strict=True):
-        notebook.note(f"  CPU for one, {whose}", whose_s / count * 1e6, "us")
+        notebook.note(f"  CPU for one import, {whose}", whose_s / count * 1e6, "us")
 
 
 def _tell_memory(notebook: Notebook, when: str, system: System) -> None:

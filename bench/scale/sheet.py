@@ -44,7 +44,8 @@ class Notebook:
         print(f"... {doing}", flush=True)
 
     def note(self, name: str, value: float, unit: str = "", *, beside: float | None = None) -> None:
-        """Print a figure, and keep it."""
+        """Print a figure, and keep it; each has a name of its own."""
+        assert name not in self.sheet.figures, name
         self.sheet.figures[name] = Figure(value=value, unit=unit, beside=beside)
         other = "" if beside is None else f"   (next to nothing stored: {_shown(beside)})"
         print(f"{name:<{_NAME_WIDTH}} {_shown(value):>12} {unit}{other}", flush=True)

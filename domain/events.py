@@ -8,12 +8,12 @@ class name is the CloudEvents ``type``; workflow and outcome are two tokens of t
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
 
-from domain.connection import ConnectionStatus
+from domain.connection import ConnectionStatus, ProviderConnection
 from domain.grant_life import EndCause
 from domain.profile import FailureClass
 
@@ -198,3 +198,13 @@ Event = (
     | ProviderClientPaused
     | ProviderClientResumed
 )
+
+
+def about(connection: ProviderConnection) -> dict[str, Any]:
+    """Return the fields that all events of a connection share."""
+    return {
+        "user_id": connection.user_id,
+        "connection_id": connection.id,
+        "provider_id": connection.provider_id,
+        "provider_slug": connection.provider_slug,
+    }

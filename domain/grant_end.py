@@ -12,14 +12,13 @@ Source:
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from msgspec.structs import replace
 
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.due import refresh_due
-from domain.events import Event, ProviderGrantExpiring, ProviderGrantNeedsReauth
+from domain.events import Event, ProviderGrantExpiring, ProviderGrantNeedsReauth, about
 from domain.expiry import shifted
 from domain.grant_life import (
     NO_PROFILE,
@@ -67,7 +66,7 @@ def warned(
         reason = NO_REFRESH_TOKEN if has_none else GRANT_EXPIRED
         events = (
             ProviderGrantNeedsReauth(
-                id=next(ids), occurred_at=now, reason=reason, **_about(connection)
+                id=next(ids), occurred_at=now, reason=reason, **about(connection)
             ),
         )
     else:
@@ -83,7 +82,7 @@ def warned(
                     grant_ends_at=soonest.at,
                     within_s=lead_s,
                     cause=soonest.cause,
-                    **_about(connection),
+                    **about(connection),
                 ),
             )
     after = replace(connection, warned_lead_s=lead_s, updated_at=connection.touched_at(now))
@@ -125,12 +124,3 @@ def _is_open(end: GrantEnd, lead_s: int, now: datetime) -> bool:
 def _when(end: GrantEnd, now: datetime) -> str:
     verb = "ends" if now < end.at else "ended"
     return f"{verb} at {end.at.isoformat(timespec='seconds').replace('+00:00', 'Z')}"
-
-
-def _about(connection: ProviderConnection) -> dict[str, Any]:
-    return {
-        "user_id": connection.user_id,
-        "connection_id": connection.id,
-        "provider_id": connection.provider_id,
-        "provider_slug": connection.provider_slug,
-    }

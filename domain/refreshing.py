@@ -24,6 +24,7 @@ from domain.events import (
     ProviderTokenRefreshAttempted,
     ProviderTokenRefreshFailed,
     ProviderTokenRefreshSucceeded,
+    about,
 )
 from domain.exchange import Tokens, Verdict
 from domain.grant_life import end_slides, grant_ends, still_told_s
@@ -111,14 +112,14 @@ def succeeded(
     )
     told_s = still_told_s(grant_ends(after, profile), now, connection.warned_lead_s)
     after = msgspec.structs.replace(after, warned_lead_s=told_s)
-    about = _about(connection)
+    shared = about(connection)
     events: list[Event] = [
         ProviderTokenRefreshSucceeded(
-            id=next(ids), occurred_at=now, attempt_id=intent.attempt_id, **about
+            id=next(ids), occurred_at=now, attempt_id=intent.attempt_id, **shared
         )
     ]
     if connection.needs_reauth:
-        events.append(ProviderGrantRecovered(id=next(ids), occurred_at=now, **about))
+        events.append(ProviderGrantRecovered(id=next(ids), occurred_at=now, **shared))
     return Step(after, tuple(events))
 
 
@@ -196,7 +197,7 @@ def failed(
             code=verdict.code,
             provider_code=verdict.provider_code,
             retry_at=trouble.retry_at,
-            **_about(connection),
+            **about(connection),
         )
     ]
     if is_dead:
@@ -207,13 +208,13 @@ def failed(
                 from_status=connection.status,
                 to_status=after.status,
                 reason=verdict.reason,
-                **_about(connection),
+                **about(connection),
             )
         )
     if is_dead and not connection.needs_reauth:
         events.append(
             ProviderGrantNeedsReauth(
-                id=next(ids), occurred_at=now, reason=verdict.reason, **_about(connection)
+                id=next(ids), occurred_at=now, reason=verdict.reason, **about(connection)
             )
         )
     return Step(after, tuple(events))
@@ -270,7 +271,7 @@ def _attempted(
         id=intent.attempt_id,
         occurred_at=intent.started_at,
         attempt_id=intent.attempt_id,
-        **_about(connection),
+        **about(connection),
     )
 
 
@@ -281,21 +282,12 @@ def with_client_paused(step: Step, verdict: Verdict, now: datetime, ids: Iterato
         occurred_at=now,
         code=verdict.code,
         reason=verdict.reason,
-        **_about(step.connection),
+        **about(step.connection),
     )
     return Step(step.connection, (*step.events, event))
 
 
 def with_client_resumed(step: Step, now: datetime, ids: Iterator[UUID]) -> Step:
     """Return an outcome's step that also tells that by it the client's pause was over."""
-    event = ProviderClientResumed(id=next(ids), occurred_at=now, **_about(step.connection))
+    event = ProviderClientResumed(id=next(ids), occurred_at=now, **about(step.connection))
     return Step(step.connection, (*step.events, event))
-
-
-def _about(connection: ProviderConnection) -> dict[str, Any]:
-    return {
-        "user_id": connection.user_id,
-        "connection_id": connection.id,
-        "provider_id": connection.provider_id,
-        "provider_slug": connection.provider_slug,
-    }

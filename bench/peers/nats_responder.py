@@ -49,8 +49,7 @@ async def serve(peer: Peer, settings: Settings, until_closed: asyncio.Event) -> 
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-    subscription = await client.subscribe(settings.subject, _QUEUE_GROUP)
-    client.hand_over(subscription._id, take)  # noqa: SLF001 -- as runtime.nats.discoverable
+    await client.take_all(settings.subject, take, queue=_QUEUE_GROUP)
     await client.flush()
     print("ready", flush=True)
     await until_closed.wait()

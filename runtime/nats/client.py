@@ -124,9 +124,11 @@ class ArmouredClient(Client):
         """Return a subject that nobody can guess; nats-py's follow from the one before."""
         return f"{bytes(self._inbox_prefix).decode()}.{secrets.token_hex(16)}"
 
-    async def take_all(self, subject: str, take: Callable[[Arrived], None]) -> None:
+    async def take_all(
+        self, subject: str, take: Callable[[Arrived], None], *, queue: str = ""
+    ) -> None:
         """Subscribe, and call ``take`` with each message as it is read; see ``hand_over``."""
-        subscription = await self.subscribe(subject, cb=_never)
+        subscription = await self.subscribe(subject, queue, cb=_never)
         self.hand_over(subscription._id, take)  # noqa: SLF001 -- nats-py does not show it
 
     def hand_over(self, sid: int, take: Callable[[Arrived], None]) -> None:
@@ -197,6 +199,15 @@ class ArmouredClient(Client):
         if self._pending or writer is None or not self.can_send:
             return None
         return writer if writer.transport.get_write_buffer_size() <= _UNSENT_BYTES else None
+
+    async def close(self) -> None:
+        """Close, and leave no socket open where nats-py's own close breaks off before it."""
+        try:
+            await super().close()
+        finally:
+            writer = self._writer
+            if writer is not None and not writer.transport.is_closing():
+                writer.transport.abort()
 
     async def _process_info(
         self,

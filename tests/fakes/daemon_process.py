@@ -257,3 +257,6 @@ async def plain_caller(url: str, **options: Any) -> AsyncGenerator[PlainCaller]:
     finally:
         # Where the server was killed, nats-py's close may end with its own tasks' cancellation.
         await asyncio.wait({asyncio.ensure_future(client.close())}, timeout=10)
+        writer = getattr(client._transport, "_io_writer", None)
+        if writer is not None and not writer.transport.is_closing():
+            writer.transport.abort()

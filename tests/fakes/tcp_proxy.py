@@ -18,6 +18,7 @@ from tests.fakes.eventually import eventually
 
 ABANDONS_SOCKETS = pytest.mark.filterwarnings(
     "ignore:unclosed <StreamWriter:ResourceWarning",
+    "ignore:loop is closed:ResourceWarning",
     "ignore:unclosed transport:ResourceWarning",
     "ignore:unclosed <socket.socket:ResourceWarning",
 )

@@ -23,6 +23,7 @@ import anyio
 from msgspec.structs import replace
 
 from actors.client_gate import ClientGate, no_sooner, while_closed
+from actors.closed import SOON_S
 from actors.entry import Entry
 from actors.outcome_steps import MakeStep, OutcomeSteps
 from actors.pilot import Pilot
@@ -45,7 +46,6 @@ from domain.result import Failure
 from domain.token_read import failure_of, may_still_ask
 from domain.verdicts import judge
 
-_SOON_S = 0.001
 _LOOK_AGAIN_S = 1.0
 """How often a flight that waits looks whether the client may ask sooner than was said."""
 
@@ -170,7 +170,7 @@ class Flight:
         with self._flying:
             while self._brought is None and (left_s := until_s - anyio.current_time()) > 0:
                 # What is less than a clock can measure would never pass.
-                await self._sleep(max(left_s, _SOON_S))
+                await self._sleep(max(left_s, SOON_S))
         if self._flying.cancelled_caught:
             return
         if (brought := self._brought) is None:
@@ -231,7 +231,7 @@ class Flight:
     def _waits_out(self, hold: Hold, now_s: float) -> None:
         """Take the connection's own back-off into account, where it is longer than its client's."""
         left_s = hold.until_s - now_s
-        if left_s > _SOON_S and hold.until_s > self._opens_s:
+        if left_s > SOON_S and hold.until_s > self._opens_s:
             told_s = max(round(left_s, 1), 0.1)
             self._opens_s, self.failure = hold.until_s, replace(hold.failure, retry_after_s=told_s)
 

@@ -108,7 +108,9 @@ class Rows:
         distinct = self._add_refresh(DISTINCT, main)
         self._add("refreshd", HalfLoadRow(HALF_LOAD, distinct))
         self._add_refresh("refresh, 500 connections, 1,024 callers", main, callers=1024)
-        self._add_refresh("refresh, 20,000 connections, 256 callers", main, connections=MANY)
+        for callers, requests in ((1, 1_000), (16, 8_000), (256, 20_000), (1024, 20_000)):
+            name = f"refresh, 20,000 connections, {callers:,} caller{'s' * (callers > 1)}"
+            self._add_refresh(name, main, connections=MANY, callers=callers, requests=requests)
         self._add_refresh(HOT, main, connections=1)
         zipf = "refresh, 20,000 connections, Zipf, 256 callers"
         self._add_refresh(zipf, main, connections=MANY, pick="zipf")

@@ -1,13 +1,14 @@
 """How many connections to PostgreSQL are best for the seed's handler?
 
-``python -m bench.peers.pool_sizes``: 256 callers, 500 connections, pools of 4 to 64 measured in
-turn. ``measuring.POOL`` is what was found best on two cores whose disk others used as well: more
-transactions under way share a sync. 16, 32, 48 and 64 made 1,311, 1,384, 1,525 and 1,544
-refreshes/s, and in one statement 2,173, 2,572 and 2,814; on one connection it makes no difference.
+``python -m bench.peers.pool_sizes [--hot]``: 256 callers, 500 connections or one, pools of 4 to 64
+measured in turn. ``measuring.POOL`` is what was found best on two cores whose disk others used as
+well: more transactions under way share a sync. 16, 32, 48 and 64 made 1,311, 1,384, 1,525 and 1,544
+refreshes/s, and in one statement 2,173, 2,572 and 2,814.
 """
 
 import contextlib
 import statistics
+import sys
 
 import uvloop
 
@@ -19,8 +20,8 @@ ROUNDS = 5
 REQUESTS = 3000
 
 
-async def run() -> None:
-    """Measure in turn and print the medians."""
+async def run(*, hot: bool) -> None:
+    """Measure in turn and print the medians; ``hot``: of refreshes of one connection."""
     async with contextlib.AsyncExitStack() as stack:
         servers = Servers(stack.enter_context(running_postgres()))
         peers: dict[int, RunningPeer] = {}
@@ -32,7 +33,7 @@ async def run() -> None:
         for number in range(ROUNDS + 1):
             for size in SIZES if number % 2 else reversed(SIZES):
                 measured = await measure(
-                    peers[size], callers=256, requests=REQUESTS, connections=500
+                    peers[size], callers=256, requests=REQUESTS, connections=500, hot=hot
                 )
                 if number:
                     results[size].append(measured)
@@ -48,4 +49,4 @@ async def run() -> None:
 
 if __name__ == "__main__":
     ensure_installed(Package.POSTGRES)
-    uvloop.run(run())
+    uvloop.run(run(hot="--hot" in sys.argv))

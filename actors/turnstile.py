@@ -11,13 +11,12 @@ import math
 
 import anyio
 
+from actors.closed import SOON_S
 from actors.rate import Rate
 from domain.token_read import REPLAY_LEAD_S
 
 _CALLERS_IN_A_ROW = 4
 """So many of those whom callers wait for may pass one whose token is about to end."""
-_SOON_S = 0.001
-"""What is so near is now: a clock cannot measure it."""
 _LEFT_BEHIND_MAX = 64
 
 
@@ -140,7 +139,7 @@ class Turnstile:
         turn.woken = anyio.Event()
         pause_s = math.inf
         if self._rate is not None and self._watch is None and turn is self._next():
-            pause_s = max(self._rate.left_s, _SOON_S) if self.inside < self._slots else math.inf
+            pause_s = max(self._rate.left_s, SOON_S) if self.inside < self._slots else math.inf
         if pause_s < math.inf:
             self._watch = turn
         with anyio.move_on_after(pause_s):

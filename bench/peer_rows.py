@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench.measured import Measured
 from bench.peers.measuring import (
+    HOT_POOL,
     PEERS,
     RunningPeer,
     Servers,
@@ -116,9 +117,15 @@ class Peers:
             await peer.connect(CONNECTIONS)
             self._add(PeerRow(name, peer, callers=CALLERS, requests=_REQUESTS))
             if name == FOR_UPDATE:
-                hot = PeerRow(FOR_UPDATE_HOT, peer, callers=CALLERS, requests=2_000, is_hot=True)
-                self._add(hot)
+                await self._add_hot(servers)
                 self._add(PeerRow(FOR_UPDATE_ALONE, peer, callers=1, requests=1_000))
+
+    async def _add_hot(self, servers: Servers) -> None:
+        """Add the hot row, with a pool of the size that is best for it."""
+        hot = running_peer(PEERS[_KINDS[FOR_UPDATE]], servers, pool=HOT_POOL)
+        peer = await self._stack.enter_async_context(hot)
+        await peer.connect(CONNECTIONS)
+        self._add(PeerRow(FOR_UPDATE_HOT, peer, callers=CALLERS, requests=2_000, is_hot=True))
 
     def _add(self, row: PeerRow) -> None:
         if self._is_wanted(row.name):

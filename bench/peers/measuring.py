@@ -38,6 +38,8 @@ from runtime.world import Uuid7Ids
 
 POOL = 48
 """Of PostgreSQL's connections, for each peer; ``pool_sizes`` says why."""
+HOT_POOL = 4
+"""The same for one hot row: more would only wait for each other."""
 LOAD_CLIENTS = 8
 _LINE_BYTES_MAX = 64 * 1024 * 1024
 

@@ -3,8 +3,8 @@
 ``python -m bench.peers.pool_sizes [--hot]``: 256 callers, 500 connections or one, pools of 4 to 64
 measured in turn. ``measuring.POOL`` is what was found best on two cores whose disk others used as
 well: more transactions under way share a sync. 16, 32, 48 and 64 made 1,311, 1,384, 1,525 and 1,544
-refreshes/s, and in one statement 2,173, 2,572 and 2,814. On one hot row a small one is best: 4, 16 and
-48 made 1,892, 1,647 and 1,164 (``HOT_POOL``).
+refreshes/s, and in one statement 2,173, 2,572 and 2,814. On one hot row a small one is best: 4, 16
+and 48 made 1,892, 1,647 and 1,164 (``HOT_POOL``).
 """
 
 import contextlib

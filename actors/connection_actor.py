@@ -159,7 +159,7 @@ class ConnectionActor:
 
     def settled(self, entry: Entry) -> None:
         """See ``actors.entry.Maker``."""
-        if entry.is_lost:
+        if entry.is_lost and entry.connection is not None:
             # What was decided on top of what is not stored is void.
             self.newest = None
         self._entries = tuple(one for one in self._entries if one is not entry)
@@ -278,11 +278,15 @@ class ConnectionActor:
         return entry
 
     def answer_behind(self, envelope: Envelope, reply: Reply) -> None:
-        """Answer what shows the newest state: with what is not acknowledged yet, or at once."""
-        if not self._entries:
+        """Answer what shows the newest state: with what is not acknowledged yet, or at once.
+
+        Where it is not certain that the partition is ours still, an append is to tell first.
+        """
+        if not self._entries and self.partition.is_confirmed:
             envelope.answer(reply)
             return
-        entry, commands_max = self._entries[-1], self._house.limits.mailbox_commands_max
+        entry = self._entries[-1] if self._entries else self._opened_entry()
+        commands_max = self._house.limits.mailbox_commands_max
         is_full = max(entry.commands, self.queued_commands) >= commands_max
         refusal = refusal_behind(envelope, is_unclear=self.partition.is_unclear, is_full=is_full)
         if refusal is not None:

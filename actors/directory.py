@@ -5,25 +5,30 @@ shows only in the time the first command takes. An actor is an entry in one dict
 there for reads of records and for flights only, and one per partition stores what is decided. A
 crash of one actor is answered and reported; an actor that crashes again and again is
 quarantined, and the others never notice.
+
+Partitions come and go while it runs: one that is lost, or handed over, takes its actors with it.
+A request that a provider has is not cancelled for that: what comes of it goes to the new owner.
 """
 
 import math
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from uuid import UUID
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from actors.connection_actor import ConnectionActor
+from actors.crash_record import CrashRecord
 from actors.envelope import Envelope
 from actors.flight import Flight
 from actors.looks import LookEnvelope
 from actors.partition import Partition
-from actors.ports import Ledger, Outcome, StoreUnavailableError
+from actors.ports import Ledger, Outcome, PartitionLostError, StoreUnavailableError
 from actors.world import (
     BROKEN,
     INTERNAL_ERROR,
+    MOVED,
     SHUTTING_DOWN,
     Limits,
     World,
@@ -31,8 +36,8 @@ from actors.world import (
     overloaded,
 )
 from domain.commands import Get
-from domain.decision import DATABASE_ERROR, Reply
-from domain.result import Failure, FailureCode, Success
+from domain.decision import Reply
+from domain.result import Failure, Success
 
 TICK_S = 0.05
 """How often is looked whose time is up."""
@@ -40,6 +45,7 @@ _QUIET_S = 1.0
 """How often while nothing is under way."""
 _LOOK_S = 2.0
 """How long a connection may take to be read for what another daemon's flight brought."""
+LOST = database_error("another daemon has taken the partition")
 _PROBES_MAX = 64
 """How many busy actors are passed over in search of an idle one."""
 
@@ -55,23 +61,26 @@ class Directory:
         *,
         world: World,
         limits: Limits,
-        ledgers: Sequence[Ledger],
         partition_of: Callable[[UUID], int],
+        ledgers: Sequence[Ledger] = (),
+        confirms: Callable[[float], bool] = lambda _: True,
     ) -> None:
         """Make a directory with no actor resident.
 
         Args:
             world: The ports.
             limits: The bounds.
-            ledgers: One a partition.
-            partition_of: Which of them is a connection's.
+            partition_of: Which partition is a connection's.
+            ledgers: Of the partitions that are here from the beginning, from 0 on.
+            confirms: See ``actors.partition.Partition``.
         """
         self.world = world
         self.limits = limits
-        self.partitions = [
-            Partition(ledger, limits=limits, journal=world.journal, stir=self._stir)
-            for ledger in ledgers
-        ]
+        self.partitions: dict[int, Partition] = {}
+        self.served = 0
+        """How many partitions are here and take commands."""
+        self.lost: Callable[[int, PartitionLostError], None] = lambda _, __: None
+        """Called when another daemon has taken a partition; its actors are gone already."""
         self.token_callers: Counter[str] = Counter()
         self._partition_of = partition_of
         self._stirred = anyio.Event()
@@ -79,16 +88,19 @@ class Directory:
         """By the number of the id, which hashes faster; the one that was used last at the end."""
         self._reading: set[ConnectionActor] = set()
         self._flights: set[Flight] = set()
-        self._crashes_s: dict[UUID, deque[float]] = {}
-        self._quarantined_until_s: dict[UUID, float] = {}
+        self._crashes = CrashRecord(limits, world.journal)
+        self._confirms = confirms
         self._tasks: TaskGroup | None = None
-        self._writers: list[anyio.CancelScope] = []
+        self._writing: TaskGroup | None = None
+        self._writers: dict[int, anyio.CancelScope] = {}
         self._now_s = 0.0
         self._is_draining = False
         self._refrains = False
         self._gives_up = False
         self._ends_s = math.inf
         self._ended = anyio.Event()
+        for number, ledger in enumerate(ledgers):
+            self.admit(number, ledger)
 
     @property
     def resident_actors(self) -> int:
@@ -103,21 +115,15 @@ class Directory:
     @property
     def busy_actors(self) -> int:
         """How many reads, flights and entries are not over."""
-        entries = sum(partition.entries for partition in self.partitions)
+        entries = sum(partition.entries for partition in self.partitions.values())
         return entries + len(self._reading) + len(self._flights)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Run until cancelled; what is not begun then is answered ``SHUTTING_DOWN``.
-
-        Raises:
-            PartitionLostError: Another daemon has taken a partition.
-        """
+        """Run until cancelled; what is not begun then is answered ``SHUTTING_DOWN``."""
         try:
-            async with anyio.create_task_group() as writers:
-                for partition in self.partitions:
-                    # Made here: one that is cancelled before its task has begun must end, too.
-                    self._writers.append(anyio.CancelScope(shield=True))
-                    writers.start_soon(self._store, partition, self._writers[-1])
+            async with anyio.create_task_group() as self._writing:
+                for number in self.partitions:
+                    self._write(number)
                 try:
                     async with anyio.create_task_group() as self._tasks:
                         task_status.started()
@@ -130,19 +136,71 @@ class Directory:
         finally:
             self._ended.set()
 
+    def admit(self, number: int, ledger: Ledger) -> None:
+        """Serve a partition from now on, whose ledger was claimed."""
+        self.partitions[number] = Partition(
+            ledger,
+            limits=self.limits,
+            journal=self.world.journal,
+            stir=self._stir,
+            confirms=self._confirms,
+        )
+        self.served += 1
+        if self._writing is not None:
+            self._write(number)
+
+    async def empty(self, number: int) -> None:
+        """Take no command of a partition, and return when all that was decided is stored.
+
+        Who waits is answered ``MOVED``. Requests that a provider has go on.
+        """
+        partition = self.partitions[number]
+        self.served -= not partition.is_leaving
+        partition.is_leaving = True
+        for actor in self._actors_of(partition):
+            actor.refuse_all(MOVED)
+        for flight in self._flights_of(partition):
+            flight.refrain()
+        while not partition.is_settled:
+            await self._pause()
+            for actor in self._actors_of(partition):
+                actor.refuse_all(MOVED)
+
+    def dismiss(self, number: int) -> None:
+        """Know nothing of a partition any more; what is not stored of it never will be."""
+        partition = self.partitions.pop(number, None)
+        if partition is None:
+            return
+        self.served -= not partition.is_leaving
+        self._writers.pop(number).cancel()
+        partition.abandon(MOVED if partition.is_leaving else LOST)
+        for actor in self._actors_of(partition):
+            del self._actors[actor.connection_id.int]
+            actor.refuse_all(MOVED)
+        for flight in self._flights_of(partition):
+            flight.stop(at_once=True)
+
     def submit(self, envelope: Envelope) -> None:
-        """Hand a command to its actor without waiting; it is answered exactly once."""
+        """Hand a command to its actor without waiting; it is answered exactly once.
+
+        With ``MOVED`` where its partition is not here.
+        """
         assert self._tasks is not None
         connection_id = envelope.command.connection_id
-        failure = SHUTTING_DOWN if self._is_draining else self._quarantine_of(connection_id)
-        actor = self._actors.get(connection_id.int)
+        failure = SHUTTING_DOWN if self._is_draining else self._crashes.refusal(connection_id)
+        actor, partition = self._actors.get(connection_id.int), None
         if actor is None and failure is None:
-            failure = self._no_room()
+            partition = self.partitions.get(self._partition_of(connection_id))
+            failure = MOVED if partition is None else self._no_room()
+        elif actor is not None:
+            partition = actor.partition
+        if partition is not None and partition.is_leaving:
+            failure = failure or MOVED
         if failure is not None:
             envelope.answer(failure)
             return
         if actor is None:
-            partition = self.partitions[self._partition_of(connection_id)]
+            assert partition is not None
             actor = ConnectionActor(connection_id, partition, self)
             self._actors[connection_id.int] = actor
             actor.is_woken = isinstance(envelope, LookEnvelope)
@@ -236,25 +294,33 @@ class Directory:
 
     def crashed(self, actor: ConnectionActor, error: Exception) -> Failure | None:
         """Note a crash, and quarantine an actor that has had one too many: return the answer."""
-        connection_id, limits = actor.connection_id, self.limits
-        self.world.journal.crashed(connection_id, error)
-        crashes_s = self._crashes_s.setdefault(connection_id, deque(maxlen=limits.restarts_max + 1))
-        now_s = anyio.current_time()
-        crashes_s.append(now_s)
-        is_full = len(crashes_s) > limits.restarts_max
-        if is_full and crashes_s[-1] - crashes_s[0] <= limits.restarts_period_s:
-            del self._crashes_s[connection_id]
-            self._quarantined_until_s[connection_id] = now_s + limits.quarantine_s
-            self.world.journal.quarantined(connection_id, limits.quarantine_s)
-            refusal = _quarantined(limits.quarantine_s)
+        refusal = self._crashes.crashed(actor.connection_id, error)
+        if refusal is not None:
             actor.refuse_all(refusal)
-            return refusal
-        return None
+        return refusal
 
-    async def _store(self, partition: Partition, scope: anyio.CancelScope) -> None:
-        """Store what a partition decides, until ``_wind_up`` says so."""
+    def _write(self, number: int) -> None:
+        """Have a partition's groups stored, until its scope is cancelled."""
+        assert self._writing is not None
+        # Made here: one that is cancelled before its task has begun must end, too.
+        scope = self._writers[number] = anyio.CancelScope(shield=True)
+        self._writing.start_soon(self._store, number, self.partitions[number], scope)
+
+    async def _store(self, number: int, partition: Partition, scope: anyio.CancelScope) -> None:
+        """Store what a partition decides, until it is lost or dismissed."""
         with scope:
-            await partition.run()
+            try:
+                await partition.run()
+            except PartitionLostError as error:
+                if self.partitions.get(number) is partition:
+                    self.dismiss(number)
+                    self.lost(number, error)
+
+    def _actors_of(self, partition: Partition) -> list[ConnectionActor]:
+        return [actor for actor in self._actors.values() if actor.partition is partition]
+
+    def _flights_of(self, partition: Partition) -> Iterator[Flight]:
+        return (one for one in [*self._flights] if one.actor.partition is partition)
 
     async def _read(self, actor: ConnectionActor) -> None:
         cause, stored = "internal error", None
@@ -297,7 +363,7 @@ class Directory:
 
     def _tick(self) -> None:
         now_s, limits = self._now_s, self.limits
-        for partition in self.partitions:
+        for partition in self.partitions.values():
             partition.tick(now_s)
         for actor in [*self._reading, *self._flown_by()]:
             actor.tick(now_s)
@@ -306,12 +372,7 @@ class Directory:
             if actor.used_s > now_s - limits.idle_s:
                 break
             self._passed_over(actor)
-        for connection_id, crashes_s in [*self._crashes_s.items()]:
-            if crashes_s[-1] < now_s - limits.restarts_period_s:
-                del self._crashes_s[connection_id]
-        for connection_id, until_s in [*self._quarantined_until_s.items()]:
-            if until_s <= now_s:
-                del self._quarantined_until_s[connection_id]
+        self._crashes.forget_before(now_s)
 
     def _flown_by(self) -> list[ConnectionActor]:
         """Return the actors that have a flight."""
@@ -336,14 +397,6 @@ class Directory:
         del self._actors[actor.connection_id.int]
         return True
 
-    def _quarantine_of(self, connection_id: UUID) -> Failure | None:
-        if not self._quarantined_until_s:
-            return None
-        until_s = self._quarantined_until_s.get(connection_id)
-        if until_s is None or until_s <= anyio.current_time():
-            return None
-        return _quarantined(until_s - anyio.current_time())
-
     async def _land(self) -> None:
         """Answer what was not begun, and let every flight come to its end."""
         self._is_draining = True
@@ -363,11 +416,11 @@ class Directory:
         patience_s = 0.0 if self._gives_up else self.limits.last_burst_s
         patience_s = min(patience_s, max(self._ends_s - anyio.current_time(), 0.0))
         with anyio.move_on_after(patience_s, shield=True):
-            while any(not partition.is_settled for partition in self.partitions):
+            while any(not partition.is_settled for partition in self.partitions.values()):
                 await self._pause()
-        for scope in self._writers:
+        for scope in self._writers.values():
             scope.cancel()
-        for partition in self.partitions:
+        for partition in self.partitions.values():
             partition.abandon(database_error("the daemon stopped"))
 
     def _refuse_all(self) -> None:
@@ -378,13 +431,5 @@ class Directory:
     async def _pause(self) -> None:
         """Let others run, and tell those whose time is up meanwhile."""
         await anyio.sleep(TICK_S / 5)
-        for partition in self.partitions:
+        for partition in self.partitions.values():
             partition.tick(anyio.current_time())
-
-
-def _quarantined(left_s: float) -> Failure:
-    return Failure(
-        code=FailureCode.DATABASE_ERROR,
-        message=f"{DATABASE_ERROR}: the connection's actor failed repeatedly",
-        retry_after_s=float(math.ceil(left_s)),
-    )

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from actors.client_gate import ClientGate, no_sooner, while_closed
 from actors.closed import SOON_S
 from actors.entry import Entry
+from actors.open_intent import open_until_s
 from actors.outcome_steps import MakeStep, OutcomeSteps
 from actors.pilot import Pilot
 from actors.ports import Outcome
@@ -164,9 +165,13 @@ class Flight:
         connection = self._connection()
         assert connection.intent is not None
         world, profile = self._world, self._world.providers.of(connection)
-        left_s = (connection.intent.deadline_at - world.clock.now()).total_seconds()
-        # A clock that was set back must not make this wait for hours.
-        until_s = anyio.current_time() + min(max(left_s, 0.0), attempt_s_max(profile))
+        until_s = open_until_s(
+            connection.intent,
+            us=world.providers.owner,
+            owned_s=self.actor.partition.owned_s,
+            now=world.clock.now(),
+            attempt_s=attempt_s_max(profile),
+        )
         with self._flying:
             while self._brought is None and (left_s := until_s - anyio.current_time()) > 0:
                 # What is less than a clock can measure would never pass.

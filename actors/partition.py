@@ -35,10 +35,31 @@ class Partition:
     """The open group and the one that is being stored. ``run`` must be running."""
 
     def __init__(
-        self, ledger: Ledger, *, limits: Limits, journal: Journal, stir: Callable[[], None]
+        self,
+        ledger: Ledger,
+        *,
+        limits: Limits,
+        journal: Journal,
+        stir: Callable[[], None],
+        confirms: Callable[[float], bool] = lambda _: True,
     ) -> None:
-        """Start with nothing decided; ``stir`` is called when that changes."""
+        """Start with nothing decided.
+
+        Args:
+            ledger: The partition's, claimed just now.
+            limits: The bounds.
+            journal: For what is dropped.
+            stir: Called when something is decided.
+            confirms: Whether the partition is ours still for certain, by when the last append was
+                sent that is acknowledged; monotonic.
+        """
         self._stir = stir
+        self._confirms = confirms
+        self.owned_s = anyio.current_time()
+        """When it was taken."""
+        self._acknowledged_s = self.owned_s
+        self.is_leaving = False
+        """Whether it is being handed over: nothing new is decided."""
         self.ledger = ledger
         self.is_over = False
         """Whether nothing is stored any more."""
@@ -57,6 +78,11 @@ class Partition:
     def is_settled(self) -> bool:
         """Whether everything decided is stored, or never will be."""
         return self.is_over or not (self._open or self._appending)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether an answer may come from memory alone (DESIGN.md section 8)."""
+        return self._confirms(self._acknowledged_s)
 
     @property
     def entries(self) -> int:
@@ -104,6 +130,7 @@ class Partition:
                 if self._appending:
                     self._began_s = anyio.current_time()
                     await self.ledger.append()
+                    self._acknowledged_s = self._began_s
                     self._settle()
         except PartitionLostError as error:
             self.abandon(database_error(str(error)))

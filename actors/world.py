@@ -107,6 +107,8 @@ def database_error(cause: str) -> Failure:
     )
 
 
+MOVED = database_error("its partition is on its way to another daemon")
+"""Of a command that was not begun: whoever owns the partition then may be asked."""
 MAILBOX_FULL = overloaded("the connection's mailbox is full")
 BROKEN = "internal error"
 INTERNAL_ERROR = database_error(BROKEN)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from actors.world import Limits, Seconds
+from runtime.cluster.site import ClusterConfig
 from runtime.gateway.service import ServiceLimits
 from runtime.gateway.subjects import is_prefix
 from runtime.ledger.limits import LedgerLimits
@@ -126,6 +127,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     state: StateConfig = StateConfig()
     events: EventsConfig = EventsConfig()
     service: ServiceConfig = ServiceConfig()
+    cluster: ClusterConfig = ClusterConfig()
     actors: Limits = Limits()
     log: LogConfig = LogConfig()
     providers: dict[str, dict[str, Any]] = {}

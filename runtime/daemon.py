@@ -9,34 +9,39 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-from anyio.abc import TaskStatus
+import msgspec
+from anyio.abc import TaskGroup
 
 from actors.client_gate import ClientGates
 from actors.directory import Directory
-from actors.ports import PartitionLostError
 from actors.waker import Waker
 from actors.world import Providers, World, database_error
 from domain.grant_end import action_needed
 from domain.result import Failure
 from runtime import VERSION
+from runtime.cluster.site import JOIN_S, Site
 from runtime.config import Config
 from runtime.data_folder import KEYRING_FILE, OUTCOMES_FOLDER, make_data_folder, only_daemon_of
 from runtime.due_policy import due_policy
 from runtime.ending import DaemonError, Ending, Parts
-from runtime.gateway.living import alone_on
+from runtime.gateway.living import CLUSTER, refuse_beside_others
 from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
 from runtime.ledger.delivery import Delivery, receive_outcomes
+from runtime.ledger.holdings import Holdings
+from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.key_rotation import follow_rotation, open_keyring_of, refuse_another_keyring
-from runtime.ledger.ledgers import Ledgers
+from runtime.ledger.ledgers import ENVELOPE_BYTES, Ledgers
 from runtime.ledger.listing import Listing
+from runtime.ledger.marker_renewal import renew_markers
 from runtime.ledger.restore_mark import refuse_half_restored
 from runtime.ledger.sealing import Keyring
 from runtime.ledger.spill import SpillFolder
 from runtime.ledger.streams import Streams, connections_stored, ensure_streams
 from runtime.ledger.subjects import partition_of
-from runtime.ledger.told_ledger import told
+from runtime.ledger.told_ledger import ToldLedger
+from runtime.nats.bus import NatsBus
 from runtime.nats.durability import Durable, warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats, EmbeddedNatsError
 from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
@@ -52,8 +57,6 @@ DAEMON_INBOX = "_INBOX_refreshd"
 """Stored records come in there: no other user of the server needs the right to read it."""
 NO_SPACE = database_error("too little disk space is free to store what a provider would answer")
 _CHECKPOINT_S = 0.5
-_OTHERS_STOP_S = 5.0
-"""How much longer than our own grace another daemon's drain is waited for."""
 
 
 class Daemon:
@@ -73,11 +76,12 @@ class Daemon:
         is_durable: Durable,
         profiles: Profiles,
         endpoint: HttpTokenEndpoint,
-        delivery: Delivery,
+        spill: SpillFolder,
         budget: StopBudget,
     ) -> None:
         """Make every part; nothing is started."""
         ids = Uuid7Ids()
+        self.delivery = Delivery(spill, link, streams)
         self.config = config
         self.link = link
         self.daemon_id = daemon_id
@@ -86,11 +90,11 @@ class Daemon:
         self._is_durable = is_durable
         self.ending = Ending(link, budget)
         self._streams = streams
+        self._keyring = keyring
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
         self._gates = ClientGates(self.journal.circuit_changed)
         self._ledgers = ledgers
-        ledgers.lost = self.ending.because
         world = World(
             sealer=keyring,
             clock=SystemClock(),
@@ -103,14 +107,22 @@ class Daemon:
                 draw=random.random,
                 owner=daemon_id,
             ),
-            spill=delivery,
+            spill=self.delivery,
             refusal=self._refusal,
         )
         self.directory = Directory(
             world=world,
             limits=config.actors,
-            ledgers=told(ledgers.partitions, self.journal.refresh_failed, lost=self.ending.because),
             partition_of=partial(partition_of, partitions=streams.partitions),
+            confirms=lambda sent_s: self.site.cluster.confirms(sent_s),  # noqa: PLW0108 -- made below
+        )
+        self.site = Site(
+            daemon_id,
+            NatsBus(link),
+            self.directory,
+            partitions=streams.partitions,
+            tag=streams.tag,
+            config=config.cluster,
         )
         self.waker = Waker(self.directory.submit, config.actors)
         self.responder = Responder(link)
@@ -121,11 +133,31 @@ class Daemon:
             ids=ids,
             prefix=config.service.prefix,
             limits=config.service.limits,
-            list_connections=_listing(config, ledgers, profiles).page,
+            list_connections=_listing(config, ledgers, profiles, streams.partitions).page,
             report_status=self.status,
             profile=profiles.get,
+            sited=self.site,
         )
-        self._parts = Parts(self.directory, self.service, self.responder, ledgers, delivery)
+        self.policy = due_policy(profiles)
+        self.holdings = Holdings(
+            ledgers,
+            self.directory,
+            self.waker,
+            self.policy,
+            hear=partial(self.site.hear, self.service.take_handed_over),
+            told=partial(ToldLedger, tell=self.journal.refresh_failed),
+        )
+        self.site.attach(
+            self.holdings,
+            version=VERSION,
+            report=self.report,
+            load=lambda: self.service.commands_in_flight + self.service.token_callers,
+            draw=random.random,
+        )
+        self.holdings.lost = self.site.cluster.lost
+        self._parts = Parts(
+            self.directory, self.service, self.responder, ledgers, self.delivery, self.site
+        )
 
     @property
     def ready_line(self) -> str:
@@ -134,6 +166,15 @@ class Daemon:
             f"ready nats={self.link.url} daemon={self.daemon_id} "
             f"connections={self.connections_at_start} version={VERSION}"
         )
+
+    def report(self) -> dict[str, object]:
+        """Return what the other members are to know of this one."""
+        return {
+            "uptime_s": round(time.monotonic() - self._started_s, 1),
+            "connections_by_status": self._ledgers.by_status,
+            "due": self._ledgers.due(),
+            "ledger": self._ledgers.status(),
+        }
 
     async def status(self) -> dict[str, object]:
         """Return what an operator asks first.
@@ -175,25 +216,41 @@ class Daemon:
             "troubles": dict(self.journal.counts),
         }
 
-    async def start(self) -> None:
-        """Take commands."""
+    async def join(self, *, within_s: float) -> None:
+        """Know who is there, and take the partitions that nobody has and that are ours.
+
+        Raises:
+            LinkError, StreamsError, PartitionLostError: As they say.
+        """
+        await self.site.listen()
+        await self.site.cluster.join(within_s=within_s)
+        await self._ledgers.open(self.site.cluster.first())
+
+    async def start(self, tasks: TaskGroup) -> None:
+        """Serve what was taken, and take commands.
+
+        Raises:
+            LinkError: The server did not take a subscription.
+        """
+        tasks.start_soon(self.responder.run)
+        tasks.start_soon(self.keep_embedded)
+        tasks.start_soon(self.delivery.run)
+        owned = self._ledgers.partitions
+        tasks.start_soon(renew_markers, self.link, self._streams.tag, owned.values)
+        await tasks.start(self.directory.run)
+        await tasks.start(self.holdings.run)
+        for partition, ledger in [*owned.items()]:
+            await self.holdings.serve(partition, ledger)
+        await receive_outcomes(self.link, self._streams, self._keyring, self.directory.take_in)
+        await self._take_commands()
+        self.site.start(tasks)
+        tasks.start_soon(self.holdings.begin)
+
+    async def _take_commands(self) -> None:
         metadata = {"daemon": self.daemon_id, "partitions": str(self._streams.partitions)}
         metadata["prefix"] = self.config.service.prefix
+        metadata[CLUSTER] = "1"
         await self.service.start(version=VERSION, metadata=metadata)
-
-    async def run_directory(
-        self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Run the actors; a partition that is lost ends the daemon, in order."""
-        try:
-            await self.directory.run(task_status=task_status)
-        except* PartitionLostError:
-            # Its ledger has told it already, before the directory waited for its flights.
-            assert self.ending.is_lost
-
-    async def deliver(self) -> None:
-        """See ``Ending.deliver``."""
-        await self.ending.deliver(self._parts.delivery)
 
     def _refusal(self) -> Failure | None:
         """Return why no provider may be asked: what it answers could not be stored."""
@@ -222,7 +279,8 @@ async def run_daemon(
         DataFolderError: Another daemon uses the data folder, or others than we can change it.
         EmbeddedNatsError, LinkError, StreamsError, KeyringError, ConfigError: As they
             say. StreamsError also where a profile takes larger answers than a record holds.
-        LivingDaemonError: Another daemon serves the prefix, and ``takes_over`` is not given.
+        LivingDaemonError: A daemon of version 0.1 serves the prefix, and ``takes_over`` is not
+            given.
         PartitionLostError: Another daemon goes on taking what this one takes.
         SpillError: A spilled outcome cannot be taken in now.
         OSError: The data folder cannot be used.
@@ -243,7 +301,7 @@ async def run_daemon(
             is_durable = await warn_unless_durable(config.nats.monitoring_url)
         link = await stack.enter_async_context(daemon_link(config, login, daemon_id))
         if not takes_over:
-            await alone(config, link)
+            await refuse_others(config, link, may_join=True)
         key_file = config.keys.file or data_dir / KEYRING_FILE
         opened = partial(open_keyring_of, key_file, create=config.keys.file is None)
         streams = await ensure_streams(
@@ -253,17 +311,11 @@ async def run_daemon(
         check_answers(profiles, streams)
         keyring = opened(connections=streams.connections)
         refuse_another_keyring(streams, keyring, key_file)
-        ledgers = await taken_ledgers(link, config, streams, daemon_id)
-        policy = due_policy(profiles)
-        ledgers.decide_by(policy)
-        spill = SpillFolder(data_dir / OUTCOMES_FOLDER)
-        await spill.take_in(
-            ledgers.partitions, partial(partition_of, partitions=streams.partitions)
-        )
-        await follow_rotation(link, streams, keyring, checkpoint=ledgers.checkpoint)
+        ledgers = ledgers_of(link, config, streams, daemon_id)
         endpoint = await stack.enter_async_context(
             HttpTokenEndpoint(profiles.secrets, routes=profiles.route, now=SystemClock().now)
         )
+        spill = SpillFolder(data_dir / OUTCOMES_FOLDER)
         daemon = Daemon(
             config=config,
             link=link,
@@ -276,18 +328,18 @@ async def run_daemon(
             is_durable=is_durable,
             profiles=profiles,
             endpoint=endpoint,
-            delivery=Delivery(spill, link, streams),
+            spill=spill,
             budget=budget,
         )
+        # Nobody else can be on a server that only this daemon starts.
+        await daemon.join(within_s=0.0 if embedded else JOIN_S)
+        for ledger in ledgers.partitions.values():
+            ledger.records.mark.decide_by(daemon.policy.name)
+        number = partial(partition_of, partitions=streams.partitions)
+        daemon.delivery.add(await spill.take_in(ledgers.partitions, number))
+        await follow_rotation(link, streams, keyring, checkpoint=ledgers.checkpoint)
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        tasks.start_soon(ledgers.run)
-        tasks.start_soon(daemon.responder.run)
-        tasks.start_soon(daemon.keep_embedded)
-        tasks.start_soon(daemon.deliver)
-        await tasks.start(daemon.run_directory)
-        await receive_outcomes(link, streams, keyring, daemon.directory.take_in)
-        await daemon.start()
-        tasks.start_soon(ledgers.wake_in_time, daemon.waker, policy)
+        await daemon.start(tasks)
         try:
             yield daemon
         finally:
@@ -296,27 +348,29 @@ async def run_daemon(
             tasks.cancel_scope.cancel()
 
 
-async def taken_ledgers(
-    link: NatsLink, config: Config, streams: Streams, daemon_id: str
-) -> Ledgers:
-    """Return the ledgers of all partitions, claimed; see ``Ledgers.open`` for what it raises."""
-    ledgers = Ledgers(
-        link,
+def ledgers_of(link: NatsLink, config: Config, streams: Streams, daemon_id: str) -> Ledgers:
+    """Return the ledgers of a daemon that owns nothing yet."""
+    limits, room_bytes = config.state.limits, link.max_payload - ENVELOPE_BYTES
+    return Ledgers(
+        partial(
+            JetStreamPartition, link, answer_timeout_s=limits.answer_timeout_s, tag=streams.tag
+        ),
         daemon=daemon_id,
         prefix=config.service.prefix,
         tag=streams.tag,
-        limits=config.state.limits,
+        limits=msgspec.structs.replace(
+            limits, group_bytes_max=min(limits.group_bytes_max, room_bytes)
+        ),
         record_bytes_max=streams.record_bytes_max,
         now_s=time.time,
     )
-    await ledgers.open(streams.partitions)
-    return ledgers
 
 
-def _listing(config: Config, ledgers: Ledgers, profiles: Profiles) -> Listing:
+def _listing(config: Config, ledgers: Ledgers, profiles: Profiles, partitions: int) -> Listing:
     now = SystemClock().now
     return Listing(
-        ledgers.partitions,
+        ledgers.partitions.__getitem__,
+        partitions=partitions,
         view=connection_view,
         action_needed=lambda one: action_needed(one, profiles.get(one.provider_slug), now()),
         checkpointed=ledgers.checkpointed,
@@ -337,13 +391,13 @@ def daemon_link(
     )
 
 
-async def alone(config: Config, link: NatsLink) -> None:
-    """Return when no other daemon serves the prefix; see ``alone_on`` for what it raises."""
-    await alone_on(
+async def refuse_others(config: Config, link: NatsLink, *, may_join: bool) -> None:
+    """Return when no daemon is there that must not be; see ``refuse_beside_others``."""
+    await refuse_beside_others(
         config.service.prefix,
         link,
         inbox_prefix=config.nats.inbox_prefix or DAEMON_INBOX,
-        patience_s=config.service.drain_grace_s + _OTHERS_STOP_S,
+        may_join=may_join,
     )
 
 

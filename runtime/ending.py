@@ -6,7 +6,8 @@ from typing import NamedTuple
 import anyio
 
 from actors.directory import Directory
-from actors.ports import PartitionLostError
+from actors.world import SHUTTING_DOWN
+from runtime.cluster.site import Site
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
 from runtime.ledger.delivery import Delivery
@@ -28,6 +29,7 @@ class Parts(NamedTuple):
     responder: Responder
     ledgers: Ledgers
     delivery: Delivery
+    site: Site
 
 
 class Ending:
@@ -52,12 +54,6 @@ class Ending:
             self._cannot_go_on.set()
             log.critical("cannot_go_on", cause=str(error))
 
-    async def deliver(self, delivery: Delivery) -> None:
-        """Let the daemon that replaces this one have what providers still answer."""
-        await self._cannot_go_on.wait()
-        if isinstance(self._error, PartitionLostError):
-            await delivery.run()
-
     async def awaited(self, stop: asyncio.Event) -> None:
         """Return when ``stop`` is set, or the daemon cannot go on."""
         events = (stop, self._cannot_go_on, self._link.closed)
@@ -76,24 +72,25 @@ class Ending:
         Raises:
             DaemonError: The NATS connection was closed for good, or the embedded server died too
                 often.
-            PartitionLostError: Another daemon has taken a partition, at the latest while this one
-                was stopping.
         """
         if self._error is not None:
             raise self._error
 
     async def drain(self, parts: Parts) -> None:
-        """Take no new commands; return when those taken are answered, at last ``SHUTTING_DOWN``.
+        """Give all partitions to the others; where there are none, answer what was taken.
 
         Takes as long as the budget allows. Where nothing can be stored the providers' answers are
-        waited for, and that the daemon which replaces this one has stored them.
+        waited for, and that the daemon which owns their connections then has stored them.
         """
-        directory, service, responder, ledgers, delivery = parts
+        directory, service, responder, ledgers, delivery, site = parts
         budget = self._budget
         budget.begin()
+        if not self.is_lost:
+            await site.leave(within_s=budget.flights_s)
         directory.refrain()
         with anyio.move_on_after(budget.flights_s):
             await service.stop_taking()
+        site.router.refuse_all(SHUTTING_DOWN)
         if not self.is_lost and not await directory.drain(budget.flights_s):
             log.error("drain_ran_out_of_time", busy_actors=directory.busy_actors)
         await directory.stop(at_once=self.is_lost, within_s=budget.flights_s)
@@ -101,10 +98,11 @@ class Ending:
             if not self.is_lost and not await ledgers.caught_up():
                 log.warning("views_lag_behind", consequence="the next start writes what they lack")
         with anyio.move_on_after(budget.ending_s):
-            if isinstance(self._error, PartitionLostError):
+            if not site.are_all_here:
                 await delivery.done()
         with anyio.move_on_after(budget.ending_s) as scope:
             await responder.drained()
             await service.stop()
         if scope.cancelled_caught:
             log.error("answers_unsent", commands_in_flight=service.commands_in_flight)
+        site.cluster.is_gone()

@@ -22,7 +22,7 @@ from domain.record import Record
 from runtime.backup.age import PrivateKeys, unseal
 from runtime.backup.archive import ArchiveReader, Head, Kept
 from runtime.config import Config
-from runtime.daemon import alone, daemon_link, embedded_server, taken_ledgers
+from runtime.daemon import daemon_link, embedded_server, ledgers_of, refuse_others
 from runtime.data_folder import KEYRING_FILE, make_data_folder, only_daemon_of
 from runtime.ledger.key_rotation import open_keyring_of, refuse_another_keyring
 from runtime.ledger.ledgers import Ledgers
@@ -71,7 +71,7 @@ async def restore(
         else:
             login = config.login()
         link = await stack.enter_async_context(daemon_link(config, login, "restore"))
-        await alone(config, link)
+        await refuse_others(config, link, may_join=False)
         key_file = config.keys.file or data_dir / KEYRING_FILE
         opened = partial(open_keyring_of, key_file, create=config.keys.file is None)
         streams = await ensure_streams(
@@ -80,17 +80,19 @@ async def restore(
         await _refuse_unless_empty(link, streams, head, streams.connections)
         keyring = opened(connections=streams.connections)
         refuse_another_keyring(streams, keyring, key_file)
-        ledgers = await taken_ledgers(link, config, streams, "restore")
+        ledgers = ledgers_of(link, config, streams, "restore")
+        await ledgers.open(range(streams.partitions))
         # A daemon that was killed has left them in its ledgers alone.
-        held = sum(len(ledger.records.held) for ledger in ledgers.partitions)
+        held = sum(len(ledger.records.held) for ledger in ledgers.partitions.values())
         stored = await connections_stored(link, streams) + held
         await _refuse_unless_empty(link, streams, head, stored)
         await note_restoring(link, streams.tag, str(head.id))
-        for ledger in ledgers.partitions:
+        for ledger in ledgers.partitions.values():
             # A daemon may have been here, and found that nothing lacked an entry.
             ledger.records.mark.forget_scan()
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        tasks.start_soon(ledgers.run)
+        for ledger in ledgers.partitions.values():
+            tasks.start_soon(ledgers.run, ledger)
         file.seek(0)
         writing = _Writing(ledgers, keyring)
         await _read(file, by, writing.take)

@@ -7,25 +7,26 @@ through the responder.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
 
+from actors.bus import Bus, Heard
 from actors.directory import Directory
 from actors.envelope import Envelope, due_s
 from actors.ports import Ids
+from actors.router import Router
 from actors.world import Count, overloaded
-from domain.commands import Command, Connect, GetToken
-from domain.decision import Reply
+from domain.commands import Connect
 from domain.list_query import ListQuery
 from domain.profile import ProviderProfile
 from domain.result import Failure, FailureCode, Success
 from runtime.gateway.connect_warnings import with_warnings
+from runtime.gateway.in_flight import HOPS_HEADER, MESSAGE_HEADER, OWNER_HEADER, InFlight, Load
 from runtime.gateway.living import DRAINING
-from runtime.gateway.replies import failure_body, failure_headers, reply_body, value_body
 from runtime.gateway.responder import Responder
 from runtime.gateway.subjects import QUEUE_GROUP, SERVICE_NAME
 from runtime.gateway.wire import (
@@ -43,7 +44,7 @@ from runtime.gateway.wire import (
 )
 from runtime.logs import log
 from runtime.nats.client import Arrived
-from runtime.nats.discoverable import Counted, DiscoverableService, ServiceConfig
+from runtime.nats.discoverable import DiscoverableService, ServiceConfig
 from runtime.nats.errors import LinkError
 from runtime.nats.link import NatsLink
 
@@ -68,87 +69,26 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     credential_bytes_max: Count = 64 * 1024
 
 
-class _Load:
-    """How much of one kind is taken and not answered yet."""
+class Sited(Protocol):
+    """Where partitions are."""
 
-    __slots__ = ("bytes", "requests", "requests_max")
-
-    def __init__(self, requests_max: int) -> None:
-        self.requests_max = requests_max
-        self.requests = 0
-        self.bytes = 0
-
-
-class _InFlight:
-    """One request that was taken and is not answered yet."""
-
-    __slots__ = (
-        "can_wait",
-        "counted",
-        "load",
-        "message_id",
-        "reply_subject",
-        "service",
-        "size_bytes",
-        "started_s",
-        "timeout_s",
-    )
-
-    def __init__(
-        self,
-        service: "CommandService",
-        counted: Counted,
-        load: "_Load",
-        reply_subject: str,
-        size_bytes: int,
-    ) -> None:
-        self.service = service
-        self.load = load
-        self.counted = counted
-        self.reply_subject = reply_subject
-        self.size_bytes = size_bytes
-        self.started_s = service.now_s()
-        self.timeout_s = 0.0
-        self.message_id: str | None = None
-        self.can_wait = True
+    me: str
+    """This daemon's id."""
+    router: Router
+    bus: Bus
 
     @property
-    def deadline_s(self) -> float:
-        """When the caller's time is up."""
-        return self.started_s + self.timeout_s
+    def are_all_here(self) -> bool:
+        """Whether every partition is served here."""
+        ...
 
-    def reply(self, reply: Reply) -> None:
-        """Answer with what an actor says; called once."""
-        match reply:
-            case Failure():
-                self.fail(reply)
-            case Success():
-                self._send(reply_body(reply), None)
+    def partition_of(self, connection_id: UUID) -> int:
+        """Return a connection's partition."""
+        ...
 
-    def fail(self, failure: Failure) -> None:
-        """Answer with a failure; called instead of ``reply``."""
-        self.counted.codes[failure.code] += 1
-        self.counted.last_error = failure.code
-        self._send(failure_body(failure), failure_headers(failure))
-
-    def succeed(self, value: object) -> None:
-        """Answer with a value that no actor made; called instead of ``reply``."""
-        self._send(value_body(value), None)
-
-    def _send(self, body: bytes, headers: dict[str, str] | None) -> None:
-        now_s = self.service.now_s()
-        self.counted.processing_ns += int((now_s - self.started_s) * 1e9)
-        self.service.responder.answer(
-            self.reply_subject,
-            body,
-            headers=headers,
-            expires_s=max(self.deadline_s, now_s + 1.0),
-            sent=self._sent,
-        )
-
-    def _sent(self) -> None:
-        self.load.requests -= 1
-        self.load.bytes -= self.size_bytes
+    def owner_subject(self, partition: int, verb: str, key: str) -> str:
+        """Return where a command goes to whoever owns its partition."""
+        ...
 
 
 class CommandService:
@@ -166,8 +106,10 @@ class CommandService:
         list_connections: ListConnections,
         report_status: ReportStatus,
         profile: Callable[[str], ProviderProfile | None],
+        sited: "Sited",
     ) -> None:
         """Prepare the endpoints; ``start`` makes them known to NATS."""
+        self._sited = sited
         self._link = link
         self._directory = directory
         self.responder = responder
@@ -178,8 +120,8 @@ class CommandService:
         self._list_connections = list_connections
         self._report_status = report_status
         self._profile = profile
-        self._commands = _Load(limits.commands_max)
-        self._token_callers = _Load(limits.token_callers_max)
+        self._commands = Load(limits.commands_max)
+        self._token_callers = Load(limits.token_callers_max)
         self._lists: set[asyncio.Task[None]] = set()
         self._list_slots = asyncio.Semaphore(limits.lists_max)
         self._service: DiscoverableService | None = None
@@ -239,7 +181,7 @@ class CommandService:
                 await self._service.stop()
 
     async def _add(
-        self, name: str, subject: str, take: Callable[[Arrived, _InFlight], None]
+        self, name: str, subject: str, take: Callable[[Arrived, InFlight], None]
     ) -> None:
         """Add one endpoint."""
         assert self._service is not None
@@ -249,9 +191,9 @@ class CommandService:
 
     def _handle(
         self,
-        take: Callable[[Arrived, _InFlight], None],
+        take: Callable[[Arrived, InFlight], None],
         name: str,
-        load: _Load,
+        load: Load,
         request: Arrived,
     ) -> None:
         """Take one request without waiting for its answer. Never raises."""
@@ -260,7 +202,7 @@ class CommandService:
         counted.requests += 1
         load.requests += 1
         load.bytes += len(request.data)
-        in_flight = _InFlight(self, counted, load, request.reply, len(request.data))
+        in_flight = InFlight(self, counted, load, reply_subject=request.reply, data=request.data)
         # A token that memory can answer needs no place among those who wait.
         in_flight.can_wait = load.requests <= load.requests_max
         is_full = not in_flight.can_wait and load is not self._token_callers
@@ -268,9 +210,12 @@ class CommandService:
             in_flight.fail(overloaded("the daemon has too many commands in flight"))
             return
         try:
-            headers = request.headers or {}
-            in_flight.timeout_s = read_timeout_s(headers.get(TIMEOUT_HEADER))
-            in_flight.message_id = headers.get(MESSAGE_ID_HEADER) or None
+            headers = in_flight.headers = request.headers or {}
+            timeout_s = in_flight.timeout_s = read_timeout_s(headers.get(TIMEOUT_HEADER))
+            in_flight.due_s = due_s(in_flight.started_s, timeout_s, self._answer_margin_s)
+            message_id = headers.get(MESSAGE_ID_HEADER)
+            if message_id:
+                in_flight.digest = digest_of_message(message_id)
             take(request, in_flight)
         except MalformedError as error:
             in_flight.fail(Failure(code=error.code, message=str(error)))
@@ -278,61 +223,109 @@ class CommandService:
             log.error("request_crashed", error=type(error).__name__)
             in_flight.fail(_internal_error())
 
-    def _take_connect(self, request: Arrived, in_flight: _InFlight) -> None:
+    def _take_connect(self, request: Arrived, in_flight: InFlight) -> None:
         """Take a connect whose id, if any, is in the body."""
-        self._submit(
-            read_connect(
-                request.data,
-                new_id=partial(self._new_id, in_flight.message_id),
-                credential_bytes_max=self._limits.credential_bytes_max,
-            ),
-            in_flight,
+        message_id = in_flight.headers.get(MESSAGE_ID_HEADER) or None
+        command = read_connect(
+            request.data,
+            new_id=partial(self._new_id, message_id),
+            credential_bytes_max=self._limits.credential_bytes_max,
         )
+        in_flight.command = command
+        self._address(in_flight, "connect", command.connection_id)
 
-    def _take_command(self, verb: str, request: Arrived, in_flight: _InFlight) -> None:
+    def _take_command(self, verb: str, request: Arrived, in_flight: InFlight) -> None:
         """Take a command whose id is in the subject."""
-        connection_id: UUID = read_connection_id(request.subject.rsplit(".", 2)[1])
-        self._submit(
-            read_command(
-                verb,
-                connection_id,
-                request.data,
-                credential_bytes_max=self._limits.credential_bytes_max,
-            ),
-            in_flight,
+        self._address(in_flight, verb, read_connection_id(request.subject.rsplit(".", 2)[1]))
+
+    def _address(self, in_flight: InFlight, verb: str, connection_id: UUID) -> None:
+        """Begin a command, where all partitions are here, or route it."""
+        in_flight.verb, in_flight.connection_id = verb, connection_id
+        if self._sited.are_all_here:
+            self.begin(in_flight)
+        else:
+            in_flight.partition = self._sited.partition_of(connection_id)
+            self._sited.router.route(in_flight)
+
+    def take_handed_over(self, message: Heard) -> None:
+        """Take a command that another daemon has handed over. Never raises.
+
+        Its subject ends with the verb and the id.
+        """
+        headers = message.headers or {}
+        verb, connection_id = message.subject.rsplit(".", 2)[1:]
+        name = f"connection-{verb}"
+        if self._service is None or name not in self._service.counted:
+            return
+        if headers.get(OWNER_HEADER) != self._sited.me:
+            return
+        load = self._token_callers if verb == "token" else self._commands
+        request = Arrived(f"{self._prefix}.connection.{connection_id}.{verb}", *message[1:])
+
+        def take(request: Arrived, in_flight: InFlight) -> None:
+            in_flight.hops = int(headers.get(HOPS_HEADER, "1"))
+            if MESSAGE_HEADER in headers:
+                in_flight.digest = bytes.fromhex(headers[MESSAGE_HEADER])
+            self._take_command(verb, request, in_flight)
+
+        self._handle(take, name, load, request)
+
+    def route(self, in_flight: InFlight) -> None:
+        """See ``Desk``."""
+        assert in_flight.connection_id is not None
+        in_flight.partition = self._sited.partition_of(in_flight.connection_id)
+        self._sited.router.route(in_flight)
+
+    def send_on(self, in_flight: InFlight, headers: Mapping[str, str]) -> bool:
+        """See ``Desk``."""
+        subject = self._sited.owner_subject(
+            in_flight.partition, in_flight.verb, str(in_flight.connection_id)
+        )
+        return self._sited.bus.publish(
+            subject, in_flight.data, reply=in_flight.reply_subject, headers=headers
         )
 
     def _new_id(self, message_id: str | None, user_id: UUID) -> UUID:
         """Return the id of a connection that the caller has not named: a repeat's is the same."""
         return next(self._ids) if message_id is None else id_of_message(user_id, message_id)
 
-    def _submit(self, command: Command | GetToken, in_flight: _InFlight) -> None:
-        """Hand a command to its actor, which answers it."""
+    def begin(self, in_flight: InFlight) -> None:
+        """See ``Desk``: hand a command to its actor, which answers it."""
+        assert in_flight.connection_id is not None
+        try:
+            command = in_flight.command or read_command(
+                in_flight.verb,
+                in_flight.connection_id,
+                in_flight.data,
+                credential_bytes_max=self._limits.credential_bytes_max,
+            )
+        except MalformedError as error:
+            in_flight.fail(Failure(code=error.code, message=str(error)))
+            return
         if isinstance(command, Connect):
             command = with_warnings(command, self._profile)
-        message_id = in_flight.message_id
         self._directory.submit(
             Envelope(
                 command,
-                due_s=due_s(in_flight.started_s, in_flight.timeout_s, self._answer_margin_s),
+                due_s=in_flight.due_s,
                 reply=in_flight.reply,
-                message_id=None if message_id is None else digest_of_message(message_id),
+                message_id=in_flight.digest,
                 can_wait=in_flight.can_wait,
             )
         )
 
-    def _take_list(self, request: Arrived, in_flight: _InFlight) -> None:
+    def _take_list(self, request: Arrived, in_flight: InFlight) -> None:
         """Take a listing, which reads the buckets and not the actors."""
         query = read_list_query(request.data)
         if not self._is_crowded(in_flight):
             self._spawn(self._answer_list(query, in_flight))
 
-    def _take_status(self, _request: Arrived, in_flight: _InFlight) -> None:
+    def _take_status(self, _request: Arrived, in_flight: InFlight) -> None:
         """Take an operator's question, which asks JetStream for each bucket."""
         if not self._is_crowded(in_flight):
             self._spawn(self._answer_status(in_flight))
 
-    def _is_crowded(self, in_flight: _InFlight) -> bool:
+    def _is_crowded(self, in_flight: InFlight) -> bool:
         """Refuse the request where too many others keep JetStream busy; say whether."""
         crowded = len(self._lists) >= 5 * self._limits.lists_max
         if crowded:
@@ -344,7 +337,7 @@ class CommandService:
         self._lists.add(task)
         task.add_done_callback(self._lists.discard)
 
-    async def _answer_list(self, query: ListQuery, in_flight: _InFlight) -> None:
+    async def _answer_list(self, query: ListQuery, in_flight: InFlight) -> None:
         """Answer one listing. Never raises."""
         try:
             async with self._list_slots:
@@ -360,7 +353,7 @@ class CommandService:
             case Failure():
                 in_flight.fail(result)
 
-    async def _answer_status(self, in_flight: _InFlight) -> None:
+    async def _answer_status(self, in_flight: InFlight) -> None:
         """Answer one status. Never raises."""
         try:
             in_flight.succeed(await self._report_status())

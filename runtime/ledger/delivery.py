@@ -1,6 +1,7 @@
-"""Outcomes that a daemon could not store, on their way to the one that has taken its partitions.
+"""Outcomes that a daemon could not store, on their way to whoever owns their partitions.
 
-A daemon that is replaced while providers have its requests spills what they answer, and sends it to
+A daemon that has lost or given a partition while providers have its requests spills what they
+answer, and so does one whose ledger takes nothing for a while. What is spilled is sent to
 ``refreshd_owner.<nn>.outcome.<id>``, as it lies in the file, its credentials sealed, again and
 again, until the owner acknowledges it on ``refreshd_owner.<nn>.stored.<id>`` with the attempt's id.
 Then the file is removed. Requests have no reply subject for that: daemons give no answer to each
@@ -8,7 +9,8 @@ other's inbox (``runtime.nats.reply_subjects``).
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from uuid import UUID
 
@@ -48,6 +50,11 @@ class Delivery:
         self._arrived = anyio.Event()
         self._gone = anyio.Event()
 
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Send what was spilled before, too."""
+        self._kept.update({outcome.attempt_id: outcome for outcome in outcomes})
+        self._arrived.set()
+
     async def keep(self, outcome: Outcome) -> bool:
         """See ``Spill.keep``."""
         is_kept = await self._spill.keep(outcome)
@@ -62,10 +69,7 @@ class Delivery:
         self._gone.set()
 
     async def run(self) -> None:
-        """Send what is kept, and what comes to it, until cancelled.
-
-        Only for a daemon that has lost its partitions: it would send to itself.
-        """
+        """Send what is kept, and what comes to it, until cancelled."""
         tag = self._streams.tag
         is_heard = False
         while True:
@@ -75,7 +79,7 @@ class Delivery:
                 subject = outcome_subject(self._partition(outcome), outcome.connection.id, tag)
                 with contextlib.suppress(LinkError):
                     self._link.publish_now(subject, encode_outcome(outcome))
-            with anyio.move_on_after(_REPEAT_S):
+            with anyio.move_on_after(_REPEAT_S if self._kept else math.inf):
                 await self._arrived.wait()
 
     async def done(self) -> None:

@@ -1,8 +1,8 @@
 """What one message of a ledger holds: MessagePack with a schema version.
 
 A *group* is all that a partition's actors decided while the message before it was being stored;
-a *claim* is how an owner takes the partition. Readers ignore fields they do not know; a change
-that an older reader would misread raises ``SCHEMA_VERSION``.
+a *claim* is how an owner takes the partition, a *release* how it gives it away. Readers ignore
+fields they do not know; a change that an older reader would misread raises ``SCHEMA_VERSION``.
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ class Kind(StrEnum):
 
     ENTRIES = "entries"
     CLAIM = "claim"
+    RELEASE = "release"
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -104,6 +105,13 @@ def encode_claim(owner: Owner) -> bytes:
     """Return the message by which an owner takes a partition."""
     return _encoder.encode(
         _Encoded(kind=Kind.CLAIM, claim=owner.claim, daemon=owner.daemon, number=0)
+    )
+
+
+def encode_release(owner: Owner, number: int) -> bytes:
+    """Return the message by which an owner gives the partition away."""
+    return _encoder.encode(
+        _Encoded(kind=Kind.RELEASE, claim=owner.claim, daemon=owner.daemon, number=number)
     )
 
 

@@ -127,17 +127,19 @@ class Listing:
 
     def __init__(
         self,
-        buckets: Sequence[Bucket],
+        bucket: Callable[[int], Bucket],
         *,
+        partitions: int,
         view: View,
         action_needed: ActionNeeded,
         checkpointed: Callable[[], Awaitable[None]],
         records_max: int,
     ) -> None:
-        """Read from ``buckets``.
+        """Read from the buckets.
 
         Args:
-            buckets: One a partition, in their order.
+            bucket: A partition's.
+            partitions: How many there are.
             view: How a connection is shown.
             action_needed: What ``needs_action`` of a query asks for, and shows.
             checkpointed: Returns when the buckets hold all that was stored before.
@@ -146,7 +148,8 @@ class Listing:
         self._view = view
         self._action_needed = action_needed
         self._checkpointed = checkpointed
-        self._buckets = buckets
+        self._bucket = bucket
+        self._partitions = partitions
         self._records_max = records_max
 
     async def page(self, query: ListQuery, timeout_s: float) -> Success[object] | Failure:
@@ -183,8 +186,8 @@ class Listing:
     async def _fill(self, page: _Page) -> bool:
         """Read bucket after bucket until the page is full; True: until nothing is left."""
         await self._checkpointed()
-        while page.partition < len(self._buckets):
-            bucket = self._buckets[page.partition]
+        while page.partition < self._partitions:
+            bucket = self._bucket(page.partition)
             messages = await bucket.scan(page.next_seq, messages_max=page.messages_wanted)
             if not messages:
                 page.turn()
@@ -197,7 +200,7 @@ class Listing:
         if cursor is None:
             return 0, 1
         match = _CURSOR.match(cursor)
-        if match is None or int(match[1]) >= len(self._buckets):
+        if match is None or int(match[1]) >= self._partitions:
             return None
         return int(match[1]), min(max(int(match[2]), 1), 2**63 - 1)
 

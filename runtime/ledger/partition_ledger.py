@@ -23,6 +23,7 @@ from runtime.ledger.groups import (
     decode_group,
     encode_entry,
     encode_group,
+    encode_release,
 )
 from runtime.ledger.log_writer import LogWriter
 from runtime.ledger.partition_streams import Kept, PartitionStreams
@@ -92,6 +93,8 @@ class PartitionLedger:
         self._held: deque[tuple[int, int]] = deque()
         """The groups that not every view holds, and what they take."""
         self.trimmed_seq = 0
+        self.claim_seq = writer.last_seq
+        """Where its claim is: of two who claim it the later one is right."""
         self.statuses = StatusCount()
         records.moved = events.moved = self._release
 
@@ -164,6 +167,20 @@ class PartitionLedger:
         for one in group:
             if one.after is not None:
                 self.statuses.changed(one.connection_id, one.before, one.after)
+
+    async def release(self) -> None:
+        """Give the partition away: whoever reads that need not wait. Nothing may be under way.
+
+        Raises:
+            PartitionLostError: Another daemon has taken it already.
+        """
+        self._groups += 1
+        await self.writer.append(encode_release(self._owner, self._groups))
+
+    def forget_held(self) -> None:
+        """Take no room any more."""
+        self._room.bytes -= sum(size_bytes for _, size_bytes in self._held)
+        self._held.clear()
 
     def replay(self, seq: int, group: Group, *, size_bytes: int) -> None:
         """Take over what an earlier owner has stored, as far as a view lacks it."""

@@ -8,7 +8,7 @@ told now whether it fits, there is no start: the first command would close the i
 """
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -113,35 +113,44 @@ class SpillFolder:
 
     async def take_in(
         self,
-        ledgers: Sequence[Ledger],
+        ledgers: Mapping[int, Ledger],
         partition_of: Callable[[UUID], int],
         *,
         within_s: float = _TAKE_IN_S,
-    ) -> None:
+    ) -> list[Outcome]:
         """Append what an earlier daemon could not, before anybody else writes the ledgers.
 
         A file of a later version is left where it is, and so is one whose connection has a record
         that cannot be trusted: nobody can use that one either. A damaged file is set aside.
 
         Args:
-            ledgers: One a partition.
-            partition_of: Which of them is a connection's.
+            ledgers: Of the partitions that are owned here.
+            partition_of: Which partition is a connection's.
             within_s: How long a ledger may take to give one record, and to take one.
+
+        Returns:
+            What is for others' partitions.
 
         Raises:
             OSError: The folder cannot be read.
             PartitionLostError: Another daemon has taken a partition.
             SpillError: A file cannot be read, or its partition's ledger neither read nor written.
         """
+        others: list[Outcome] = []
         for file in sorted(self._path.iterdir()):
             if file.name.startswith("."):
                 # A draft that a kill left behind: nobody else writes here.
                 _remove(file)
             elif file.name != _BALLAST and not file.name.endswith(_ASIDE):
                 found = _found(file)
-                if found is not None:
-                    ledger = ledgers[partition_of(found.connection.id)]
+                if found is None:
+                    continue
+                ledger = ledgers.get(partition_of(found.connection.id))
+                if ledger is None:
+                    others.append(found)
+                else:
                     await _take_in(file, found, ledger, within_s=within_s)
+        return others
 
     def _write(self, file: Path, data: bytes) -> None:
         """Write a file; on a full disk into the room that the ballast held.

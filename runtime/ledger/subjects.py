@@ -112,6 +112,26 @@ def owner_subjects(tag: str) -> str:
     return f"{_owner(tag)}."
 
 
+def owner_subject(partition: int, verb: str, key: str, tag: str) -> str:
+    """Return where a command goes to whoever owns its partition, by verb and id."""
+    return f"{_owner(tag)}.{partition:02d}.{verb}.{key}"
+
+
+def owner_filter(partition: int, tag: str) -> str:
+    """Return the subject filter of all that is for a partition's owner."""
+    return f"{_owner(tag)}.{partition:02d}.*.*"
+
+
+def heartbeat_subject(daemon: str, tag: str) -> str:
+    """Return where a daemon tells the others that it is there."""
+    return f"{_tagged('refreshd_cluster', '.', tag)}.{daemon}"
+
+
+def heartbeats(tag: str) -> str:
+    """Return the subject filter of all heartbeats."""
+    return heartbeat_subject("*", tag)
+
+
 def _owner(tag: str) -> str:
     return _tagged("refreshd_owner", ".", tag)
 

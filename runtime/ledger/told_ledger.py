@@ -1,25 +1,23 @@
-"""A ledger that tells which refreshes have failed, when that is stored, and that it is lost."""
+"""A ledger that tells which refreshes have failed, when that is stored."""
 
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from actors.entry import Entry
-from actors.ports import Ledger, PartitionLostError, Stored
+from actors.ports import Ledger, Stored
 from domain.events import Event, ProviderTokenRefreshFailed
 
 Tell = Callable[[ProviderTokenRefreshFailed], None]
-Lost = Callable[[PartitionLostError], None]
-"""Both must neither block nor raise."""
+"""Must neither block nor raise."""
 
 
 class ToldLedger:
     """Implements ``actors.ports.Ledger`` around another."""
 
-    def __init__(self, ledger: Ledger, tell: Tell, lost: Lost) -> None:
+    def __init__(self, ledger: Ledger, *, tell: Tell) -> None:
         """Tell of each failure at a provider that ``ledger`` has stored, once."""
         self._ledger = ledger
         self._tell = tell
-        self._lost = lost
         self._adding: list[Sequence[Event]] = []
 
     @property
@@ -37,11 +35,7 @@ class ToldLedger:
     async def append(self) -> None:
         """See ``Ledger``."""
         group, self._adding = self._adding, []
-        try:
-            await self._ledger.append()
-        except PartitionLostError as error:
-            self._lost(error)
-            raise
+        await self._ledger.append()
         for events in group:
             for event in events:
                 # Without a class it is a command that was refused, and no provider was asked.
@@ -55,8 +49,3 @@ class ToldLedger:
     async def read(self, connection_id: UUID) -> Stored:
         """See ``Ledger``."""
         return await self._ledger.read(connection_id)
-
-
-def told(ledgers: Sequence[Ledger], tell: Tell, *, lost: Lost) -> list[ToldLedger]:
-    """Return each ledger with ``tell`` and ``lost`` around it."""
-    return [ToldLedger(ledger, tell, lost) for ledger in ledgers]

@@ -140,6 +140,15 @@ class ArmouredClient(Client):
         """
         self.takers[b"%d" % sid] = take
 
+    def give_up(self, sid: int) -> None:
+        """End a subscription at once; what is on its way is dropped."""
+        self.takers.pop(b"%d" % sid, None)
+        subscription = self._subs.pop(sid, None)
+        if subscription is not None:
+            subscription._stop_processing()  # noqa: SLF001 -- nats-py's own way waits
+        if self.can_send:
+            self.send_commands((b"UNSUB %d\r\n" % sid,))
+
     def send(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
         """Publish at once what the caller has checked; ``publish`` would check it again.
 

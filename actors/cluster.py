@@ -1,0 +1,294 @@
+"""A daemon as a member of its cluster: it tells that it is there, and takes and gives partitions.
+
+Every member works out by itself who should own what (``domain.ownership``). It takes what it
+should own and nobody is heard to own, and hands over what another one should. Nothing here is
+trusted: where two are wrong about each other they claim in turn, and the ledger decides.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from actors.members import HEARTBEAT_S, Heartbeat, Members
+from actors.router import HERE
+from domain.ownership import Moves, moves, owners
+
+_TAKEN_AT_ONCE_MAX = 4
+_TRIED_AGAIN_S = 1.0
+_PATIENCE_S_MAX = 15.0
+_SETTLED_S = 30.0
+"""Who has owned a partition for so long may claim it again at once when it is lost."""
+_EXTRA_BEAT_S = 0.05
+"""How long news gather before they are told out of turn."""
+
+
+class Keeper(Protocol):
+    """The partitions of this daemon."""
+
+    @property
+    def owned(self) -> Mapping[int, int]:
+        """What it owns, each with the sequence of its claim; what is being given is in it."""
+        ...
+
+    def place(self, partition: int) -> bool | None:
+        """Whether a partition is served here; None: it is being given, or taken."""
+        ...
+
+    async def take(self, partition: int) -> bool:
+        """Claim and serve a partition; False: that cannot be done now."""
+        ...
+
+    async def give(self, partition: int) -> None:
+        """Hand a partition over; return when it is released."""
+        ...
+
+
+class Hooks(NamedTuple):
+    """Whom a cluster tells what."""
+
+    send: Callable[[Heartbeat], bool]
+    """Sends a heartbeat to all members, this one as well; False: it cannot be sent."""
+    report: Callable[[], dict[str, object]]
+    """What the others are to know for ``status``."""
+    load: Callable[[], int]
+    draw: Callable[[], float]
+    """Uniform in [0, 1), for jitter."""
+    changed: Callable[[], None]
+    """Called when who owns what may have changed."""
+
+
+class _Losses:
+    """How long to leave a partition alone that was lost, so that who has it gets something done."""
+
+    def __init__(self) -> None:
+        self.taken_s = self.until_s = -math.inf
+        self.in_a_row = 0
+
+    def lost(self, now_s: float, draw: float) -> None:
+        self.in_a_row = 0 if now_s - self.taken_s > _SETTLED_S else self.in_a_row + 1
+        pause_s = min(HEARTBEAT_S * 2**self.in_a_row, _PATIENCE_S_MAX)
+        self.until_s = now_s + pause_s * (0.5 + draw)
+
+
+class Cluster:
+    """This daemon's part in it. ``join``, then ``run``; ``leave`` before the end."""
+
+    def __init__(
+        self,
+        me: str,
+        *,
+        version: str,
+        partitions: int,
+        keeper: Keeper,
+        hooks: Hooks,
+        timeout_s: float,
+    ) -> None:
+        """Know of nobody yet.
+
+        Args:
+            me: This daemon's id.
+            version: Of the program, for the others.
+            partitions: How many there are.
+            keeper: Takes and gives them.
+            hooks: How to be heard.
+            timeout_s: After it a member that is not heard is gone.
+        """
+        self.me = me
+        self.members = Members(me, timeout_s=timeout_s)
+        self.heard_s = -math.inf
+        """When the last heartbeat of ours was sent that has come back; monotonic."""
+        self._timeout_s = timeout_s
+        self._version = version
+        self._partitions = partitions
+        self._keeper = keeper
+        self._hooks = hooks
+        self._number = 0
+        self._sent_s: dict[int, float] = {}
+        self._busy: set[int] = set()
+        """What is being taken or given."""
+        self._giving: set[int] = set()
+        self._losses: dict[int, _Losses] = {}
+        self._should: tuple[list[str], list[str]] = ([], [])
+        self._tasks: TaskGroup | None = None
+        self._stirred = anyio.Event()
+        self._given = anyio.Event()
+        self._has_news = False
+        self.is_leaving = False
+
+    @property
+    def number(self) -> int:
+        """How many heartbeats were sent."""
+        return self._number
+
+    @property
+    def turn(self) -> int:
+        """A count that all who hear each other agree on, to a second or two."""
+        return self.members.turn(self._number)
+
+    def confirms(self, acknowledged_s: float) -> bool:
+        """Whether nobody can have taken a partition of ours for long without our hearing of it.
+
+        An append was acknowledged, or a heartbeat of ours has come back, that was sent within the
+        time after which the others take us for gone.
+
+        Args:
+            acknowledged_s: When the partition's last such append was sent; monotonic.
+        """
+        known_s = max(acknowledged_s, self.heard_s)
+        return anyio.current_time() - known_s <= self._timeout_s
+
+    def place(self, partition: int) -> str | None:
+        """Return who owns a partition, for ``actors.router``."""
+        is_here = self._keeper.place(partition)
+        if is_here is not False:
+            return HERE if is_here else None
+        owner = self.members.owner_of.get(partition)
+        if owner is None or self.members.is_suspect(owner, anyio.current_time()):
+            return None
+        return owner
+
+    def heard(self, beat: Heartbeat) -> None:
+        """Take in a heartbeat, this daemon's own as well."""
+        now_s = anyio.current_time()
+        if beat.daemon == self.me:
+            self.heard_s = max(self.heard_s, self._sent_s.get(beat.number, -math.inf))
+            return
+        if self.members.heard(beat, now_s):
+            self._hooks.changed()
+            self._stirred.set()
+        if beat.asks:
+            self.news()
+
+    def news(self) -> None:
+        """Tell the others soon, and look again at what is to be taken or given."""
+        self._has_news = True
+        self._stirred.set()
+
+    def lost(self, partition: int) -> None:
+        """Know that another daemon has taken a partition."""
+        losses = self._losses.setdefault(partition, _Losses())
+        losses.lost(anyio.current_time(), self._hooks.draw())
+        self.news()
+
+    async def join(self, *, within_s: float) -> None:
+        """Ask who is there, and wait so long for the answers; ``heard`` must be called already."""
+        self._beat(asks=True)
+        await anyio.sleep(within_s)
+
+    def first(self) -> list[int]:
+        """Return which partitions to take at first."""
+        return self._moves().take
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Take part until cancelled."""
+        async with anyio.create_task_group() as self._tasks:
+            task_status.started()
+            next_s = -math.inf
+            while True:
+                now_s = anyio.current_time()
+                if self._has_news:
+                    next_s = min(next_s, now_s)
+                if now_s >= next_s:
+                    self._has_news = False
+                    self._beat()
+                    next_s = now_s + HEARTBEAT_S
+                if self.members.forget_silent(now_s):
+                    self._hooks.changed()
+                self._move()
+                self._stirred = anyio.Event()
+                with anyio.move_on_after(next_s - anyio.current_time()):
+                    await self._stirred.wait()
+                    await anyio.sleep(_EXTRA_BEAT_S)
+
+    async def leave(self) -> None:
+        """Give every partition to the others, and return when nothing is left or nobody is there.
+
+        ``run`` must be running; commands are forwarded meanwhile.
+        """
+        self.is_leaving = True
+        self.news()
+        while self._keeper.owned and self.members.may_own:
+            self._given = anyio.Event()
+            with anyio.move_on_after(HEARTBEAT_S):
+                await self._given.wait()
+
+    def is_gone(self) -> None:
+        """Tell the others that this daemon is not there any more."""
+        self._beat(is_gone=True)
+
+    def _beat(self, *, asks: bool = False, is_gone: bool = False) -> None:
+        self._number += 1
+        now_s = anyio.current_time()
+        beat = Heartbeat(
+            daemon=self.me,
+            number=self._number,
+            version=self._version,
+            owned={} if is_gone or asks else dict(self._keeper.owned),
+            asks=asks,
+            is_leaving=self.is_leaving,
+            is_gone=is_gone,
+            load=self._hooks.load(),
+            report={} if is_gone or asks else self._hooks.report(),
+        )
+        if self._hooks.send(beat):
+            self._sent_s[beat.number] = now_s
+            self._sent_s.pop(beat.number - 64, None)
+
+    def _moves(self) -> Moves:
+        """Return what is to be taken and given now."""
+        members = sorted({*self.members.may_own, *(() if self.is_leaving else (self.me,))})
+        if not members:
+            return Moves([], [])
+        if self._should[0] != members:
+            self._should = (members, owners(self._partitions, members))
+        return moves(
+            self.me,
+            owned=self._keeper.owned,
+            giving=self._giving,
+            owner_of=self.members.owner_of,
+            should=self._should[1],
+        )
+
+    def _move(self) -> None:
+        """Begin to take and to give what is to be."""
+        assert self._tasks is not None
+        now_s = anyio.current_time()
+        to_do = self._moves()
+        for partition in to_do.give:
+            if partition not in self._busy:
+                self._busy.add(partition)
+                self._giving.add(partition)
+                self._tasks.start_soon(self._give, partition)
+        for partition in to_do.take:
+            losses = self._losses.get(partition)
+            is_early = losses is not None and now_s < losses.until_s
+            is_free = len(self._busy) < _TAKEN_AT_ONCE_MAX and partition not in self._busy
+            if is_free and not is_early:
+                self._busy.add(partition)
+                self._tasks.start_soon(self._take, partition)
+
+    async def _take(self, partition: int) -> None:
+        try:
+            is_taken = await self._keeper.take(partition)
+            losses = self._losses.setdefault(partition, _Losses())
+            if is_taken:
+                losses.taken_s = anyio.current_time()
+            else:
+                losses.until_s = anyio.current_time() + _TRIED_AGAIN_S
+        finally:
+            self._busy.discard(partition)
+            self._hooks.changed()
+            self.news()
+
+    async def _give(self, partition: int) -> None:
+        try:
+            await self._keeper.give(partition)
+        finally:
+            self._busy.discard(partition)
+            self._giving.discard(partition)
+            self._given.set()
+            self._hooks.changed()
+            self.news()

@@ -1,0 +1,108 @@
+"""Who is there, and who owns what, as far as is heard: hints only, the ledger decides."""
+
+import msgspec
+
+HEARTBEAT_S = 1.0
+_SUSPECT_BEATS = 2.5
+"""After so many heartbeats that did not come nothing is sent to a member that may be dead."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a member tells of itself."""
+
+    daemon: str
+    number: int
+    """Counts the sender's heartbeats, from 1."""
+    version: str = ""
+    owned: dict[int, int] = {}
+    """Its partitions, each with the ledger sequence of its claim: the higher one is right."""
+    asks: bool = False
+    """Whether it has just come, and wants to hear the others at once."""
+    is_leaving: bool = False
+    """Whether it gives its partitions away."""
+    is_gone: bool = False
+    """Whether this is its last one."""
+    load: int = 0
+    """Commands in flight."""
+    report: dict[str, object] = {}
+    """What ``status`` shows of it."""
+
+
+class _Member:
+    """One of the others."""
+
+    def __init__(self, beat: Heartbeat, heard_s: float) -> None:
+        self.beat = beat
+        self.heard_s = heard_s
+
+
+class Members:
+    """The other members of a cluster, by their heartbeats; single-threaded."""
+
+    def __init__(self, me: str, *, timeout_s: float) -> None:
+        """Know of nobody.
+
+        Args:
+            me: This daemon, whose own heartbeats are passed over.
+            timeout_s: After it a member that is not heard is gone.
+        """
+        self._me = me
+        self._timeout_s = timeout_s
+        self._others: dict[str, _Member] = {}
+
+    def heard(self, beat: Heartbeat, now_s: float) -> bool:
+        """Take in a heartbeat; return whether it tells anything about who owns what."""
+        if beat.daemon == self._me:
+            return False
+        known = self._others.get(beat.daemon)
+        if known is not None and beat.number <= known.beat.number:
+            return False
+        if beat.is_gone:
+            return self._others.pop(beat.daemon, None) is not None
+        self._others[beat.daemon] = _Member(beat, now_s)
+        return known is None or (known.beat.owned, known.beat.is_leaving) != (
+            beat.owned,
+            beat.is_leaving,
+        )
+
+    def forget_silent(self, now_s: float) -> list[str]:
+        """Forget who was not heard for ``timeout_s``: return them."""
+        silent = [
+            daemon for daemon, one in self._others.items() if now_s - one.heard_s > self._timeout_s
+        ]
+        for daemon in silent:
+            del self._others[daemon]
+        return silent
+
+    @property
+    def beats(self) -> list[Heartbeat]:
+        """The last heartbeat of each of the others, by their ids."""
+        return [self._others[daemon].beat for daemon in sorted(self._others)]
+
+    @property
+    def may_own(self) -> list[str]:
+        """The others that partitions may be given to."""
+        return [beat.daemon for beat in self.beats if not beat.is_leaving]
+
+    @property
+    def owner_of(self) -> dict[int, str]:
+        """Who of the others owns what; where two say so, whose claim came later."""
+        owners: dict[int, tuple[int, str]] = {}
+        for beat in self.beats:
+            for partition, claim_seq in beat.owned.items():
+                owners[partition] = max(owners.get(partition, (0, "")), (claim_seq, beat.daemon))
+        return {partition: daemon for partition, (_, daemon) in owners.items()}
+
+    def turn(self, number: int) -> int:
+        """Return the count of the member with the lowest id, which all of them hear.
+
+        Args:
+            number: This daemon's own.
+        """
+        first = min(self._others, default=self._me)
+        return number if self._me <= first else self._others[first].beat.number
+
+    def is_suspect(self, daemon: str, now_s: float) -> bool:
+        """Whether a member has let heartbeats pass: what is sent to it may never be answered."""
+        one = self._others.get(daemon)
+        return one is None or now_s - one.heard_s > _SUSPECT_BEATS * HEARTBEAT_S

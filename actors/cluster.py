@@ -156,6 +156,9 @@ class Cluster:
         if beat.daemon == self.me:
             self.heard_s = max(self.heard_s, self._sent_s.get(beat.number, -math.inf))
             return
+        for partition in self.members.released(beat):
+            # Nobody else gets anything done there now.
+            self._losses.pop(partition, None)
         if self.members.heard(beat, now_s):
             self._hooks.changed()
             self._stirred.set()

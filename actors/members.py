@@ -50,6 +50,11 @@ class Members:
         self._timeout_s = timeout_s
         self._others: dict[str, _Member] = {}
 
+    def released(self, beat: Heartbeat) -> list[int]:
+        """Return which partitions a member owned until this heartbeat of its."""
+        known = self._others.get(beat.daemon)
+        return [] if known is None else [one for one in known.beat.owned if one not in beat.owned]
+
     def heard(self, beat: Heartbeat, now_s: float) -> bool:
         """Take in a heartbeat; return whether it tells anything about who owns what."""
         if beat.daemon == self._me:

@@ -112,6 +112,11 @@ class Router:
             for request in requests:
                 request.fail(failure)
 
+    async def emptied(self) -> None:
+        """Return when nothing is held; ``run`` must be running."""
+        while self.held:  # noqa: ASYNC110 -- it looks at the clock as often itself
+            await anyio.sleep(_TICK_S)
+
     async def run(self) -> None:
         """Send on what is held as soon as possible, and answer whose time is up."""
         while True:

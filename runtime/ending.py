@@ -90,6 +90,8 @@ class Ending:
         directory.refrain()
         with anyio.move_on_after(budget.flights_s):
             await service.stop_taking()
+        with anyio.move_on_after(budget.flights_s if site.cluster.members.may_own else 0.0):
+            await site.router.emptied()
         site.router.refuse_all(SHUTTING_DOWN)
         if not self.is_lost and not await directory.drain(budget.flights_s):
             log.error("drain_ran_out_of_time", busy_actors=directory.busy_actors)

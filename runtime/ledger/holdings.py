@@ -18,8 +18,10 @@ from runtime.nats.errors import LinkError
 
 _MISSED_S = 5.0
 """How long a start reads what was missed before it wakes the first."""
-_VIEWS_S = 0.5
-"""How long a hand-over waits for the views: the next owner writes what they lack."""
+_VIEWS_S = 1.0
+_LAST_VIEWS_S = 0.2
+"""How long a hand-over waits for the views, before and after the last command: the next owner
+writes what they lack."""
 _RELEASE_S = 2.0
 _HEARD_AFTER_S = 5.0
 """For how long what comes too late for a partition that was given is still sent on."""
@@ -132,8 +134,13 @@ class Holdings:
         holding = self._holdings.get(partition)
         if holding is None or partition not in self._directory.partitions:
             return
-        await self._directory.empty(partition)
         with anyio.move_on_after(_VIEWS_S):
+            # While commands go on: what is left then is little.
+            await self._ledgers.caught_up([holding.ledger])
+        if partition not in self._directory.partitions:
+            return
+        await self._directory.empty(partition)
+        with anyio.move_on_after(_LAST_VIEWS_S):
             await self._ledgers.caught_up([holding.ledger])
         # Requests that were under way at providers may have been answered meanwhile.
         await self._directory.empty(partition)
@@ -177,9 +184,7 @@ class Holdings:
             except* PartitionLostError as group:
                 if self._holdings.get(partition) is holding:
                     self._directory.dismiss(partition)
-                    error = group.exceptions[0]
-                    assert isinstance(error, PartitionLostError)
-                    self._lost(partition, error)
+                    self._lost(partition, _first(group))
 
     async def _wake_in_time(self, holding: _Holding, tasks: TaskGroup) -> None:
         """Have connections looked at when they are due; records that lack an entry get one."""
@@ -202,3 +207,9 @@ class Holdings:
         # One partition after the other.
         async with self._scanning:
             await scan.run()
+
+
+def _first(group: BaseExceptionGroup[PartitionLostError]) -> PartitionLostError:
+    """Return the first error of a group of groups."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

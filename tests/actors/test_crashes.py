@@ -186,7 +186,7 @@ async def test_a_quarantine_ends_by_itself_or_with_the_next_command(idle_s: floa
         await anyio.sleep(31.0)
 
         assert await stage.ask(refresh(_SICK)) == Success(None)
-        assert stage.directory._quarantined_until_s == {}
+        assert stage.directory._crashes._quarantined_until_s == {}
 
 
 async def test_crashes_that_are_far_apart_do_not_add_up() -> None:
@@ -219,8 +219,8 @@ async def test_past_crashes_and_quarantines_are_forgotten() -> None:
         await anyio.sleep(100.0)
 
         assert stage.journal.counts["crashed"] == 7
-        assert stage.directory._crashes_s == {}
-        assert stage.directory._quarantined_until_s == {}
+        assert stage.directory._crashes._crashes_s == {}
+        assert stage.directory._crashes._quarantined_until_s == {}
 
 
 async def _flown_into_a_bug(

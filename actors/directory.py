@@ -304,6 +304,7 @@ class Directory:
         assert self._writing is not None
         # Made here: one that is cancelled before its task has begun must end, too.
         scope = self._writers[number] = anyio.CancelScope(shield=True)
+        self.partitions[number].begin()
         self._writing.start_soon(self._store, number, self.partitions[number], scope)
 
     async def _store(self, number: int, partition: Partition, scope: anyio.CancelScope) -> None:

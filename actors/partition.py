@@ -55,9 +55,8 @@ class Partition:
         """
         self._stir = stir
         self._confirms = confirms
-        self.owned_s = anyio.current_time()
-        """When it was taken."""
-        self._acknowledged_s = self.owned_s
+        self.owned_s = self._acknowledged_s = -math.inf
+        """When it was taken; monotonic."""
         self.is_leaving = False
         """Whether it is being handed over: nothing new is decided."""
         self.ledger = ledger
@@ -73,6 +72,10 @@ class Partition:
         self._arrived: anyio.Event | None = None
         self._refused_events = 0
         self._stored_last = 0
+
+    def begin(self) -> None:
+        """Be owned from now on."""
+        self.owned_s = self._acknowledged_s = anyio.current_time()
 
     @property
     def is_settled(self) -> bool:

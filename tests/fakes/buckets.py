@@ -26,7 +26,8 @@ class UnownedBucket:
 def listing_of(streams: Sequence[PartitionStreams], *, records_max: int = 5_000) -> Listing:
     """Return a listing of what ``streams`` hold, one a partition."""
     return Listing(
-        [UnownedBucket(one) for one in streams],
+        lambda number: UnownedBucket(streams[number]),
+        partitions=len(streams),
         view=connection_view,
         action_needed=lambda one: action_needed(one, None, NOW),
         checkpointed=anyio.lowlevel.checkpoint,

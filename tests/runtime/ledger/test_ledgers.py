@@ -3,11 +3,14 @@
 import contextlib
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 
 import anyio
 import msgspec
 import pytest
 
+from runtime.ledger import marker_renewal
+from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.partition_ledger import PartitionLedger
 from runtime.ledger.streams import StreamsError, StreamSettings, ensure_streams
@@ -32,7 +35,7 @@ ids = Uuid7Ids()
 async def opened(link: NatsLink, settings: StreamSettings = SETTINGS) -> Ledgers:
     await ensure_streams(link, settings)
     ledgers = Ledgers(
-        link,
+        partial(JetStreamPartition, link, answer_timeout_s=1.0, tag=NO_TAG),
         daemon="d-1",
         prefix=PREFIX,
         limits=LIMITS,
@@ -40,14 +43,15 @@ async def opened(link: NatsLink, settings: StreamSettings = SETTINGS) -> Ledgers
         tag=NO_TAG,
         now_s=time.time,
     )
-    await ledgers.open(PARTITIONS)
+    await ledgers.open(range(PARTITIONS))
     return ledgers
 
 
 @contextlib.asynccontextmanager
 async def running(ledgers: Ledgers) -> AsyncGenerator[None]:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(ledgers.run)
+        for ledger in ledgers.partitions.values():
+            tasks.start_soon(ledgers.run, ledger)
         yield
         tasks.cancel_scope.cancel()
 
@@ -61,7 +65,7 @@ async def marker_seq(link: NatsLink, partition: int) -> int:
 async def test_every_partition_is_taken_and_each_view_has_a_marker(link: NatsLink):
     ledgers = await opened(link)
 
-    assert [ledger.writer.last_seq for ledger in ledgers.partitions] == [1] * PARTITIONS
+    assert [ledger.writer.last_seq for ledger in ledgers.partitions.values()] == [1] * PARTITIONS
     for partition in range(PARTITIONS):
         assert await marker_seq(link, partition)
         info = await stream_info(link, bucket_stream(partition, NO_TAG))
@@ -72,7 +76,7 @@ async def test_every_partition_is_taken_and_each_view_has_a_marker(link: NatsLin
 async def test_when_all_is_quiet_the_ledgers_are_empty(link: NatsLink):
     ledgers = await opened(link)
     async with running(ledgers):
-        for ledger in ledgers.partitions:
+        for ledger in ledgers.partitions.values():
             await store_refreshes(ledger, next(ids), first=1, last=3)
 
         assert await ledgers.caught_up()
@@ -94,7 +98,7 @@ async def test_the_marker_of_a_quiet_partition_is_renewed_before_it_ages_out(lin
         for number in range(40):
             await store_refreshes(busy, next(ids), first=1, last=5)
             await caught_up(busy)
-            await ledgers._renew()
+            await marker_renewal._renew(link, NO_TAG, ledgers.partitions.values())
             assert await marker_seq(link, 1), number
 
     info = await stream_info(link, EVENT_STREAM)
@@ -105,11 +109,11 @@ async def test_the_marker_of_a_quiet_partition_is_renewed_before_it_ages_out(lin
 async def test_a_marker_is_renewed_long_before_the_age_at_which_messages_go(link: NatsLink):
     ledgers = await opened(link)
     before = await marker_seq(link, 2)
-    for ledger in ledgers.partitions:
+    for ledger in ledgers.partitions.values():
         ledger.events._marked_s = anyio.current_time() - 3600 / 3 - 1
         await caught_up_by_hand(ledger)
         ledger.events._marked_s = anyio.current_time() - 3600 / 3 - 1
-    await ledgers._renew()
+    await marker_renewal._renew(link, NO_TAG, ledgers.partitions.values())
 
     assert await marker_seq(link, 2) > before
 
@@ -123,7 +127,7 @@ async def test_a_partition_that_cannot_be_taken_is_told_with_the_cause(link: Nat
     await ensure_streams(link, SETTINGS)
     await link.request(f"$JS.API.STREAM.DELETE.{ledger_stream(1, NO_TAG)}", b"", timeout_s=5)
     ledgers = Ledgers(
-        link,
+        partial(JetStreamPartition, link, answer_timeout_s=1.0, tag=NO_TAG),
         daemon="d-1",
         prefix=PREFIX,
         limits=LIMITS,
@@ -133,4 +137,4 @@ async def test_a_partition_that_cannot_be_taken_is_told_with_the_cause(link: Nat
     )
 
     with pytest.raises(StreamsError, match=r"partition 1 cannot be taken: .*gone"):
-        await ledgers.open(PARTITIONS)
+        await ledgers.open(range(PARTITIONS))

@@ -53,7 +53,7 @@ async def _taken_in(
 ) -> list[str]:
     """Spill an outcome, let another daemon take it in, and return the files that are left."""
     assert await SpillFolder(folder / "outcomes").keep(outcome or _outcome())
-    await SpillFolder(folder / "outcomes").take_in([ledger], lambda _: 0)
+    await SpillFolder(folder / "outcomes").take_in({0: ledger}, lambda _: 0)
     return _files(folder)
 
 
@@ -111,7 +111,7 @@ async def test_credentials_that_the_ledger_has_gone_on_without_are_set_aside(
     ledger = _holding(stored)
 
     left = await _taken_in(tmp_path, ledger)
-    await SpillFolder(tmp_path / "outcomes").take_in([ledger], lambda _: 0)
+    await SpillFolder(tmp_path / "outcomes").take_in({0: ledger}, lambda _: 0)
 
     assert left == [f"{ID}.{ATTEMPT}.aside"]
     assert ledger.groups == []
@@ -187,9 +187,9 @@ async def test_there_is_no_start_while_it_cannot_be_told_whether_the_attempt_is_
     ledger = _unreadable(StoreUnavailableError("no JetStream"), lasts=True)
 
     with pytest.raises(SpillError, match=f"{file}: .*: no JetStream; start again") as refused:
-        await spill.take_in([ledger], lambda _: 0, within_s=0.01)
+        await spill.take_in({0: ledger}, lambda _: 0, within_s=0.01)
     ledger.before = None
-    await spill.take_in([ledger], lambda _: 0)
+    await spill.take_in({0: ledger}, lambda _: 0)
 
     assert "move the file away" in str(refused.value)
     assert _files(tmp_path) == []
@@ -203,7 +203,7 @@ async def test_there_is_no_start_while_the_ledger_does_not_take_an_outcome(tmp_p
     ledger.before = lambda operation, _: anyio.sleep_forever() if operation == "append" else None
 
     with pytest.raises(SpillError, match="its ledger takes nothing"):
-        await spill.take_in([ledger], lambda _: 0, within_s=0.01)
+        await spill.take_in({0: ledger}, lambda _: 0, within_s=0.01)
 
     assert _files(tmp_path) == [f"{ID}.{ATTEMPT}"]
 
@@ -248,7 +248,7 @@ async def test_a_later_versions_file_is_left_for_a_later_version(tmp_path: Path,
     later |= {"record": msgspec.msgpack.encode(unknown)} if what == "record" else unknown
     file.write_bytes(msgspec.msgpack.encode(later))
 
-    await SpillFolder(tmp_path / "outcomes").take_in([ledger], lambda _: 0)
+    await SpillFolder(tmp_path / "outcomes").take_in({0: ledger}, lambda _: 0)
 
     assert _files(tmp_path) == [name]
     assert ledger.records[ID].connection == _open()

@@ -213,7 +213,7 @@ async def test_there_is_no_start_while_a_file_cannot_be_read(tmp_path: Path):
     (tmp_path / "outcomes" / f"{ID}.{ATTEMPT}").mkdir()
 
     with pytest.raises(SpillError, match=f"{ATTEMPT}: Is a directory: .*move it away"):
-        await spill.take_in([_holding(_open())], lambda _: 0)
+        await spill.take_in({0: _holding(_open())}, lambda _: 0)
 
 
 async def test_an_outcome_whose_connection_nobody_can_trust_waits_and_holds_up_no_start(

@@ -100,6 +100,8 @@ class Cluster:
         self.members = Members(me, timeout_s=timeout_s)
         self.heard_s = -math.inf
         """When the last heartbeat of ours was sent that has come back; monotonic."""
+        self._heard_since_s = -math.inf
+        """From when on none that was missing let ``timeout_s`` pass."""
         self._timeout_s = timeout_s
         self._version = version
         self._partitions = partitions
@@ -131,13 +133,14 @@ class Cluster:
     def confirms(self, acknowledged_s: float) -> bool:
         """Whether nobody can have taken a partition of ours for long without our hearing of it.
 
-        An append was acknowledged, or a heartbeat of ours has come back, that was sent within the
-        time after which the others take us for gone.
+        An append was acknowledged that was sent within the time after which the others take us for
+        gone; or ever since one was, heartbeats of ours have come back, never so long apart.
 
         Args:
             acknowledged_s: When the partition's last such append was sent; monotonic.
         """
-        known_s = max(acknowledged_s, self.heard_s)
+        since_s = self._heard_since_s - self._timeout_s
+        known_s = max(acknowledged_s, self.heard_s) if acknowledged_s >= since_s else acknowledged_s
         return anyio.current_time() - known_s <= self._timeout_s
 
     def place(self, partition: int) -> str | None:
@@ -154,7 +157,7 @@ class Cluster:
         """Take in a heartbeat, this daemon's own as well."""
         now_s = anyio.current_time()
         if beat.daemon == self.me:
-            self.heard_s = max(self.heard_s, self._sent_s.get(beat.number, -math.inf))
+            self._came_back(self._sent_s.get(beat.number, -math.inf))
             return
         for partition in self.members.released(beat):
             # Nobody else gets anything done there now.
@@ -164,6 +167,13 @@ class Cluster:
             self._stirred.set()
         if beat.asks:
             self.news()
+
+    def _came_back(self, sent_s: float) -> None:
+        """Know when a heartbeat of ours was sent that has come back."""
+        if sent_s - self.heard_s > self._timeout_s:
+            # Meanwhile we may have been taken for gone: what is ours an append must tell.
+            self._heard_since_s = sent_s
+        self.heard_s = max(self.heard_s, sent_s)
 
     def news(self) -> None:
         """Tell the others soon, and look again at what is to be taken or given."""

@@ -1,0 +1,114 @@
+"""An owner whose heartbeats stayed away knows only by an append that a partition is still its own."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+import anyio
+from anyio.abc import TaskGroup
+
+from actors.cluster import Cluster, Hooks
+from actors.members import Heartbeat
+
+_TIMEOUT_S = 5.0
+
+
+class _Keeper:
+    """Keeps nothing."""
+
+    owned: dict[int, int] = {}  # noqa: RUF012 -- never changed
+
+    def place(self, partition: int) -> bool | None:
+        return False
+
+    async def take(self, partition: int) -> bool:
+        return False
+
+    async def give(self, partition: int) -> None:
+        raise AssertionError
+
+
+class _Alone:
+    """A member that hears its own heartbeats, as long as ``is_heard``."""
+
+    def __init__(self) -> None:
+        self.is_heard = True
+        self._tasks: TaskGroup | None = None
+        hooks = Hooks(
+            send=self._send,
+            report=dict,
+            load=lambda: 0,
+            draw=lambda: 0.5,
+            changed=lambda: None,
+        )
+        self.cluster = Cluster(
+            "d-1", version="1", partitions=1, keeper=_Keeper(), hooks=hooks, timeout_s=_TIMEOUT_S
+        )
+
+    def _send(self, beat: Heartbeat) -> bool:
+        assert self._tasks is not None
+        if self.is_heard:
+            self._tasks.start_soon(self._come_back, beat)
+        return True
+
+    async def _come_back(self, beat: Heartbeat) -> None:
+        await anyio.sleep(0.01)
+        self.cluster.heard(beat)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[Cluster]:
+        """Take part beside the body."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            await tasks.start(self.cluster.run)
+            yield self.cluster
+            tasks.cancel_scope.cancel()
+
+
+async def test_heartbeats_that_come_back_without_a_gap_confirm_an_owner_for_ever() -> None:
+    alone = _Alone()
+    async with alone.running() as cluster:
+        taken_s = anyio.current_time()
+        for _ in range(20):
+            await anyio.sleep(3.0)
+
+            assert cluster.confirms(taken_s)
+
+
+async def test_an_owner_is_not_confirmed_when_neither_heartbeat_nor_append_came_back() -> None:
+    alone = _Alone()
+    async with alone.running() as cluster:
+        taken_s = anyio.current_time()
+        alone.is_heard = False
+        await anyio.sleep(_TIMEOUT_S + 1.5)
+
+        assert not cluster.confirms(taken_s)
+        assert cluster.confirms(anyio.current_time() - 1.0)
+
+
+async def test_after_a_gap_a_heartbeat_confirms_only_what_an_append_has_confirmed_since() -> None:
+    alone = _Alone()
+    async with alone.running() as cluster:
+        taken_s = anyio.current_time()
+        await anyio.sleep(3.0)
+        alone.is_heard = False
+        await anyio.sleep(_TIMEOUT_S + 3.0)
+        alone.is_heard = True
+        await anyio.sleep(2.0)
+        appended_s = anyio.current_time()
+        await anyio.sleep(_TIMEOUT_S + 3.0)
+
+        assert not cluster.confirms(taken_s)
+        assert cluster.confirms(appended_s)
+
+
+async def test_a_lost_heartbeat_or_two_are_no_gap() -> None:
+    alone = _Alone()
+    async with alone.running() as cluster:
+        taken_s = anyio.current_time()
+        await anyio.sleep(10.0)
+        alone.is_heard = False
+        await anyio.sleep(2.5)
+        alone.is_heard = True
+        await anyio.sleep(20.0)
+
+        assert cluster.confirms(taken_s)

@@ -154,7 +154,9 @@ class Directory:
 
         Who waits is answered ``MOVED``. Requests that a provider has go on.
         """
-        partition = self.partitions[number]
+        partition = self.partitions.get(number)
+        if partition is None:
+            return
         self.served -= not partition.is_leaving
         partition.is_leaving = True
         for actor in self._actors_of(partition):

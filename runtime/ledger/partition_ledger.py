@@ -243,13 +243,17 @@ class PartitionLedger:
             await anyio.sleep(_READ_PAUSE_S)
 
     async def look_at_owner(self) -> None:
-        """Notice another owner's claim without a write of ours; one request where there is none.
+        """Notice another owner's claim without a write of ours, and what a trim has not removed.
+
+        One request where there is nothing.
 
         Raises:
             PartitionLostError: Another daemon has appended.
             LinkError, JetStreamError: It cannot be told now.
         """
-        _, last_seq = await self._streams.bounds()
+        first_seq, last_seq = await self._streams.bounds()
+        # What was trimmed just before a server was killed may be back.
+        self.trimmed_seq = min(self.trimmed_seq, first_seq - 1)
         seq = self.writer.last_seq + 1
         if last_seq < seq:
             return

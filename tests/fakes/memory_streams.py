@@ -68,6 +68,15 @@ class MemoryStreams:
         await anyio.lowlevel.checkpoint()
         self._groups = {seq: data for seq, data in self._groups.items() if seq > through_seq}
 
+    def bring_back(self, groups: dict[int, bytes]) -> None:
+        """Have groups again that were trimmed, as a server does that was killed just after."""
+        self._groups |= groups
+
+    @property
+    def groups(self) -> dict[int, bytes]:
+        """What the ledger holds, by sequence."""
+        return dict(self._groups)
+
     async def marker(self, view: View) -> Found | None:
         """See ``PartitionStreams``."""
         await anyio.lowlevel.checkpoint()

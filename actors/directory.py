@@ -18,6 +18,7 @@ from uuid import UUID
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from actors.brought import take_brought
 from actors.connection_actor import ConnectionActor
 from actors.crash_record import CrashRecord
 from actors.envelope import Envelope
@@ -219,7 +220,7 @@ class Directory:
             self.rested(actor)
 
     def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
-        """Store what another daemon's flight brought, if its intent is still open.
+        """Store what another daemon's flight brought, where that is of use still.
 
         Args:
             outcome: Of an attempt that was begun before this daemon took the partition.
@@ -229,12 +230,8 @@ class Directory:
 
         def known(reply: Reply) -> None:
             actor = self._actors.get(connection_id.int)
-            if not isinstance(reply, Success) or actor is None:
-                return
-            if outcome.is_awaited_by(actor.connection):
-                actor.take_in(outcome, stored)
-            elif outcome.is_needless_to(actor.connection):
-                stored()
+            if isinstance(reply, Success) and actor is not None:
+                take_brought(actor, outcome, stored, self.world)
 
         look = Get(connection_id=connection_id)
         self.submit(Envelope(look, due_s=anyio.current_time() + _LOOK_S, reply=known))

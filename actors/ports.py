@@ -119,6 +119,14 @@ class Outcome(NamedTuple):
             self.generation,
         )
 
+    def is_of_use_to(self, now: ProviderConnection | None) -> bool:
+        """Whether it gave what the present credentials were presented for, and nobody has stored.
+
+        Its attempt was taken for unknown meanwhile, or was another daemon's.
+        """
+        is_present = now is not None and now.is_active and now.generation == self.generation
+        return is_present and not self.is_needless_to(now)
+
     def is_needless_to(self, now: ProviderConnection | None) -> bool:
         """Whether nothing is lost without it.
 

@@ -244,6 +244,50 @@ def left_open(
     return failed(connection, OUTCOME_UNKNOWN, profile, draw=0.0, now=now, ids=ids)
 
 
+def came_late(
+    connection: ProviderConnection,
+    given: ProviderConnection,
+    told: tuple[Event, ...],
+    *,
+    now: datetime,
+    ids: Iterator[UUID],
+) -> Step:
+    """Return the connection with what an attempt gave that was taken for unknown meanwhile.
+
+    The attempt's end is told already, so this is told as one of its own.
+
+    Args:
+        connection: Of the generation that was presented, without an intent.
+        given: The connection after the attempt.
+        told: Its events, which are stored nowhere.
+        now: Aware UTC.
+        ids: At least one.
+    """
+    assert connection.intent is None
+    attempt_id = next(ids)
+    after = msgspec.structs.replace(
+        connection,
+        credentials=given.credentials,
+        generation=given.generation,
+        trouble=given.trouble,
+        doubted_at=given.doubted_at,
+        grant_expires_at=given.grant_expires_at,
+        grant_slides=given.grant_slides,
+        warned_lead_s=given.warned_lead_s,
+        endpoint_base=given.endpoint_base,
+        updated_at=connection.touched_at(now),
+    )
+    attempted = ProviderTokenRefreshAttempted(
+        id=attempt_id, occurred_at=now, attempt_id=attempt_id, **about(connection)
+    )
+    ends = (ProviderTokenRefreshSucceeded, ProviderTokenRefreshFailed)
+    renamed = (
+        msgspec.structs.replace(event, attempt_id=attempt_id) if isinstance(event, ends) else event
+        for event in told
+    )
+    return Step(after, (attempted, *renamed))
+
+
 def _retry_at(
     verdict: Verdict, failures: int, *, draw: float, now: datetime, probe_interval_s: float
 ) -> datetime | None:

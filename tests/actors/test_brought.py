@@ -8,7 +8,7 @@ from domain.commands import Disconnect, Get, GetToken
 from domain.decision import AccessToken
 from domain.result import FailureCode, Success
 from tests.fakes import laws
-from tests.fakes.commands import USER
+from tests.fakes.commands import USER, refresh
 from tests.fakes.stage import Stage
 from tests.fakes.token_scene import ID, Scene
 
@@ -124,16 +124,42 @@ async def test_another_attempts_outcome_is_not_stored(change: dict[str, object])
         assert again.ledger.changes_of(ID) == []
 
 
-async def test_what_comes_when_the_attempt_was_taken_for_unknown_is_not_stored_over_that() -> None:
+async def test_what_comes_when_the_attempt_was_taken_for_unknown_is_all_that_works() -> None:
     again, outcome = await _left_open(Scene())
     async with again.opened():
         again.send(GetToken(connection_id=ID), patience_s=10.0)
         await anyio.sleep(80.0)
         assert again.stored(ID).intent is None
+        assert again.stored(ID).doubted_at is not None
 
-        assert await _took_in(again, outcome) == 0
+        assert await _took_in(again, outcome) == 1
 
-        assert again.stored(ID).generation == 1
+        assert again.stored(ID).generation == 2
+        assert again.stored(ID).doubted_at is None
+        fresh = await again.ask(GetToken(connection_id=ID))
+    assert isinstance(fresh, Success)
+    assert isinstance(fresh.value, AccessToken)
+    assert fresh.value.access_token == "a2"
+    assert again.story_of(ID) == [
+        "token_refresh.failed",
+        "token_refresh.attempted",
+        "token_refresh.succeeded",
+    ]
+    events = again.events_of(ID)[1:]
+    assert len({getattr(event, "attempt_id", None) for event in events}) == 1
+
+
+async def test_what_comes_when_newer_credentials_are_stored_is_done_with() -> None:
+    again, outcome = await _left_open(Scene())
+    async with again.opened():
+        again.send(GetToken(connection_id=ID), patience_s=10.0)
+        await anyio.sleep(80.0)
+        await again.ask(refresh(ID))
+
+        assert await _took_in(again, outcome) == 1
+
+        assert again.stored(ID).generation == 2
+        assert again.stored(ID).credentials != outcome.connection.credentials
 
 
 async def test_a_daemon_that_drains_takes_nothing_in() -> None:

@@ -1,0 +1,79 @@
+"""What becomes of an outcome that comes when its partition has changed hands.
+
+=====================================  ========================================================
+its attempt is open                    it ends that, at once
+the credentials that were presented    it is stored all the same: they may be spent, and what
+are the present ones, and no attempt   it gave is all that works
+is open
+they are, and another attempt is open  nothing now: it comes again
+newer ones are                         it is done with
+=====================================  ========================================================
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+
+from actors.entry import Entry
+from actors.envelope import Envelope
+from actors.partition import Partition
+from actors.ports import Outcome
+from actors.world import World
+from domain.commands import Get
+from domain.connection import ProviderConnection
+from domain.decision import Reply
+from domain.refreshing import Step, came_late
+from domain.result import Success
+
+_STORED_S = 5.0
+"""How long it may take to be stored; then it comes again."""
+
+
+class Receiver(Protocol):
+    """The actor of the connection."""
+
+    partition: Partition
+
+    @property
+    def connection(self) -> ProviderConnection | None:
+        """The newest state."""
+        ...
+
+    def commit(self, step: Step) -> Entry:
+        """Decide a step."""
+        ...
+
+    def answer_behind(self, envelope: Envelope, reply: Reply) -> None:
+        """Answer when what is decided is stored."""
+        ...
+
+    def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
+        """End the open intent with it."""
+        ...
+
+
+def take_brought(
+    actor: Receiver, outcome: Outcome, stored: Callable[[], None], world: World
+) -> None:
+    """Do with an outcome what the table says; call ``stored`` when nothing is lost without it."""
+    connection = actor.connection
+    if outcome.is_awaited_by(connection):
+        actor.take_in(outcome, stored)
+    elif connection is not None and connection.generation < outcome.generation:
+        return
+    elif not outcome.is_of_use_to(connection):
+        stored()
+    elif connection is not None and connection.intent is None and not actor.partition.refusal():
+        now = world.clock.now()
+        actor.commit(
+            came_late(connection, outcome.connection, outcome.events, now=now, ids=world.ids)
+        )
+
+        def known(reply: Reply) -> None:
+            if isinstance(reply, Success):
+                stored()
+
+        look = Get(connection_id=connection.id)
+        due_s = anyio.current_time() + _STORED_S
+        actor.answer_behind(Envelope(look, due_s=due_s, reply=known), Success(None))

@@ -26,6 +26,8 @@ from domain.decision import Reply
 from domain.refreshing import Step, came_late
 from domain.result import Success
 
+_LOOK_S = 2.0
+"""How long the connection may take to be read."""
 _STORED_S = 5.0
 """How long it may take to be stored; then it comes again."""
 
@@ -51,6 +53,33 @@ class Receiver(Protocol):
     def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
         """End the open intent with it."""
         ...
+
+
+def receive(
+    outcome: Outcome,
+    stored: Callable[[], None],
+    submit: Callable[[Envelope], None],
+    actor_of: Callable[[int], Receiver | None],
+    world: World,
+) -> None:
+    """Store what another daemon's flight brought, where that is of use still.
+
+    Args:
+        outcome: Of an attempt that was begun before this daemon took the partition.
+        stored: Called once nothing is lost without ``outcome``; maybe never: hand it in again.
+        submit: Takes a command to its actor.
+        actor_of: The one that is resident, by the number of its connection's id.
+        world: The ports.
+    """
+    connection_id = outcome.connection.id
+
+    def known(reply: Reply) -> None:
+        actor = actor_of(connection_id.int)
+        if isinstance(reply, Success) and actor is not None:
+            take_brought(actor, outcome, stored, world)
+
+    look = Get(connection_id=connection_id)
+    submit(Envelope(look, due_s=anyio.current_time() + _LOOK_S, reply=known))
 
 
 def take_brought(

@@ -278,10 +278,7 @@ class ConnectionActor:
         return entry
 
     def answer_behind(self, envelope: Envelope, reply: Reply) -> None:
-        """Answer what shows the newest state: with what is not acknowledged yet, or at once.
-
-        Where it is not certain that the partition is ours still, an append is to tell first.
-        """
+        """Answer what shows the newest state: with the append that confirms it, or at once."""
         if not self._entries and self.partition.is_confirmed:
             envelope.answer(reply)
             return
@@ -319,7 +316,6 @@ class ConnectionActor:
 
     def take_off(self, wish: Wish | None) -> Flight:
         """Start a flight; one alone is ever under way."""
-        assert self._flight is None
         self._flight = Flight(self, wish, world=self._house.world, limits=self._house.limits)
         self._house.fly(self._flight)
         return self._flight

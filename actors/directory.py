@@ -11,14 +11,14 @@ A request that a provider has is not cancelled for that: what comes of it goes t
 """
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from uuid import UUID
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from actors.brought import take_brought
+from actors.brought import receive
 from actors.connection_actor import ConnectionActor
 from actors.crash_record import CrashRecord
 from actors.envelope import Envelope
@@ -26,6 +26,7 @@ from actors.flight import Flight
 from actors.looks import LookEnvelope
 from actors.partition import Partition
 from actors.ports import Ledger, Outcome, PartitionLostError, StoreUnavailableError
+from actors.residents import Residents, forget_idle, has_room
 from actors.world import (
     BROKEN,
     INTERNAL_ERROR,
@@ -36,19 +37,13 @@ from actors.world import (
     database_error,
     overloaded,
 )
-from domain.commands import Get
-from domain.decision import Reply
-from domain.result import Failure, Success
+from domain.result import Failure
 
 TICK_S = 0.05
 """How often is looked whose time is up."""
 _QUIET_S = 1.0
 """How often while nothing is under way."""
-_LOOK_S = 2.0
-"""How long a connection may take to be read for what another daemon's flight brought."""
 LOST = database_error("another daemon has taken the partition")
-_PROBES_MAX = 64
-"""How many busy actors are passed over in search of an idle one."""
 
 
 class Directory:
@@ -85,8 +80,7 @@ class Directory:
         self.token_callers: Counter[str] = Counter()
         self._partition_of = partition_of
         self._stirred = anyio.Event()
-        self._actors: OrderedDict[int, ConnectionActor] = OrderedDict()
-        """By the number of the id, which hashes faster; the one that was used last at the end."""
+        self._actors = Residents()
         self._reading: set[ConnectionActor] = set()
         self._flights: set[Flight] = set()
         self._crashes = CrashRecord(limits, world.journal)
@@ -220,21 +214,8 @@ class Directory:
             self.rested(actor)
 
     def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
-        """Store what another daemon's flight brought, where that is of use still.
-
-        Args:
-            outcome: Of an attempt that was begun before this daemon took the partition.
-            stored: Called once nothing is lost without ``outcome``; maybe never: hand it in again.
-        """
-        connection_id = outcome.connection.id
-
-        def known(reply: Reply) -> None:
-            actor = self._actors.get(connection_id.int)
-            if isinstance(reply, Success) and actor is not None:
-                take_brought(actor, outcome, stored, self.world)
-
-        look = Get(connection_id=connection_id)
-        self.submit(Envelope(look, due_s=anyio.current_time() + _LOOK_S, reply=known))
+        """See ``actors.brought.receive``."""
+        receive(outcome, stored, self.submit, self._actors.get, self.world)
 
     def refrain(self) -> None:
         """Present nothing to a provider any more: flights that are not begun are refused."""
@@ -367,35 +348,18 @@ class Directory:
             partition.tick(now_s)
         for actor in [*self._reading, *self._flown_by()]:
             actor.tick(now_s)
-        while self._actors:
-            actor = next(iter(self._actors.values()))
-            if actor.used_s > now_s - limits.idle_s:
-                break
-            self._passed_over(actor)
+        forget_idle(self._actors, idle_s=limits.idle_s, now_s=now_s)
         self._crashes.forget_before(now_s)
+
+    def _no_room(self) -> Failure | None:
+        actors_max = self.limits.resident_actors_max
+        is_there = has_room(self._actors, actors_max=actors_max, now_s=self._now_s)
+        return None if is_there else overloaded("too many connections are busy")
 
     def _flown_by(self) -> list[ConnectionActor]:
         """Return the actors that have a flight."""
         actors = (self._actors.get(flight.actor.connection_id.int) for flight in self._flights)
         return [actor for actor in actors if actor is not None]
-
-    def _no_room(self) -> Failure | None:
-        """Return why no actor can be activated, or None after making room."""
-        if len(self._actors) < self.limits.resident_actors_max:
-            return None
-        for _ in range(min(_PROBES_MAX, len(self._actors))):
-            if self._passed_over(next(iter(self._actors.values()))):
-                return None
-        return overloaded("too many connections are busy")
-
-    def _passed_over(self, actor: ConnectionActor) -> bool:
-        """Forget the first actor if it is idle, all it knew is stored; else keep it a while."""
-        if actor.is_busy:
-            self._actors.move_to_end(actor.connection_id.int)
-            actor.used_s = self._now_s
-            return False
-        del self._actors[actor.connection_id.int]
-        return True
 
     async def _land(self) -> None:
         """Answer what was not begun, and let every flight come to its end."""

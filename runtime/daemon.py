@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
 from actors.client_gate import ClientGates
@@ -24,15 +23,14 @@ from runtime.config import Config
 from runtime.data_folder import KEYRING_FILE, OUTCOMES_FOLDER, make_data_folder, only_daemon_of
 from runtime.due_policy import due_policy
 from runtime.ending import DaemonError, Ending, Parts
-from runtime.gateway.living import CLUSTER, refuse_beside_others
+from runtime.gateway.living import CLUSTER
 from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
 from runtime.ledger.delivery import Delivery, receive_outcomes
 from runtime.ledger.holdings import Holdings
-from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.key_rotation import follow_rotation, open_keyring_of, refuse_another_keyring
-from runtime.ledger.ledgers import ENVELOPE_BYTES, Ledgers
+from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
 from runtime.ledger.marker_renewal import renew_markers
 from runtime.ledger.restore_mark import refuse_half_restored
@@ -46,15 +44,14 @@ from runtime.nats.durability import Durable, warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats, EmbeddedNatsError
 from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
 from runtime.nats.free_space import FreeSpace
-from runtime.nats.link import Login, NatsLink, open_link
+from runtime.nats.link import NatsLink
 from runtime.provider.profiles import Profiles, load_profiles
 from runtime.provider.token_endpoint import HttpTokenEndpoint
+from runtime.reaching import daemon_link, embedded_server, ledgers_of, refuse_others
 from runtime.stop_budget import StopBudget
 from runtime.stream_settings import check_answers, stream_settings
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
-DAEMON_INBOX = "_INBOX_refreshd"
-"""Stored records come in there: no other user of the server needs the right to read it."""
 NO_SPACE = database_error("too little disk space is free to store what a provider would answer")
 _CHECKPOINT_S = 0.5
 
@@ -348,24 +345,6 @@ async def run_daemon(
             tasks.cancel_scope.cancel()
 
 
-def ledgers_of(link: NatsLink, config: Config, streams: Streams, daemon_id: str) -> Ledgers:
-    """Return the ledgers of a daemon that owns nothing yet."""
-    limits, room_bytes = config.state.limits, link.max_payload - ENVELOPE_BYTES
-    return Ledgers(
-        partial(
-            JetStreamPartition, link, answer_timeout_s=limits.answer_timeout_s, tag=streams.tag
-        ),
-        daemon=daemon_id,
-        prefix=config.service.prefix,
-        tag=streams.tag,
-        limits=msgspec.structs.replace(
-            limits, group_bytes_max=min(limits.group_bytes_max, room_bytes)
-        ),
-        record_bytes_max=streams.record_bytes_max,
-        now_s=time.time,
-    )
-
-
 def _listing(config: Config, ledgers: Ledgers, profiles: Profiles, partitions: int) -> Listing:
     now = SystemClock().now
     return Listing(
@@ -375,40 +354,6 @@ def _listing(config: Config, ledgers: Ledgers, profiles: Profiles, partitions: i
         action_needed=lambda one: action_needed(one, profiles.get(one.provider_slug), now()),
         checkpointed=ledgers.checkpointed,
         records_max=config.service.limits.list_records_max,
-    )
-
-
-def daemon_link(
-    config: Config, login: Login, daemon_id: str
-) -> contextlib.AbstractAsyncContextManager[NatsLink]:
-    """Return a link as the daemon has it."""
-    return open_link(
-        login,
-        name=f"refreshd {daemon_id}",
-        limits=config.nats.link,
-        inbox_prefix=config.nats.inbox_prefix or DAEMON_INBOX,
-        reply_prefixes=config.service.reply_prefixes,
-    )
-
-
-async def refuse_others(config: Config, link: NatsLink, *, may_join: bool) -> None:
-    """Return when no daemon is there that must not be; see ``refuse_beside_others``."""
-    await refuse_beside_others(
-        config.service.prefix,
-        link,
-        inbox_prefix=config.nats.inbox_prefix or DAEMON_INBOX,
-        may_join=may_join,
-    )
-
-
-def embedded_server(config: Config, data_dir: Path) -> EmbeddedNats:
-    """Return the embedded server, as it is configured; it is not started."""
-    nats = config.nats
-    return EmbeddedNats(
-        data_dir,
-        server_bin=nats.server_bin,
-        port=nats.port,
-        start_timeout_s=nats.start_timeout_s,
     )
 
 

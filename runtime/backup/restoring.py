@@ -22,7 +22,6 @@ from domain.record import Record
 from runtime.backup.age import PrivateKeys, unseal
 from runtime.backup.archive import ArchiveReader, Head, Kept
 from runtime.config import Config
-from runtime.daemon import daemon_link, embedded_server, ledgers_of, refuse_others
 from runtime.data_folder import KEYRING_FILE, make_data_folder, only_daemon_of
 from runtime.ledger.key_rotation import open_keyring_of, refuse_another_keyring
 from runtime.ledger.ledgers import Ledgers
@@ -32,6 +31,7 @@ from runtime.ledger.sealing import Keyring
 from runtime.ledger.streams import Streams, StreamsError, connections_stored, ensure_streams
 from runtime.ledger.subjects import partition_of
 from runtime.nats.link import NatsLink
+from runtime.reaching import daemon_link, embedded_server, ledgers_of, refuse_others
 from runtime.stream_settings import stream_settings
 
 _PAUSE_S = 0.02

@@ -32,13 +32,13 @@ from runtime.cli.asking import (
 from runtime.cli.no_core import leave_no_core
 from runtime.cli.tables import show_fields
 from runtime.config import Config
-from runtime.daemon import DAEMON_INBOX
 from runtime.data_folder import KEYRING_FILE
 from runtime.ledger.sealing import open_keyring
 from runtime.logs import configure_logs
 from runtime.nats.link import NatsLink
 from runtime.nats.private_files import sync_folder
 from runtime.provider.secret_files import secret_of
+from runtime.reaching import DAEMON_INBOX
 from runtime.world import Uuid7Ids
 
 _HERE = Asking()

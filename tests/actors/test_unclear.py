@@ -1,10 +1,9 @@
 """While it is not known whether a group is stored: who is told what, and what is told after."""
 
 import anyio
-import pytest
 
-from actors.ports import PartitionLostError
-from actors.world import Limits
+from actors.directory import LOST
+from actors.world import MOVED, Limits
 from domain.commands import GetToken, MarkSynced, Refresh
 from domain.connection import ProviderConnection
 from domain.result import Failure, FailureCode, Success
@@ -148,25 +147,20 @@ async def test_a_full_ledger_refuses_new_commands_and_keeps_what_was_decided() -
         assert stage.story_of(_ID)[2:] == _DONE
 
 
-async def test_a_lost_partition_ends_the_directory_and_everybody_is_answered() -> None:
-    stage = Stage()
-    with pytest.raises(BaseExceptionGroup) as caught:
-        await _lose(stage)
-
-    assert caught.group_contains(PartitionLostError)
-    assert [one.code for one in stage.sent[2:]] == [FailureCode.DATABASE_ERROR] * 3
-    assert stage.stored(_ID).generation == 1
-    late = stage.send(refresh(_ID))
-    assert late.code is FailureCode.SHUTTING_DOWN
-
-
-async def _lose(stage: Stage) -> None:
+async def test_a_lost_partition_is_gone_and_everybody_is_answered() -> None:
+    stage, lost = Stage(), list[int]()
     async with stage.opened():
+        stage.directory.lost = lambda number, _: lost.append(number)
         await _connected(stage)
         stage.ledger.is_lost = True
-        for _ in range(3):
-            stage.send(refresh(_ID))
-        await anyio.sleep(60.0)
+        asked = [stage.send(refresh(_ID)) for _ in range(3)]
+        await anyio.sleep(1.0)
+
+        assert [one.reply for one in asked] == [LOST] * 3
+        assert lost == [0]
+        assert stage.stored(_ID).generation == 1
+        assert stage.send(refresh(_ID)).reply is MOVED
+        assert stage.directory.resident_actors == 0
 
 
 def _generation(sent: Sent) -> int:

@@ -14,6 +14,7 @@ from actors.waker import Told
 from runtime.ledger.limits import LedgerLimits
 from runtime.ledger.partition_streams import View
 from tests.fakes.due_town import Town
+from tests.fakes.examples import examples
 from tests.fakes.faulty_streams import Fate
 from tests.fakes.schedule import run_seeded
 
@@ -255,7 +256,7 @@ _steps = st.lists(
 
 
 # Where one fails, it is told at once: to make a smaller one of it takes minutes.
-@settings(max_examples=60, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=examples(60), phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(steps=_steps, pauses_s=st.lists(st.floats(5, 400), min_size=1, max_size=5))
 @example(
     steps=[("connect", 20.0), ("wait", 59.0), ("clock", -3600.0), ("wait", 100.0)], pauses_s=[9.0]

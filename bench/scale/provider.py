@@ -21,7 +21,7 @@ LIFETIME_S = 86_400
 DELAY_S = 0.02
 MAX_CONCURRENCY = 32
 MARGIN_FRACTION = 0.5
-SLUGS = {"bench-idle": 300, "bench-burst": 1, "bench-even": 40}
+SLUGS = {"bench-idle": 300, "bench-burst": 1, "bench-even": 40, "bench-soon": 4}
 """Names of the same provider, each with another ``margin_s``: a token is refreshed so long before
 its end, or up to half as much again."""
 

@@ -61,7 +61,7 @@ class Scale:
             await self._import_idle(system)
             self._notebook.say("refreshes by callers, here and with 1,000 stored")
             await measure_costs(self._notebook, system, self._new("few"), self._sizes)
-            rate = await self._find_limit(system) / 2
+            rate = min(await self._find_limit(system) / 2, self._sizes.rate_max)
             many_s = await self._refresh_in_time(system, life, rate)
         self._notebook.note("start with the embedded server", many_s, "s", beside=none_s)
         self._notebook.say("starts and take-overs on a running server")
@@ -156,7 +156,7 @@ class Scale:
         notebook.say(f"storing {count:,} that come due in {sizes.due_s:,.0f} s")
         with provider_process(grants=count, port=self._port) as provider:
             begin_s = time.time() + self._import_s(count) + count / _READ_PER_S + sizes.slack_s
-            wanted = [*_evenly(provider, begin_s, rate)]
+            wanted = [*_evenly(provider, begin_s, rate, sizes.even_slug)]
             start_seq = await last_event(system.link)
             await asyncio.to_thread(import_all, self._data_dir, wanted)
             due = await planned(system.link, wanted)
@@ -185,9 +185,8 @@ class Scale:
             return again.daemon.start_s
 
 
-def _evenly(provider: Provider, begin_s: float, rate: float) -> Iterator[Wanted]:
+def _evenly(provider: Provider, begin_s: float, rate: float, slug: str) -> Iterator[Wanted]:
     """Yield connections that come due one after the other, and some whose users must be warned."""
-    slug = "bench-even"
     for number, (one, tokens) in enumerate(zip(Uuid7Ids(), provider.grants, strict=False)):
         due_s = begin_s + number / rate
         yield Wanted(one, slug, due_s + _LEAD * SLUGS[slug], tokens)

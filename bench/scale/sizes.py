@@ -1,5 +1,7 @@
 """How large a run is."""
 
+import math
+
 import msgspec
 
 _BURST_MAX = 20_000
@@ -12,6 +14,10 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     minutes: float
     slack_s: float = 10.0
     """Between what is stored and the first of it that comes due, at the least."""
+    rate_max: float = math.inf
+    """How many a second come due evenly at the most; else it is half of the limit that is found."""
+    even_slug: str = "bench-even"
+    """Of the provider at which they are refreshed; its margin spreads them further."""
     rounds: int = 5
     starts: int = 3
 

@@ -58,7 +58,15 @@ def test_who_is_begun_before_a_more_urgent_one_that_waits_has_jumped_the_line() 
 @pytest.mark.anyio
 @pytest.mark.timeout(240)
 async def test_a_tiny_run_measures_every_part_and_finds_every_promise_kept(tmp_path: Path) -> None:
-    sizes = Sizes(connections=200, minutes=0.1, slack_s=2.0, rounds=1, starts=1)
+    sizes = Sizes(
+        connections=200,
+        minutes=0.05,
+        even_slug="bench-soon",
+        slack_s=5.0,
+        rate_max=40.0,
+        rounds=1,
+        starts=1,
+    )
     sheet = Sheet(machine=machine(), connections=sizes.connections, minutes=sizes.minutes)
     file = tmp_path / "scale.json"
 

@@ -16,7 +16,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[DaemonProcess]:
     """A daemon with an embedded server; tests share it and use ids of their own."""
-    async with daemon_process(tmp_path_factory.mktemp("daemon")) as process:
+    async with daemon_process(tmp_path_factory.mktemp("daemon"), is_warm=False) as process:
         yield process
 
 

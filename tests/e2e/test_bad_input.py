@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.daemon_process import CREDENTIALS, DaemonProcess, PlainCaller
 from tests.fakes.eventually import eventually
+from tests.fakes.examples import examples
 from tests.fakes.plain_contract import (
     VERBS,
     Subject,
@@ -323,7 +324,7 @@ TOKENS = st.text(
 HEADER_TEXT = st.text(string.ascii_letters + string.digits + "-_ ü", max_size=20)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     place=st.sampled_from([*VERBS, "connect at once", "list"]),
     whose=st.sampled_from(["stored", "unknown"]) | TOKENS,

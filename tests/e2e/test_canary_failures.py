@@ -102,10 +102,9 @@ async def test_no_secret_shows_when_the_store_fails(scene: Scene, tmp_path: Path
         await stream.delete_stream(f"KV_refreshd_connections_{partition:02d}")
 
     await scene.refresh_at_once(connection_id, 3)
-    await scene.refresh_at_once(str(uuid4()), 1)
     user_id = str(uuid4())
     body = {"user_id": user_id, "provider_id": user_id, "provider_slug": "schwab"} | REFRESH
-    await scene.ask("connect", body)
+    await asyncio.gather(scene.refresh_at_once(str(uuid4()), 1), scene.ask("connect", body))
     await scene.ask(f"connection.{connection_id}.disconnect", {"user_id": user_id})
 
     assert "DATABASE_ERROR" in scene.codes

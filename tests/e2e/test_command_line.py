@@ -1,5 +1,6 @@
 """Each verb of the command line against a daemon: results on stdout, codes that a script can use."""
 
+import asyncio
 import json
 import signal
 import time
@@ -228,7 +229,15 @@ async def test_a_grant_that_is_not_active_says_to_programs_that_its_user_must_ac
 async def test_a_reader_that_stops_reading_ends_it_quietly(
     run: Run, daemon: DaemonProcess, arguments: tuple[str, ...], lines: int, unbuffered: str
 ):
+    is_over = False
+
+    async def tell_on() -> None:
+        while not is_over:
+            await connected(run)
+
     await connected(run)
+    # Who follows notices at the next event, which may come long after the reader has gone.
+    telling = asyncio.create_task(tell_on())
 
     ended = await refreshd_head(
         *arguments,
@@ -237,6 +246,8 @@ async def test_a_reader_that_stops_reading_ends_it_quietly(
         PYTHONUNBUFFERED=unbuffered,
     )
 
+    is_over = True
+    await telling
     assert ended.stderr == ""
     assert ended.code == 128 + signal.SIGPIPE
 

@@ -101,7 +101,7 @@ async def test_with_nobody_reading_each_connection_is_refreshed_once_a_lifetime(
             for _ in range(CONNECTIONS):
                 await grants.connect(caller)
 
-            await grants.rotated(4)
+            await grants.rotated(3)
 
             await grants.all_fresh(caller)
             due = (await caller.ask("status")).body["ok"]["due"]
@@ -127,7 +127,7 @@ async def test_a_daemon_that_is_killed_goes_on_where_it_was_and_wastes_no_refres
         await grants.killed()
 
         async with _running(tmp_path, config) as caller:
-            await grants.rotated(4)
+            await grants.rotated(3)
 
             await grants.all_fresh(caller)
 

@@ -172,7 +172,8 @@ async def test_a_full_disk_is_recovered_from_by_itself_and_no_grant_is_lost(tmp_
         running_fake_provider() as provider,
         _on_small_disk(
             tmp_path,
-            write_config(tmp_path, provider, max_concurrency="60"),
+            # On demand: none is refreshed before the provider hangs.
+            write_config(tmp_path, provider, max_concurrency="60", refresh='"on_demand"'),
             # So that some are at the provider when the disk is full.
             free_bytes_min=256 * 1024,
             write_silent_s=1.0,
@@ -214,7 +215,7 @@ async def test_a_full_disk_is_recovered_from_by_itself_and_no_grant_is_lost(tmp_
 
 async def test_what_was_answered_on_a_full_disk_survives_a_stop_on_the_full_disk(tmp_path: Path):
     async with running_fake_provider() as provider:
-        config = write_config(tmp_path, provider, max_concurrency="20")
+        config = write_config(tmp_path, provider, max_concurrency="20", refresh='"on_demand"')
         with small_disk(tmp_path, "24m") as disk:
             settings = {
                 "REFRESHD_NATS_FREE_BYTES_MIN": "262144",

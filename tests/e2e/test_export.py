@@ -248,7 +248,7 @@ async def test_where_connections_are_stored_nothing_is_restored(
 async def test_an_export_waits_for_what_was_acknowledged_and_is_in_the_ledger_alone(
     tmp_path: Path, keys: Keys
 ):
-    file, seldom = tmp_path / "backup.age", {"REFRESHD_STATE_LIMITS_CHECKPOINT_S": "6"}
+    file, seldom = tmp_path / "backup.age", {"REFRESHD_STATE_LIMITS_CHECKPOINT_S": "2"}
     async with running(tmp_path / "data", environment=seldom) as caller:
         connection_id = await caller.connect()
         out = await exported(file, keys, "--data-dir", str(tmp_path / "data"))

@@ -67,7 +67,8 @@ async def test_after_sigterm_no_request_is_begun_and_those_who_wait_are_told_at_
 ):
     async with (
         running_fake_provider() as provider,
-        _daemon(tmp_path, provider, max_concurrency="4") as (daemon, caller),
+        # On demand: none is refreshed before the provider hangs.
+        _daemon(tmp_path, provider, max_concurrency="4", refresh='"on_demand"') as (daemon, caller),
     ):
         ids = [(await connect(caller, provider))[0] for _ in range(60)]
         provider.quirks.set({"hang": "after"})

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -16,7 +16,8 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.fakes.warm_program import ROOT, WarmProcess, run_warm
+
 NATS_SERVER = Path(sys.executable).parent / "nats-server"
 CREDENTIALS: dict[str, Any] = {
     "credential_type": "oauth2",
@@ -29,7 +30,7 @@ _START_TIMEOUT_S = 20.0
 class DaemonProcess:
     """A daemon that has said that it is ready, and all that it says on stderr."""
 
-    def __init__(self, process: asyncio.subprocess.Process, data_dir: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | WarmProcess, data_dir: Path) -> None:
         self.process = process
         self.data_dir = data_dir
         self.said: list[str] = []
@@ -52,11 +53,7 @@ class DaemonProcess:
         """Return the exit code after a signal."""
         if self.process.returncode is None:
             self.process.send_signal(number)
-        async with asyncio.timeout(30):
-            code = await self.process.wait()
-        if self._reading is not None:
-            await self._reading
-        return code
+        return await self.stop_by_itself()
 
     async def stop_by_itself(self) -> int:
         """Return the exit code of a daemon that ends without being told to."""
@@ -64,6 +61,8 @@ class DaemonProcess:
             code = await self.process.wait()
         if self._reading is not None:
             await self._reading
+        if self.process.stdout is not None:
+            await self.process.stdout.read()
         return code
 
     async def _read_on(self) -> None:
@@ -74,18 +73,22 @@ class DaemonProcess:
 
 @contextlib.asynccontextmanager
 async def daemon_process(
-    data_dir: Path, *arguments: str, environment: dict[str, str] | None = None
+    data_dir: Path,
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    is_warm: bool = True,
 ) -> AsyncGenerator[DaemonProcess]:
-    """Yield a ready daemon; it is killed afterwards if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "ignore", "-m", "runtime", "serve"),
-        *("--data-dir", str(data_dir), *arguments),
-        cwd=ROOT,
-        env=clean_environment() | (environment or {}),
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        limit=2**22,
-    )
+    """Yield a ready daemon; it is killed afterwards if it still runs.
+
+    Args:
+        data_dir: Its folder.
+        *arguments: Further ones.
+        environment: What it has besides that of the tests.
+        is_warm: Whether it is a fork of a process that has its imports, or begins with nothing.
+    """
+    arguments = ("serve", "--data-dir", str(data_dir), *arguments)
+    start = run_warm if is_warm else _run_cold
+    process = await start(arguments, clean_environment() | (environment or {}))
     daemon = DaemonProcess(process, data_dir)
     try:
         await daemon.ready()
@@ -94,6 +97,19 @@ async def daemon_process(
         if process.returncode is None:
             process.kill()
         await daemon.stop(signal.SIGKILL)
+
+
+async def _run_cold(
+    arguments: tuple[str, ...], environment: Mapping[str, str]
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "ignore", "-m", "runtime", *arguments),
+        cwd=ROOT,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        limit=2**22,
+    )
 
 
 def clean_environment() -> dict[str, str]:

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from tests.fakes.daemon_process import ROOT, clean_environment
+from tests.fakes.daemon_process import clean_environment
+from tests.fakes.warm_program import ROOT, run_warm
 
 
 class Ended(NamedTuple):
@@ -18,9 +19,9 @@ class Ended(NamedTuple):
 
 async def refreshd(*arguments: str, stdin: str = "", **environment: str) -> Ended:
     """Return the outcome of ``refreshd ARGUMENTS``."""
-    process = await _started(arguments, environment)
+    process = await run_warm(arguments, _environment(environment), stdin=stdin.encode())
     async with asyncio.timeout(50):
-        out, err = await process.communicate(stdin.encode())
+        out, err = await process.communicate()
     return Ended(process.returncode, out.decode(), err.decode())
 
 
@@ -43,8 +44,12 @@ async def _started(
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "ignore", "-m", "runtime", *arguments),
         cwd=ROOT,
-        env=clean_environment() | {"COLUMNS": "200"} | environment,
+        env=_environment(environment),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def _environment(environment: dict[str, str]) -> dict[str, str]:
+    return clean_environment() | {"COLUMNS": "200"} | environment

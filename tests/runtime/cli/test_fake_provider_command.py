@@ -14,7 +14,8 @@ import pytest
 from runtime.cli.asking import EXIT_USAGE, CommandError
 from runtime.cli.fake_provider import read_quirks
 from runtime.fake_provider.quirks import Quirks, Rotation
-from tests.fakes.daemon_process import ROOT, clean_environment
+from tests.fakes.daemon_process import clean_environment
+from tests.fakes.warm_program import ROOT
 
 PROGRAM = """
 from cyclopts import App

@@ -14,6 +14,7 @@ from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import JetStreamError
 from runtime.world import Uuid7Ids
 from tests.fakes.connections import active
+from tests.fakes.examples import examples
 from tests.fakes.faulty_streams import Fate, FaultyStreams
 from tests.fakes.ledger_worlds import (
     LedgerWorld,
@@ -48,7 +49,7 @@ async def told(world: LedgerWorld, connection_id: UUID) -> list[str]:
     return [event["type"].removeprefix("ProviderTokenRefresh") for event in events]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     fates=st.lists(st.sampled_from(list(Fate)), max_size=12),
     groups=st.lists(st.integers(1, 3), min_size=1, max_size=6),
@@ -82,7 +83,7 @@ _steps = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(steps=_steps)
 def test_whatever_fails_whenever_each_event_is_there_once_and_the_last_record(
     steps: list[tuple[str, int | Fate]],

@@ -117,6 +117,8 @@ class DueIndex:
         return max(now_s - min([*due, *passed], default=now_s), now_s - unread_s, 0.0)
 
     def _followed(self, record: Changed) -> None:
+        # Before its entry is written: it may be due in a minute that was over on the clock before.
+        self._follow_clock()
         if record.due is not None:
             self.decided(record.due)
             if record.is_due_new:
@@ -175,11 +177,12 @@ class DueIndex:
     def _follow_clock(self) -> None:
         """Know the minute; where the clock was set back the minutes since then come again."""
         self._now_minute = minute_of_s(self._now_s())
-        if self.done_minute >= self._now_minute:
-            self.done_minute = self._now_minute - 1
-            self._closed.clear()
+        if self._records.first_minute > self._now_minute:
             self._records.first_minute = self._now_minute
-            self._note_done()
+            self._closed = {one for one in self._closed if one < self._now_minute}
+            if self.done_minute >= self._now_minute:
+                self.done_minute = self._now_minute - 1
+                self._note_done()
         until = self._now_minute + _AHEAD
         if self._through > until:
             self._forget_after(until)
@@ -344,6 +347,9 @@ class DueIndex:
                 await self._streams.purge_due(minute, held.seen_seq)
                 held.seen_seq = 0
         left = await self._left(minutes)
+        if minutes[-1] >= self._now_minute:
+            # The clock was set back meanwhile: they are to come.
+            return False
         if left is None and len(minutes) > 1:
             return await self._close(minutes[:1])
         if left is None:

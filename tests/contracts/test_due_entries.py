@@ -137,7 +137,7 @@ async def test_entries_and_records_reach_the_bucket_together_or_not_at_all(
 
 async def test_nothing_is_written_under_a_minute_that_is_closed(world: LedgerWorld) -> None:
     streams = world.streams()
-    ledger = await taken(streams)
+    ledger = await taken(streams, now_s=lambda: (MINUTE + 5) * 60.0)
     ledger.records.first_minute = MINUTE + 5
 
     one, two = await stored(ledger, AT, AT + timedelta(minutes=6))

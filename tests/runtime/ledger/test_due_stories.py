@@ -179,6 +179,49 @@ def test_a_clock_that_was_a_day_ahead_leaves_no_day_to_be_held():
     run_seeded(scene, seed=9)
 
 
+def test_a_clock_that_is_set_back_opens_what_was_closed_though_somebody_before_it_waits():
+    async def scene() -> None:
+        town = Town([100_000.0])
+
+        def wait(connection_id: UUID, *, slug: str, urgent_s: float, told: Told) -> None:
+            """Look at nobody."""
+
+        async with town.owned() as ledger:
+            ledger.due.wake = wait
+            await town.connect(30.0)
+            await anyio.sleep(600)
+            ledger.due.wake = town.wake
+            town.offset_s = -300.0
+            await anyio.sleep(5)
+            await town.connect(60.0)
+            await anyio.sleep(70)
+
+            assert town.looks == [(town.connections[1], pytest.approx(0.0, abs=0.1))]
+
+    run_seeded(scene, seed=11)
+
+
+def test_a_clock_that_is_set_back_while_a_minute_is_closed_keeps_what_comes_due_in_it_again():
+    async def scene() -> None:
+        town = Town([100_000.0])
+        async with town.owned() as ledger:
+            purge = town.streams.purge_due
+
+            async def set_back(minute: int, through_seq: int) -> None:
+                await purge(minute, through_seq)
+                ledger.due._streams.purge_due = purge
+                town.offset_s = -61.0
+                await town.connect(20.0)
+
+            ledger.due._streams.purge_due = set_back
+            await town.connect(5.0)
+            await anyio.sleep(70)
+
+            assert town.looks[1:] == [(town.connections[1], pytest.approx(0.0, abs=0.1))]
+
+    run_seeded(scene, seed=12)
+
+
 def test_records_without_an_entry_get_one_by_a_scan_that_a_kill_does_not_begin_anew():
     async def scene() -> None:
         town = Town([100_000.0])
@@ -262,6 +305,13 @@ _steps = st.lists(
     steps=[("connect", 20.0), ("wait", 59.0), ("clock", -3600.0), ("wait", 100.0)], pauses_s=[9.0]
 )
 @example(steps=[("connect", 1.0), ("wait", 61.0), ("crash", 50.0)], pauses_s=[0.5])
+@example(
+    steps=[
+        *(("connect", 254.0), ("wait", 111.0), ("clock", -3600.0), ("stale", 2)),
+        *(("connect", 190.0), ("touch", 0.0)),
+    ],
+    pauses_s=[30.0],
+)
 def test_whatever_fails_whoever_is_due_is_looked_at_within_a_minute_or_so(
     steps: list[tuple[str, float | Fate]], pauses_s: list[float]
 ) -> None:

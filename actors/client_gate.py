@@ -23,15 +23,15 @@ Source:
 
 import contextlib
 import itertools
-import math
 from collections.abc import AsyncGenerator, Callable
 from uuid import UUID
 
-import anyio
 from msgspec.structs import replace
 
 from actors.circuit import Circuit, CircuitNews
-from actors.closed import EVIDENCE_CONNECTIONS, SOON_S, Closed, forget_oldest, until
+from actors.closed import SOON_S, Closed
+from actors.cool_down import CoolDown
+from actors.pause import Pause
 from actors.rate import Rate
 from actors.turnstile import Turn, Turnstile
 from domain.exchange import Place, Reach, Verdict
@@ -41,155 +41,8 @@ from domain.token_read import misconfigured
 
 _GATES_MIN = 64
 _CIRCUITS_SHOWN_MAX = 100
-_TRIAL_S = 1.0
-"""One trial in so long of those who have not failed."""
-_REFUTED_TRIAL_S = 10.0
-"""Who was refuted tries when those who were not have let so long pass."""
 _COOL_S_DEFAULT = 1.0
 """How long a rate limit cools that asks for no time."""
-_COOL_S_MAX = 60.0
-"""How long the rate limits of one or two hold the others."""
-_HEAD_START_S = 5.0
-"""Of those who were limited, the one longest ago asks so much sooner than the others."""
-
-
-class _Pause:
-    """What several connections' failures say of what they share."""
-
-    def __init__(self, probe_interval_s: float) -> None:
-        self._interval_s = probe_interval_s
-        self._failed: dict[UUID, bool] = {}
-        """Who has failed since the last success, the longest ago first; whether it is evidence."""
-        self._refuted: dict[UUID, None] = {}
-        """Whose failures were their own, for others succeeded after them."""
-        self._trial_s = self._turn_s = self._told_s = -math.inf
-        self._is_told = False
-        self._reason = ""
-        self.is_on = False
-
-    @property
-    def is_trivial(self) -> bool:
-        """Whether there is nothing to remember."""
-        return not self._failed
-
-    @property
-    def is_told(self) -> bool:
-        """Whether it is on, and was told of."""
-        return self.is_on and self._is_told
-
-    def closed(self, connection_id: UUID) -> Closed | None:
-        """Return why a connection may not ask now, or None."""
-        if not self.is_on:
-            return None
-        if connection_id in self._failed:
-            # The oldest has the next turn to itself.
-            turns = 1 if connection_id == next(iter(self._failed)) else 2
-            until_s = self._turn_s + turns * self._interval_s
-        else:
-            is_refuted = connection_id in self._refuted
-            until_s = self._trial_s + (_REFUTED_TRIAL_S if is_refuted else _TRIAL_S)
-        return until(until_s, FailureClass.OPERATOR, self._reason)
-
-    def begins(self, connection_id: UUID) -> None:
-        """Note that a connection asks, which may be its trial or its turn."""
-        if not self.is_on:
-            return
-        if connection_id not in self._failed:
-            self._trial_s = anyio.current_time()
-            return
-        self._turn_s = anyio.current_time()
-        # An oldest that has let its turn pass gives way, too.
-        for one in (next(iter(self._failed)), connection_id):
-            self._failed[one] = self._failed.pop(one)
-
-    def failed(self, connection_id: UUID, reason: str) -> bool:
-        """Note a failure; return whether a pause is to be told of.
-
-        Several in a row are told of once in ``probe_interval_s``.
-        """
-        now_s = anyio.current_time()
-        is_evidence = self._failed.pop(connection_id, connection_id not in self._refuted)
-        self._failed[connection_id] = is_evidence
-        forget_oldest(self._failed)
-        if is_evidence:
-            self._reason = reason
-        if not self.is_on and sum(self._failed.values()) >= EVIDENCE_CONNECTIONS:
-            self.is_on, self._is_told = True, False
-            self._trial_s = self._turn_s = now_s
-        if not self.is_on or self._is_told or now_s < self._told_s + self._interval_s:
-            return False
-        self._is_told, self._told_s = True, now_s
-        return True
-
-    def succeeded(self, connection_id: UUID) -> None:
-        """What is shared is right: whatever failed was somebody's own, and is no evidence again."""
-        self._refuted.update(dict.fromkeys(self._failed))
-        self._refuted.pop(connection_id, None)
-        forget_oldest(self._refuted)
-        self._failed.clear()
-        self.is_on = False
-
-
-class _CoolDown:
-    """What rate limits of some connections ask of all at a gate."""
-
-    def __init__(self) -> None:
-        self._limited: dict[UUID, None] = {}
-        """Who was limited and has not succeeded since, the longest ago first: no news again."""
-        self._in_a_row = 0
-        """How many were limited for the first time, and nobody has succeeded in between."""
-        self._asking: set[UUID] = set()
-        """Who has begun to ask since the last news."""
-        self._reason = ""
-        self._open_s = self._open_again_s = self._end_s = -math.inf
-        """When others may ask; when the limited ones; until when the others ask one by one."""
-
-    @property
-    def is_trivial(self) -> bool:
-        """Whether there is nothing to remember."""
-        return not self._limited
-
-    def closed(self, connection_id: UUID) -> Closed | None:
-        """Return why a connection may not ask now, or None."""
-        until_s = self._open_s
-        if connection_id in self._limited:
-            is_oldest = connection_id == next(iter(self._limited))
-            until_s = self._open_again_s + (0.0 if is_oldest else _HEAD_START_S)
-        return until(until_s, FailureClass.TRANSIENT, self._reason)
-
-    def begins(self, connection_id: UUID) -> None:
-        """Note that a connection asks."""
-        self._asking.add(connection_id)
-        now_s = anyio.current_time()
-        if now_s < self._end_s:
-            self._open_s = max(self._open_s, now_s + _TRIAL_S)
-
-    def ends(self, connection_id: UUID) -> None:
-        """Note that a connection does not ask any more."""
-        self._asking.discard(connection_id)
-
-    def limited(self, connection_id: UUID, wait_s: float, reason: str) -> None:
-        """Note a rate limit; its own back-off holds the connection for all of ``wait_s``."""
-        now_s = anyio.current_time()
-        is_news = connection_id not in self._limited
-        self._in_a_row += is_news
-        is_for_all = self._in_a_row >= EVIDENCE_CONNECTIONS
-        open_s = now_s + (wait_s if is_for_all else min(wait_s, _COOL_S_MAX))
-        self._open_again_s, self._reason = max(self._open_again_s, open_s), reason
-        if is_news:
-            self._open_s = max(self._open_s, open_s)
-            self._end_s = max(self._end_s, now_s + wait_s)
-            self._asking.clear()
-        self._limited.pop(connection_id, None)
-        self._limited[connection_id] = None
-        forget_oldest(self._limited)
-
-    def succeeded(self, connection_id: UUID) -> None:
-        """Note a success: of one that has asked since the last news, it ends the cool-down."""
-        self._limited.pop(connection_id, None)
-        if connection_id in self._asking:
-            self._in_a_row = 0
-            self._open_s = self._open_again_s = self._end_s = -math.inf
 
 
 class _Client:
@@ -197,7 +50,7 @@ class _Client:
 
     def __init__(self, profile: ProviderProfile) -> None:
         self.slug = profile.slug
-        self.pause = _Pause(profile.probe_interval_s)
+        self.pause = Pause(profile.probe_interval_s)
         self.gates: dict[str, ClientGate] = {}
         self.gates_max = _GATES_MIN
 
@@ -218,12 +71,12 @@ class ClientGate:
         tell: Callable[[CircuitNews], None],
     ) -> None:
         """Open a gate with the profile's ``max_concurrency`` slots and its rate."""
-        self.pause = _Pause(profile.probe_interval_s)
+        self.pause = Pause(profile.probe_interval_s)
         self._client = client
         self._stile = Turnstile(slots=profile.max_concurrency, rate=_rate(profile))
         self._sent = _rate(profile)
         """What has gone out; who is let in may take a moment to send."""
-        self._cool_down = _CoolDown()
+        self._cool_down = CoolDown()
         self.circuit = Circuit(profile, host, tell)
         self.secret_index = 0
         """Which of the client's secrets worked last."""

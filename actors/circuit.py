@@ -101,6 +101,16 @@ class Circuit:
             max(round(self._probe_s - now_s, 1), 0.0),
         )
 
+    @property
+    def told(self) -> Closed | None:
+        """What others are told of it: after how long one who has not failed may probe."""
+        if self.is_closed:
+            return None
+        left_s = max(self._probe_s - anyio.current_time(), 0.0)
+        return Closed(
+            FailureClass.TRANSIENT, self._reason, left_s if self._probe is None else _PROBED_AGAIN_S
+        )
+
     def closed(self, connection_id: UUID) -> Closed | None:
         """Return why a connection may not ask now, or None."""
         if self.is_closed:

@@ -15,6 +15,8 @@ not, has a trial of its own soon, however many others have failed:
   (``actors.circuit``): while it is open one request at a time tries, in ever longer pauses.
 
 Whose failures were its own, for others succeeded, is believed again when it has succeeded.
+In a cluster the members share a gate's slots and rate (``actors.shares``), and what one of them
+keeps closed the others hold closed as well (``actors.heard_closures``).
 Kept in memory: a restart, which is how a configuration is mended, begins anew.
 
 Source:
@@ -23,7 +25,8 @@ Source:
 
 import contextlib
 import itertools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import NamedTuple
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -31,8 +34,11 @@ from msgspec.structs import replace
 from actors.circuit import Circuit, CircuitNews
 from actors.closed import SOON_S, Closed
 from actors.cool_down import CoolDown
+from actors.gate_word import ALL_HOSTS, Closure, GateKey, GateWord
+from actors.heard_closures import CLOSURES_MAX, HeardClosures
 from actors.pause import Pause
 from actors.rate import Rate
+from actors.shares import Shares
 from actors.turnstile import Turn, Turnstile
 from domain.exchange import Place, Reach, Verdict
 from domain.profile import FailureClass, ProviderProfile
@@ -60,6 +66,13 @@ class _Client:
         return self.pause.is_on or any(gate.pause.is_on for gate in self.gates.values())
 
 
+class Others(NamedTuple):
+    """What the other members of the cluster have to do with our gates."""
+
+    shares: Shares
+    closures: HeardClosures
+
+
 class ClientGate:
     """One client at one host; single-threaded, so what it says holds until the next await."""
 
@@ -69,13 +82,19 @@ class ClientGate:
         client: _Client,
         host: str,
         tell: Callable[[CircuitNews], None],
+        others: Others,
     ) -> None:
-        """Open a gate with the profile's ``max_concurrency`` slots and its rate."""
+        """Open a gate with our share of the profile's ``max_concurrency`` slots and its rate."""
+        self.key = GateKey(profile.slug, profile.client_id, host)
         self.pause = Pause(profile.probe_interval_s)
         self._client = client
-        self._stile = Turnstile(slots=profile.max_concurrency, rate=_rate(profile))
+        rate = _rate(profile)
+        self._stile = Turnstile(slots=profile.max_concurrency, rate=rate)
         self._sent = _rate(profile)
         """What has gone out; who is let in may take a moment to send."""
+        self._others = others
+        rates = () if rate is None or self._sent is None else (rate, self._sent)
+        others.shares.of(self.key, profile, self._stile, *rates)
         self._cool_down = CoolDown()
         self.circuit = Circuit(profile, host, tell)
         self.secret_index = 0
@@ -104,6 +123,8 @@ class ClientGate:
         """Return why a connection may not ask now, or None."""
         holds = (self._client.pause, self.pause, self._cool_down, self.circuit)
         closed = [one for hold in holds if (one := hold.closed(connection_id)) is not None]
+        if (heard := self._others.closures.closed(self.key)) is not None:
+            closed.append(heard)
         return max(closed, key=lambda one: one.left_s, default=None)
 
     @contextlib.asynccontextmanager
@@ -116,9 +137,11 @@ class ClientGate:
         if closed is None:
             for hold in (self._client.pause, self.pause, self._cool_down, self.circuit):
                 hold.begins(connection_id)
+            self._others.closures.begins(self.key, connection_id)
         try:
             yield closed
         finally:
+            self._others.closures.ends(self.key, connection_id)
             self._cool_down.ends(connection_id)
             self.circuit.ends(connection_id)
             self._stile.leave(unused=closed is not None)
@@ -138,13 +161,41 @@ class ClientGate:
 
     def succeeded(self, connection_id: UUID) -> None:
         """Note that the provider took our configuration, at this host and so for the client."""
+        self._others.closures.succeeded(self.key, connection_id)
+        before = self._closed_by()
         self._client.pause.succeeded(connection_id)
         self.pause.succeeded(connection_id)
         self._cool_down.succeeded(connection_id)
         self.circuit.answered(connection_id)
+        self._tell_change(before)
 
     def failed(self, connection_id: UUID, verdict: Verdict) -> bool:
         """Note a failure; return whether a pause is to be told of."""
+        before = self._closed_by()
+        is_pause_to_tell = self._noted(connection_id, verdict)
+        self._tell_change(before)
+        return is_pause_to_tell
+
+    @property
+    def closures(self) -> list[Closed]:
+        """Why it is closed for who has not failed, and after how long such a one may try."""
+        holds = (self.pause, self._cool_down, self.circuit)
+        return [one for hold in holds if (one := hold.told) is not None]
+
+    def _closed_by(self) -> tuple[bool, ...]:
+        """Return which holds are on, if there is anybody to tell."""
+        if not self._others.shares.others:
+            return ()
+        holds = (self._client.pause, self.pause, self._cool_down, self.circuit)
+        return tuple(hold.told is not None for hold in holds)
+
+    def _tell_change(self, before: tuple[bool, ...]) -> None:
+        """Let the others hear soon that the gate has closed or opened."""
+        if self._closed_by() != before:
+            self._others.shares.news()
+
+    def _noted(self, connection_id: UUID, verdict: Verdict) -> bool:
+        """Let each hold know of a failure, as ``failed`` has it."""
         if verdict.blames_endpoint:
             self.circuit.failed(connection_id, verdict.reason)
         elif verdict.failure_class is not FailureClass.OPERATOR:
@@ -170,10 +221,23 @@ class ClientGate:
 class ClientGates:
     """The gates of all clients, by provider, client id and host."""
 
-    def __init__(self, tell: Callable[[CircuitNews], None] = lambda _: None) -> None:
-        """Start with none; ``tell`` is told of every change of a circuit's state."""
+    def __init__(
+        self,
+        tell: Callable[[CircuitNews], None] = lambda _: None,
+        *,
+        me: str = "",
+        news: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Start with none, and alone: no limit is shared until another member is heard.
+
+        Args:
+            tell: Told of every change of a circuit's state.
+            me: This daemon's id.
+            news: Called when ``word`` should soon be told, and not just with the next heartbeat.
+        """
         self._clients: dict[tuple[str, str], _Client] = {}
         self._tell = tell
+        self._others = Others(Shares(me, news), HeardClosures())
 
     def of(self, profile: ProviderProfile, place: Place) -> ClientGate:
         """Return the gate of a profile's client at a host.
@@ -188,10 +252,40 @@ class ClientGates:
         gate = client.gates.get(place.host)
         if gate is None:
             if len(client.gates) >= client.gates_max:
-                client.gates = {h: one for h, one in client.gates.items() if not one.is_trivial}
+                for trivial in [one for one in client.gates.values() if one.is_trivial]:
+                    del client.gates[trivial.key.host]
+                    self._others.shares.drop(trivial.key)
                 client.gates_max = max(2 * len(client.gates), _GATES_MIN)
-            gate = client.gates[place.host] = ClientGate(profile, client, place.host, self._tell)
+            gate = ClientGate(profile, client, place.host, self._tell, self._others)
+            client.gates[place.host] = gate
         return gate
+
+    def word(self) -> GateWord:
+        """Return what to tell the other members; each heartbeat needs one of its own."""
+        number, heard, gates = self._others.shares.tell()
+        closures = sorted(self._closures(), key=lambda one: -one.left_s)[:CLOSURES_MAX]
+        return GateWord(number=number, heard=heard, gates=gates, closures=tuple(closures))
+
+    def heard(self, daemon: str, word: GateWord) -> None:
+        """Take in what another member tells; who was not known is a member from now on."""
+        if self._others.shares.heard(daemon, word):
+            self._others.closures.heard(daemon, word.closures)
+
+    def gone(self, daemon: str) -> None:
+        """Know that a member is not there any more, or not heard."""
+        self._others.shares.gone(daemon)
+        self._others.closures.gone(daemon)
+
+    def _closures(self) -> Iterator[Closure]:
+        """Yield what is closed here, and not just by what was heard."""
+        for (slug, client_id), client in self._clients.items():
+            told = [
+                (GateKey(slug, client_id, ALL_HOSTS), one) for one in [client.pause.told] if one
+            ]
+            for gate in client.gates.values():
+                told += [(gate.key, one) for one in gate.closures]
+            for key, (failure_class, reason, left_s) in told:
+                yield Closure(key=key, failure_class=failure_class, reason=reason, left_s=left_s)
 
     @property
     def gates(self) -> int:

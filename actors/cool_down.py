@@ -36,6 +36,14 @@ class CoolDown:
         """Whether there is nothing to remember."""
         return not self._limited
 
+    @property
+    def told(self) -> Closed | None:
+        """What is told of it: after how long another may ask, and until when one by one."""
+        now_s = anyio.current_time()
+        if now_s >= max(self._open_s, self._end_s):
+            return None
+        return Closed(FailureClass.TRANSIENT, self._reason, max(self._open_s - now_s, 0.0))
+
     def closed(self, connection_id: UUID) -> Closed | None:
         """Return why a connection may not ask now, or None."""
         until_s = self._open_s

@@ -39,6 +39,14 @@ class Pause:
         """Whether it is on, and was told of."""
         return self.is_on and self._is_told
 
+    @property
+    def told(self) -> Closed | None:
+        """What others are told of it: after how long one who has not failed may ask."""
+        if not self.is_on:
+            return None
+        left_s = max(self._trial_s + _TRIAL_S - anyio.current_time(), 0.0)
+        return Closed(FailureClass.OPERATOR, self._reason, left_s)
+
     def closed(self, connection_id: UUID) -> Closed | None:
         """Return why a connection may not ask now, or None."""
         if not self.is_on:

@@ -23,6 +23,22 @@ class Rate:
         self._due_s = -math.inf
         """When the next one would be due if all came evenly."""
 
+    def become(self, per_s: float, burst: int) -> None:
+        """Go on with other numbers; the requests that have used it up stay as many as they were."""
+        now_s, interval_s = anyio.current_time(), 1.0 / per_s
+        if self._due_s > now_s:
+            self._due_s = now_s + (self._due_s - now_s) / self._interval_s * interval_s
+        self._interval_s, self._slack_s = interval_s, (burst - 1) * interval_s
+
+    def used_until(self, due_s: float) -> None:
+        """Know that it is used up until then, for others have used it, too; monotonic."""
+        self._due_s = max(self._due_s, due_s)
+
+    @property
+    def ahead_s(self) -> float:
+        """How long the requests that were counted have used it up for."""
+        return max(self._due_s - anyio.current_time(), 0.0)
+
     @property
     def is_idle(self) -> bool:
         """Whether a new one would be the same."""

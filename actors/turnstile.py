@@ -8,6 +8,7 @@ gets every fifth turn at the least, however many callers there are.
 import heapq
 import itertools
 import math
+from collections.abc import Callable
 
 import anyio
 
@@ -65,6 +66,10 @@ class Turnstile:
         self.inside = 0
         """How many are in."""
         self.waiting = 0
+        self.entered = 0
+        """How many were let in, ever."""
+        self.moved: Callable[[], None] | None = None
+        """Called when somebody must wait, and when somebody has left."""
         self._slots = slots
         self._rate = rate
         self._callers: list[tuple[float, int, Turn]] = []
@@ -95,6 +100,15 @@ class Turnstile:
             self._rate.give_back()
         self.inside -= 1
         self._call()
+        if self.moved is not None:
+            self.moved()
+
+    def resize(self, slots: int) -> None:
+        """Let so many in at a time from now on; who is in stays. The rate may have changed, too."""
+        self._slots = slots
+        self._call()
+        if self._watch is not None:
+            self._watch.wake()
 
     def count(self) -> None:
         """Count a request that somebody inside makes besides the first."""
@@ -121,6 +135,7 @@ class Turnstile:
                 self._rate.take()
             self._callers_in_a_row = 0 if turn.is_proactive else self._callers_in_a_row + 1
             self.inside += 1
+            self.entered += 1
             self.waiting -= 1
             turn.place = 0
             turn.wake()
@@ -137,6 +152,8 @@ class Turnstile:
     async def _wait(self, turn: Turn) -> None:
         """Sleep until something has changed; the first in line looks at the clock."""
         turn.woken = anyio.Event()
+        if self.moved is not None:
+            self.moved()
         pause_s = math.inf
         if self._rate is not None and self._watch is None and turn is self._next():
             pause_s = max(self._rate.left_s, SOON_S) if self.inside < self._slots else math.inf

@@ -226,3 +226,4 @@ async def test_hosts_that_nothing_is_to_be_remembered_of_take_no_memory() -> Non
         assert gates.of(TENANTS, shop("cool")) is kept
         assert gates.of(TENANTS, shop("busy")) is busy
         assert gates.gates <= 128
+    assert len(gates._others.shares._shares) == gates.gates

@@ -152,8 +152,22 @@ async def test_a_long_limit_of_another_member_is_tried_one_by_one_after_a_minute
     await anyio.sleep(60.0)
     pair.tell()
 
+    assert await _tries(pair.here, FOUR, verdict(T))
+    assert pair.here.closed(TWO) == Closed(T, "Too many requests", 1.0)
+    await anyio.sleep(1.0)
     assert await _tries(pair.here, TWO, HOUR)
     assert pair.here.closed(THREE) == Closed(T, "Too many requests", 60.0)
+
+
+async def test_while_one_member_probes_an_endpoint_the_others_do_not() -> None:
+    pair = Pair()
+    paused(pair.there, DOWN)
+    await anyio.sleep(1.0)
+    async with pair.there.slot(FOUR) as closed:
+        assert closed is None
+        await anyio.sleep(20.0)
+        pair.tell()
+        assert pair.here.closed(FIVE) == Closed(T, "It is down", 1.0)
 
 
 async def test_a_success_of_a_flight_from_before_does_not_open_what_was_heard_since() -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from actors.client_gate import ClientGates
 from actors.members import HEARTBEAT_S, Heartbeat, Members
 from actors.router import HERE
 from domain.ownership import Moves, moves, owners
@@ -84,6 +85,7 @@ class Cluster:
         partitions: int,
         keeper: Keeper,
         hooks: Hooks,
+        gates: ClientGates,
         timeout_s: float,
     ) -> None:
         """Know of nobody yet.
@@ -94,6 +96,7 @@ class Cluster:
             partitions: How many there are.
             keeper: Takes and gives them.
             hooks: How to be heard.
+            gates: The providers' limits, which the members share.
             timeout_s: After it a member that is not heard is gone.
         """
         self.me = me
@@ -107,6 +110,7 @@ class Cluster:
         self._partitions = partitions
         self._keeper = keeper
         self._hooks = hooks
+        self._gates = gates
         self._number = 0
         self._sent_s: dict[int, float] = {}
         self._busy: set[int] = set()
@@ -119,16 +123,6 @@ class Cluster:
         self._given = anyio.Event()
         self._has_news = False
         self.is_leaving = False
-
-    @property
-    def number(self) -> int:
-        """How many heartbeats were sent."""
-        return self._number
-
-    @property
-    def turn(self) -> int:
-        """A count that all who hear each other agree on, to a second or two."""
-        return self.members.turn(self._number)
 
     def confirms(self, acknowledged_s: float) -> bool:
         """Whether nobody can have taken a partition of ours for long without our hearing of it.
@@ -162,6 +156,10 @@ class Cluster:
         for partition in self.members.released(beat):
             # Nobody else gets anything done there now.
             self._losses.pop(partition, None)
+        if beat.is_gone:
+            self._gates.gone(beat.daemon)
+        elif beat.gates is not None:
+            self._gates.heard(beat.daemon, beat.gates)
         if self.members.heard(beat, now_s):
             self._hooks.changed()
             self._stirred.set()
@@ -208,7 +206,10 @@ class Cluster:
                     self._has_news = False
                     self._beat()
                     next_s = now_s + HEARTBEAT_S
-                if self.members.forget_silent(now_s):
+                silent = self.members.forget_silent(now_s)
+                for daemon in silent:
+                    self._gates.gone(daemon)
+                if silent:
                     self._hooks.changed()
                 self._move()
                 self._stirred = anyio.Event()
@@ -244,6 +245,7 @@ class Cluster:
             is_leaving=self.is_leaving,
             is_gone=is_gone,
             load=self._hooks.load(),
+            gates=None if is_gone else self._gates.word(),
             report={} if is_gone or asks else self._hooks.report(),
         )
         if self._hooks.send(beat):

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from actors.gate_word import GateWord
+
 HEARTBEAT_S = 1.0
 _SUSPECT_BEATS = 2.5
 """After so many heartbeats that did not come nothing is sent to a member that may be dead."""
@@ -24,6 +26,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether this is its last one."""
     load: int = 0
     """Commands in flight."""
+    gates: GateWord | None = None
+    """What it says of the providers' limits."""
     report: dict[str, object] = {}
     """What ``status`` shows of it."""
 
@@ -97,15 +101,6 @@ class Members:
             for partition, claim_seq in beat.owned.items():
                 owners[partition] = max(owners.get(partition, (0, "")), (claim_seq, beat.daemon))
         return {partition: daemon for partition, (_, daemon) in owners.items()}
-
-    def turn(self, number: int) -> int:
-        """Return the count of the member with the lowest id, which all of them hear.
-
-        Args:
-            number: This daemon's own.
-        """
-        first = min(self._others, default=self._me)
-        return number if self._me <= first else self._others[first].beat.number
 
     def is_suspect(self, daemon: str, now_s: float) -> bool:
         """Whether a member has let heartbeats pass: what is sent to it may never be answered."""

@@ -90,7 +90,11 @@ class Daemon:
         self._keyring = keyring
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
-        self._gates = ClientGates(self.journal.circuit_changed)
+        self._gates = ClientGates(
+            self.journal.circuit_changed,
+            me=daemon_id,
+            news=lambda: self.site.cluster.news(),  # noqa: PLW0108 -- made below
+        )
         self._ledgers = ledgers
         world = World(
             sealer=keyring,
@@ -146,6 +150,7 @@ class Daemon:
         )
         self.site.attach(
             self.holdings,
+            self._gates,
             version=VERSION,
             report=self.report,
             load=lambda: self.service.commands_in_flight + self.service.token_callers,

@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 from msgspec import Meta
 
 from actors.bus import Bus, Heard
+from actors.client_gate import ClientGates
 from actors.cluster import Cluster, Hooks, Keeper
 from actors.directory import Directory
 from actors.members import Heartbeat
@@ -88,6 +89,7 @@ class Site:
     def attach(
         self,
         keeper: Keeper,
+        gates: ClientGates,
         *,
         version: str,
         report: Callable[[], dict[str, object]],
@@ -102,6 +104,7 @@ class Site:
             partitions=self._partitions,
             keeper=keeper,
             hooks=hooks,
+            gates=gates,
             timeout_s=self._config.member_timeout_s,
         )
         self.router = Router(self.cluster.place, held_max=self._config.held_max)

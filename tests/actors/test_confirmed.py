@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 import anyio
 from anyio.abc import TaskGroup
 
+from actors.client_gate import ClientGates
 from actors.cluster import Cluster, Hooks
 from actors.members import Heartbeat
 
@@ -41,7 +42,13 @@ class _Alone:
             changed=lambda: None,
         )
         self.cluster = Cluster(
-            "d-1", version="1", partitions=1, keeper=_Keeper(), hooks=hooks, timeout_s=_TIMEOUT_S
+            "d-1",
+            version="1",
+            partitions=1,
+            keeper=_Keeper(),
+            hooks=hooks,
+            gates=ClientGates(),
+            timeout_s=_TIMEOUT_S,
         )
 
     def _send(self, beat: Heartbeat) -> bool:

@@ -20,7 +20,7 @@ from domain.result import Failure
 from runtime import VERSION
 from runtime.cluster.site import JOIN_S, Site
 from runtime.config import Config
-from runtime.data_folder import KEYRING_FILE, OUTCOMES_FOLDER, make_data_folder, only_daemon_of
+from runtime.data_folder import KEYRING_FILE, make_data_folder, one_daemon_of
 from runtime.due_policy import due_policy
 from runtime.ending import DaemonError, Ending, Parts
 from runtime.gateway.living import CLUSTER
@@ -292,8 +292,8 @@ async def run_daemon(
     profiles = load_profiles(config.providers)
     budget = StopBudget(config.service.drain_grace_s)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(only_daemon_of(data_dir))
         embedded = None if config.nats.url is not None else embedded_server(config, data_dir)
+        outcomes = stack.enter_context(one_daemon_of(data_dir, alone=embedded is not None))
         if embedded is not None:
             stack.push_async_callback(_ended_with, embedded, budget)
             login = await embedded.start()
@@ -317,7 +317,7 @@ async def run_daemon(
         endpoint = await stack.enter_async_context(
             HttpTokenEndpoint(profiles.secrets, routes=profiles.route, now=SystemClock().now)
         )
-        spill = SpillFolder(data_dir / OUTCOMES_FOLDER)
+        spill = SpillFolder(outcomes)
         daemon = Daemon(
             config=config,
             link=link,

@@ -1,4 +1,9 @@
-"""What a daemon keeps in its data folder, and that no other daemon uses it."""
+"""What a daemon keeps in its data folder, and who else may use it.
+
+With an embedded server a daemon has it alone. On a server of somebody else's several daemons of
+one cluster may share it: keyring and configuration are the same, and each has a folder for
+outcomes of its own (``runtime.ledger.spill``).
+"""
 
 import contextlib
 import fcntl
@@ -6,11 +11,15 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-from runtime.nats.private_files import make_private_folder
+from runtime.nats.private_files import make_private_folder, sync_folder
 from runtime.private import ExposedError, refuse_if_changeable
 
 KEYRING_FILE = "keyring.json"
 OUTCOMES_FOLDER = "outcomes"
+BALLAST = "ballast"
+"""In a folder for outcomes: room on a full disk."""
+DAEMONS_MAX = 32
+"""How many daemons share a data folder."""
 _LOCK_FILE = "lock"
 
 
@@ -34,18 +43,78 @@ def make_data_folder(data_dir: Path) -> None:
 
 @contextlib.contextmanager
 def only_daemon_of(data_dir: Path) -> Generator[None]:
-    """Hold the data folder's lock, which ends with the process however it ends.
+    """Hold the data folder alone; that ends with the process however it ends.
 
     Raises:
-        DataFolderError: Another daemon holds it.
+        DataFolderError: Another daemon uses it.
         OSError: The folder cannot be used.
     """
-    descriptor = os.open(data_dir / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with _held(data_dir / _LOCK_FILE, fcntl.LOCK_EX) as is_held:
+        if not is_held:
+            raise _used(data_dir)
+        yield
+
+
+@contextlib.contextmanager
+def one_daemon_of(data_dir: Path, *, alone: bool) -> Generator[Path]:
+    """Use the data folder, and yield a folder for outcomes that is this daemon's alone.
+
+    What daemons that live no more have left in theirs is in it.
+
+    Args:
+        data_dir: One that ``make_data_folder`` has made.
+        alone: Share it with nobody; else daemons of one cluster share it.
+
+    Raises:
+        DataFolderError: A daemon uses it that it is not shared with, or too many share it.
+        OSError: The folder cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+        if not stack.enter_context(_held(data_dir / _LOCK_FILE, kind)):
+            raise _used(data_dir)
+        for slot in range(DAEMONS_MAX):
+            if stack.enter_context(_held(data_dir / f"{_LOCK_FILE}.{slot}", fcntl.LOCK_EX)):
+                break
+        else:
+            raise DataFolderError(f"{data_dir}: {DAEMONS_MAX} daemons use this data folder already")
+        outcomes = _outcomes_of(data_dir, slot)
+        make_private_folder(outcomes)
+        for other in range(DAEMONS_MAX):
+            if other != slot and _outcomes_of(data_dir, other).is_dir():
+                _take_what_is_left(data_dir, other, outcomes)
+        yield outcomes
+
+
+def _take_what_is_left(data_dir: Path, slot: int, outcomes: Path) -> None:
+    """Move the outcomes of a slot whose daemon lives no more."""
+    with _held(data_dir / f"{_LOCK_FILE}.{slot}", fcntl.LOCK_EX) as is_left:
+        if is_left:
+            for file in _outcomes_of(data_dir, slot).iterdir():
+                if file.name != BALLAST:
+                    # One of the same name holds the same.
+                    file.replace(outcomes / file.name)
+            sync_folder(outcomes)
+
+
+def _outcomes_of(data_dir: Path, slot: int) -> Path:
+    return data_dir / (f"{OUTCOMES_FOLDER}.{slot}" if slot else OUTCOMES_FOLDER)
+
+
+def _used(data_dir: Path) -> DataFolderError:
+    return DataFolderError(f"{data_dir}: another refreshd uses this data folder")
+
+
+@contextlib.contextmanager
+def _held(path: Path, kind: int) -> Generator[bool]:
+    """Hold a lock, if nobody else holds it; the process's end ends that, too."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataFolderError(f"{data_dir}: another refreshd uses this data folder") from None
-        yield
+            yield False
+        else:
+            yield True
     finally:
         os.close(descriptor)

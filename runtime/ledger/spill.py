@@ -23,6 +23,7 @@ from domain.events import Event
 from domain.looks import Look
 from domain.record import SCHEMA_VERSION as RECORD_SCHEMA_VERSION
 from domain.record import Record, RecordError, decode_record, encode_record
+from runtime.data_folder import BALLAST
 from runtime.ledger.partition_ledger import RecordTooLargeError
 from runtime.logs import log
 from runtime.nats.errors import NO_ANSWER_IN_TIME
@@ -30,7 +31,6 @@ from runtime.nats.private_files import make_private_folder, replace_private_file
 
 SCHEMA_VERSION = 1
 _ASIDE = ".aside"
-_BALLAST = "ballast"
 BALLAST_BYTES = 1024 * 1024
 """Room for some hundred outcomes, given up when the disk is full."""
 _TAKE_IN_S = 20.0
@@ -84,7 +84,7 @@ class SpillFolder:
         make_private_folder(path)
         sync_folder(path.parent)
         self._path = path
-        self._ballast = path / _BALLAST
+        self._ballast = path / BALLAST
         if not self._ballast.exists():
             try:
                 replace_private_file(self._ballast, bytes(BALLAST_BYTES))
@@ -141,7 +141,7 @@ class SpillFolder:
             if file.name.startswith("."):
                 # A draft that a kill left behind: nobody else writes here.
                 _remove(file)
-            elif file.name != _BALLAST and not file.name.endswith(_ASIDE):
+            elif file.name != BALLAST and not file.name.endswith(_ASIDE):
                 found = _found(file)
                 if found is None:
                     continue

@@ -29,6 +29,7 @@ from runtime.logs import log
 from runtime.nats.direct_get import count_messages
 from runtime.nats.errors import LinkError, NoRespondersError
 from runtime.nats.jetstream_api import (
+    NAME_IN_USE,
     SUBJECTS_OVERLAP,
     JetStreamError,
     StreamInfo,
@@ -274,6 +275,11 @@ async def _created(link: NatsLink, config: dict[str, object]) -> StreamInfo:
     try:
         return await create_stream(link, config)
     except JetStreamError as error:
+        if error.err_code == NAME_IN_USE and (
+            found := await stream_info(link, str(config["name"]))
+        ):
+            # Another daemon was faster; what it has made is checked as any other.
+            return found
         if error.err_code != SUBJECTS_OVERLAP:
             raise
         raise StreamsError(

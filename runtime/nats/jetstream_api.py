@@ -15,6 +15,7 @@ from runtime.nats.errors import NoAnswerError
 from runtime.nats.link import NatsLink
 
 WRONG_LAST_SEQUENCE = 10071
+NAME_IN_USE = 10058
 ANOTHER_WRITE_IN_FLIGHT = 10164
 NO_MESSAGE_FOUND = 10037
 STREAM_NOT_FOUND = 10059

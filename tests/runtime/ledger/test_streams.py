@@ -1,5 +1,6 @@
 """The streams are made once, checked on each start, and refused where they cannot be trusted."""
 
+import asyncio
 from pathlib import Path
 from uuid import UUID
 
@@ -379,3 +380,12 @@ async def test_a_server_without_jetstream_is_told(tmp_path: Path):
     async with nats_process(tmp_path, {}) as server, open_link(server.login, name="test") as link:
         with pytest.raises(StreamsError, match="JetStream does not answer: no responders"):
             await ensure_streams(link, SETTINGS)
+
+
+async def test_two_daemons_that_make_the_streams_at_once_agree_on_them(link: NatsLink):
+    first, second = await asyncio.gather(
+        *(ensure_streams(link, SETTINGS, keyring_id=lambda key=key: key) for key in ("a", "b"))
+    )
+
+    assert first == second
+    assert first.keyring_id in {"a", "b"}

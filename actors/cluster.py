@@ -22,6 +22,8 @@ _TRIED_AGAIN_S = 1.0
 _PATIENCE_S_MAX = 15.0
 _SETTLED_S = 30.0
 """Who has owned a partition for so long may claim it again at once when it is lost."""
+_KNOWN_S = 2.0
+"""How long one that leaves waits until the others know that it owns nothing."""
 _EXTRA_BEAT_S = 0.05
 """How long news gather before they are told out of turn."""
 
@@ -220,6 +222,7 @@ class Cluster:
     async def leave(self) -> None:
         """Give every partition to the others, and return when nothing is left or nobody is there.
 
+        And when all of them know that: what they have sent here before has come then.
         ``run`` must be running; commands are forwarded meanwhile.
         """
         self.is_leaving = True
@@ -228,6 +231,11 @@ class Cluster:
             self._given = anyio.Event()
             with anyio.move_on_after(HEARTBEAT_S):
                 await self._given.wait()
+        self._beat(asks=True)
+        number = self._number
+        with anyio.move_on_after(_KNOWN_S):
+            while not self.members.have_heard(number):  # noqa: ASYNC110 -- as the router looks
+                await anyio.sleep(_EXTRA_BEAT_S)
 
     def is_gone(self) -> None:
         """Tell the others that this daemon is not there any more."""
@@ -240,8 +248,9 @@ class Cluster:
             daemon=self.me,
             number=self._number,
             version=self._version,
-            owned={} if is_gone or asks else dict(self._keeper.owned),
+            owned={} if is_gone else dict(self._keeper.owned),
             asks=asks,
+            heard=self.members.heard_numbers,
             is_leaving=self.is_leaving,
             is_gone=is_gone,
             load=self._hooks.load(),

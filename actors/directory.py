@@ -157,7 +157,7 @@ class Directory:
         for actor in self._actors_of(partition):
             actor.refuse_all(MOVED)
         for flight in self._flights_of(partition):
-            flight.refrain()
+            flight.is_handed_over()
         while not partition.is_settled:
             await self._pause()
             for actor in self._actors_of(partition):

@@ -116,6 +116,14 @@ class Flight:
             self._flying.cancel()
         self.is_stopped = True
 
+    def is_handed_over(self) -> None:
+        """Begin nothing any more; a request whose intent is decided goes out all the same.
+
+        Whoever owns the connection next waits for what comes of it.
+        """
+        if self._wish is None or not self.is_begun:
+            self.refrain()
+
     def stop(self, *, at_once: bool) -> None:
         """Refrain, and try to store what is held for ``last_outcome_s``, or spill it at once."""
         self.refrain()

@@ -24,6 +24,8 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether it gives its partitions away."""
     is_gone: bool = False
     """Whether this is its last one."""
+    heard: dict[str, int] = {}
+    """The number of the last heartbeat that it has taken in of each of the others."""
     load: int = 0
     """Commands in flight."""
     gates: GateWord | None = None
@@ -87,6 +89,15 @@ class Members:
     def beats(self) -> list[Heartbeat]:
         """The last heartbeat of each of the others, by their ids."""
         return [self._others[daemon].beat for daemon in sorted(self._others)]
+
+    @property
+    def heard_numbers(self) -> dict[str, int]:
+        """The number of the last heartbeat of each of the others."""
+        return {daemon: one.beat.number for daemon, one in self._others.items()}
+
+    def have_heard(self, number: int) -> bool:
+        """Whether all others have taken in this daemon's heartbeat of that number."""
+        return all(beat.heard.get(self._me, 0) >= number for beat in self.beats)
 
     @property
     def may_own(self) -> list[str]:

@@ -35,9 +35,8 @@ Told = Callable[[PartitionLedger], Ledger]
 class _Holding:
     """One partition that is served."""
 
-    def __init__(self, ledger: PartitionLedger, unhear: Callable[[], None]) -> None:
+    def __init__(self, ledger: PartitionLedger) -> None:
         self.ledger = ledger
-        self.unhear = unhear
         self.scope = anyio.CancelScope()
         self.has_read = anyio.Event()
         """Set when what was missed is read."""
@@ -75,6 +74,9 @@ class Holdings:
         self._hear = hear
         self._told = told
         self._holdings: dict[int, _Holding] = {}
+        self._unhear: dict[int, Callable[[], None]] = {}
+        """Ends what is heard for each partition: what came in twice would be done twice."""
+        self._hearing_out: dict[int, anyio.CancelScope] = {}
         self._scanning = anyio.Lock()
         self._tasks: TaskGroup | None = None
         directory.lost = self._lost
@@ -124,7 +126,12 @@ class Holdings:
         """
         assert self._tasks is not None
         ledger.records.mark.decide_by(self._policy.name)
-        holding = _Holding(ledger, await self._hear(partition))
+        hearing_out = self._hearing_out.pop(partition, None)
+        if hearing_out is not None:
+            hearing_out.cancel()
+        elif partition not in self._unhear:
+            self._unhear[partition] = await self._hear(partition)
+        holding = _Holding(ledger)
         self._holdings[partition] = holding
         self._directory.admit(partition, self._told(ledger))
         self._tasks.start_soon(self._hold, partition, holding)
@@ -165,14 +172,15 @@ class Holdings:
         holding.scope.cancel()
         self._ledgers.drop(partition)
         assert self._tasks is not None
-        self._tasks.start_soon(self._hear_out, holding)
+        scope = self._hearing_out[partition] = anyio.CancelScope()
+        self._tasks.start_soon(self._hear_out, partition, scope)
 
-    async def _hear_out(self, holding: _Holding) -> None:
-        """Send on for a while what others still take for ours."""
-        try:
+    async def _hear_out(self, partition: int, scope: anyio.CancelScope) -> None:
+        """Send on for a while what others still take for ours, unless it is ours again."""
+        with scope:
             await anyio.sleep(_HEARD_AFTER_S)
-        finally:
-            holding.unhear()
+            del self._hearing_out[partition]
+            self._unhear.pop(partition)()
 
     async def _hold(self, partition: int, holding: _Holding) -> None:
         """Follow with the views, keep house, and have connections looked at, until it ends."""

@@ -37,6 +37,12 @@ class DaemonProcess:
         self._reading: asyncio.Task[None] | None = None
 
     @property
+    def daemon_id(self) -> str:
+        """Its id, as its ready line tells."""
+        (ready,) = (line for line in self.said if line.startswith("ready "))
+        return dict(word.split("=", 1) for word in ready.split()[1:])["daemon"]
+
+    @property
     def context(self) -> dict[str, str]:
         return json.loads((self.data_dir / "context.json").read_text())
 
@@ -175,6 +181,11 @@ class Answer(NamedTuple):
         return "ok" if "ok" in self.body else self.body["error"]["code"]
 
 
+def read_answer(message: Msg) -> Answer:
+    """Return what a reply says."""
+    return Answer(dict(message.headers or {}), json.loads(message.data))
+
+
 class PlainCaller:
     """A caller with nats-py and DESIGN.md, and nothing of ours."""
 
@@ -197,7 +208,7 @@ class PlainCaller:
         message: Msg = await self.client.request(
             f"{self.prefix}.{subject}", data, timeout=timeout_s, headers=headers
         )
-        return Answer(dict(message.headers or {}), json.loads(message.data))
+        return read_answer(message)
 
     async def connect(self, **fields: object) -> str:
         """Return the id of a new ACTIVE connection, or of one with other fields."""
@@ -238,17 +249,23 @@ class PlainCaller:
     async def stories(self) -> dict[str, list[dict[str, Any]]]:
         """Return every CloudEvent so far by connection, in the order of the stream."""
         await self.events_caught_up()
-        stream = self.client.jetstream()
-        info = await stream.stream_info("REFRESHD_EVENTS", subjects_filter="refreshd.v1.event.>")
-        count = sum((info.state.subjects or {}).values())
-        subscription = await stream.subscribe("refreshd.v1.event.>", ordered_consumer=True)
         found: dict[str, list[dict[str, Any]]] = {}
-        for _ in range(count):
+        for event in await self.told():
+            found.setdefault(event["subject"], []).append(event)
+        return found
+
+    async def told(self, connection_id: str = "*") -> list[dict[str, Any]]:
+        """Return the CloudEvents that the stream holds now, of one connection or of all."""
+        stream, subjects = self.client.jetstream(), f"refreshd.v1.event.*.{connection_id}.>"
+        info = await stream.stream_info("REFRESHD_EVENTS", subjects_filter=subjects)
+        subscription = await stream.subscribe(subjects, ordered_consumer=True)
+        found: list[dict[str, Any]] = []
+        for _ in range(sum((info.state.subjects or {}).values())):
             message = await subscription.next_msg(timeout=10)
             event = json.loads(message.data)
             event["_subject"] = message.subject
             event["_headers"] = dict(message.headers or {})
-            found.setdefault(event["subject"], []).append(event)
+            found.append(event)
         await subscription.unsubscribe()
         return found
 

@@ -61,6 +61,9 @@ class Hooks(NamedTuple):
     """Uniform in [0, 1), for jitter."""
     changed: Callable[[], None]
     """Called when who owns what may have changed."""
+    now_s: Callable[[], float] = anyio.current_time
+    """The same clock; but an event loop may keep its time while one round of it lasts, be it that
+    the process was stopped meanwhile."""
 
 
 class _Losses:
@@ -118,6 +121,7 @@ class Cluster:
         self._busy: set[int] = set()
         """What is being taken or given."""
         self._giving: set[int] = set()
+        self._taking: set[int] = set()
         self._losses: dict[int, _Losses] = {}
         self._should: tuple[list[str], list[str]] = ([], [])
         self._tasks: TaskGroup | None = None
@@ -137,7 +141,7 @@ class Cluster:
         """
         since_s = self._heard_since_s - self._timeout_s
         known_s = max(acknowledged_s, self.heard_s) if acknowledged_s >= since_s else acknowledged_s
-        return anyio.current_time() - known_s <= self._timeout_s
+        return self._hooks.now_s() - known_s <= self._timeout_s
 
     def place(self, partition: int) -> str | None:
         """Return who owns a partition, for ``actors.router``."""
@@ -192,13 +196,26 @@ class Cluster:
         await anyio.sleep(within_s)
 
     def first(self) -> list[int]:
-        """Return which partitions to take at first."""
-        return self._moves().take
+        """Return which partitions to take at first; until ``run`` the others are told so."""
+        take = self._moves().take
+        self._taking.update(take)
+        self.news()
+        return take
+
+    async def tell(self) -> None:
+        """Tell the others of this daemon, until cancelled; ``run`` does it afterwards."""
+        while self._tasks is None:
+            self._beat()
+            self._stirred = anyio.Event()
+            with anyio.move_on_after(HEARTBEAT_S):
+                await self._stirred.wait()
+                await anyio.sleep(_EXTRA_BEAT_S)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Take part until cancelled."""
         async with anyio.create_task_group() as self._tasks:
             task_status.started()
+            self._taking.clear()
             next_s = -math.inf
             while True:
                 now_s = anyio.current_time()
@@ -208,7 +225,7 @@ class Cluster:
                     self._has_news = False
                     self._beat()
                     next_s = now_s + HEARTBEAT_S
-                silent = self.members.forget_silent(now_s)
+                silent = self.members.forget_silent(now_s, hears_s=self.heard_s)
                 for daemon in silent:
                     self._gates.gone(daemon)
                 if silent:
@@ -248,7 +265,7 @@ class Cluster:
             daemon=self.me,
             number=self._number,
             version=self._version,
-            owned={} if is_gone else dict(self._keeper.owned),
+            owned={} if is_gone else dict.fromkeys(self._taking, 0) | {**self._keeper.owned},
             asks=asks,
             heard=self.members.heard_numbers,
             is_leaving=self.is_leaving,
@@ -292,6 +309,7 @@ class Cluster:
             is_free = len(self._busy) < _TAKEN_AT_ONCE_MAX and partition not in self._busy
             if is_free and not is_early:
                 self._busy.add(partition)
+                self._taking.add(partition)
                 self._tasks.start_soon(self._take, partition)
 
     async def _take(self, partition: int) -> None:
@@ -304,6 +322,7 @@ class Cluster:
                 losses.until_s = anyio.current_time() + _TRIED_AGAIN_S
         finally:
             self._busy.discard(partition)
+            self._taking.discard(partition)
             self._hooks.changed()
             self.news()
 

@@ -170,7 +170,7 @@ class Directory:
             return
         self.served -= not partition.is_leaving
         self._writers.pop(number).cancel()
-        partition.abandon(MOVED if partition.is_leaving else LOST)
+        partition.abandon(LOST, repeatable=MOVED)
         for actor in self._actors_of(partition):
             del self._actors[actor.connection_id.int]
             actor.refuse_all(MOVED)

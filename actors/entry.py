@@ -1,6 +1,5 @@
 """What one connection adds to the ledger, and who is answered when it is stored."""
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
@@ -86,13 +85,18 @@ class Entry:
             envelope.answer(reply)
         self.maker.settled(self)
 
-    def fail(self, failure: Failure) -> None:
-        """Answer everyone with ``failure``: it is not stored and never will be."""
+    def fail(self, failure: Failure, *, repeatable: Failure | None = None) -> None:
+        """Answer everyone with ``failure``: nothing of it is stored as far as is known.
+
+        Those that may be done again in any case are answered with ``repeatable``, if it is given.
+        """
         self.is_open, self.is_lost = False, True
-        self.refuse(failure)
+        replies, self.replies, self.commands = self.replies, [], 0
+        for envelope, _ in replies:
+            envelope.answer((envelope.is_repeatable and repeatable) or failure)
         self.maker.settled(self)
 
-    def refuse(self, failure: Failure, *, due_s: float = math.inf) -> None:
+    def refuse(self, failure: Failure, *, due_s: float) -> None:
         """Answer with ``failure`` those whose time is up at ``due_s``, and forget them."""
         late = [envelope for envelope, _ in self.replies if envelope.due_s <= due_s]
         if late:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from domain.commands import Command, GetToken
+from domain.commands import Command, Get, GetToken
 from domain.decision import Reply
 
 _MARGIN_FRACTION = 0.2
@@ -43,6 +43,11 @@ class Envelope:
     def is_answered(self) -> bool:
         """Whether the answer has gone out."""
         return self._reply is None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be done again where it is not known whether it was done."""
+        return self.message_id is not None or isinstance(self.command, Get | GetToken)
 
     def answer(self, reply: Reply) -> None:
         """Answer; a second answer goes nowhere."""

@@ -5,6 +5,7 @@ import msgspec
 from actors.gate_word import GateWord
 
 HEARTBEAT_S = 1.0
+_DEAF_TIMEOUTS = 12
 _SUSPECT_BEATS = 2.5
 """After so many heartbeats that did not come nothing is sent to a member that may be dead."""
 
@@ -17,7 +18,10 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Counts the sender's heartbeats, from 1."""
     version: str = ""
     owned: dict[int, int] = {}
-    """Its partitions, each with the ledger sequence of its claim: the higher one is right."""
+    """Its partitions, each with the ledger sequence of its claim: the higher one is right.
+
+    0: it is about to claim it.
+    """
     asks: bool = False
     """Whether it has just come, and wants to hear the others at once."""
     is_leaving: bool = False
@@ -76,10 +80,19 @@ class Members:
             beat.is_leaving,
         )
 
-    def forget_silent(self, now_s: float) -> list[str]:
-        """Forget who was not heard for ``timeout_s``: return them."""
+    def forget_silent(self, now_s: float, *, hears_s: float) -> list[str]:
+        """Forget who was not heard for ``timeout_s`` until ``hears_s``: return them.
+
+        Args:
+            now_s: Monotonic.
+            hears_s: Until when this daemon could hear. One that was stopped, or cut off,
+                knows nothing of the others; after many times ``timeout_s`` they are gone anyway.
+        """
+        deaf_s = now_s - _DEAF_TIMEOUTS * self._timeout_s
         silent = [
-            daemon for daemon, one in self._others.items() if now_s - one.heard_s > self._timeout_s
+            daemon
+            for daemon, one in self._others.items()
+            if one.heard_s < max(hears_s - self._timeout_s, deaf_s)
         ]
         for daemon in silent:
             del self._others[daemon]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from actors.entry import Entry
-from actors.ports import Journal, Ledger, PartitionLostError
+from actors.ports import Journal, Ledger
 from actors.world import INTERNAL_ERROR, Limits, database_error, overloaded
 from domain.result import Failure
 
@@ -118,26 +118,22 @@ class Partition:
         """Store group after group until cancelled.
 
         Raises:
-            PartitionLostError: Another daemon has taken the partition.
+            PartitionLostError: Another daemon has taken the partition; ``abandon`` is to follow.
         """
-        try:
-            while True:
-                if not self._open:
-                    self._arrived = anyio.Event()
-                    await self._arrived.wait()
-                    self._arrived = None
-                    self._stir()
-                if self._stored_last >= _BUSY_ANSWERS:
-                    await self._linger()
-                self._close_group()
-                if self._appending:
-                    self._began_s = anyio.current_time()
-                    await self.ledger.append()
-                    self._acknowledged_s = self._began_s
-                    self._settle()
-        except PartitionLostError as error:
-            self.abandon(database_error(str(error)))
-            raise
+        while True:
+            if not self._open:
+                self._arrived = anyio.Event()
+                await self._arrived.wait()
+                self._arrived = None
+                self._stir()
+            if self._stored_last >= _BUSY_ANSWERS:
+                await self._linger()
+            self._close_group()
+            if self._appending:
+                self._began_s = anyio.current_time()
+                await self.ledger.append()
+                self._acknowledged_s = self._began_s
+                self._settle()
 
     async def _linger(self) -> None:
         """Let the group grow while as many come as would be worth a group of their own."""
@@ -157,12 +153,12 @@ class Partition:
         for entry in (*self._appending, *self._open):
             entry.refuse(database_error(_NOT_KNOWN), due_s=now_s)
 
-    def abandon(self, failure: Failure) -> None:
-        """Give up what is not known to be stored, and answer its callers with ``failure``."""
+    def abandon(self, failure: Failure, *, repeatable: Failure | None = None) -> None:
+        """Give up what is not known to be stored, and answer its callers: see ``Entry.fail``."""
         given_up, self._appending, self._open = [*self._appending, *self._open], [], []
         self._began_s, self.is_unclear, self.is_over = math.inf, True, True
         for entry in given_up:
-            entry.fail(failure)
+            entry.fail(failure, repeatable=repeatable)
 
     def _close_group(self) -> None:
         """Move what fits from the open group into the one that is stored next."""

@@ -224,7 +224,6 @@ class Daemon:
         Raises:
             LinkError, StreamsError, PartitionLostError: As they say.
         """
-        await self.site.listen()
         await self.site.cluster.join(within_s=within_s)
         await self._ledgers.open(self.site.cluster.first())
 
@@ -333,6 +332,7 @@ async def run_daemon(
             spill=spill,
             budget=budget,
         )
+        await stack.enter_async_context(daemon.site.among_others())
         # Nobody else can be on a server that only this daemon starts.
         await daemon.join(within_s=0.0 if embedded else JOIN_S)
         for ledger in ledgers.partitions.values():

@@ -1,6 +1,9 @@
 """Where commands are decided: a daemon's place in the cluster, as its gateway sees it."""
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated
 from uuid import UUID
 
@@ -54,7 +57,7 @@ class Site:
         tag: str,
         config: ClusterConfig,
     ) -> None:
-        """Know of nobody; ``attach`` and ``listen`` before anything is routed.
+        """Know of nobody; ``attach`` and ``among_others`` before anything is routed.
 
         Args:
             me: This daemon's id.
@@ -97,7 +100,14 @@ class Site:
         draw: Callable[[], float],
     ) -> None:
         """Be a member that takes and gives partitions by ``keeper``."""
-        hooks = Hooks(send=self._send, report=report, load=load, draw=draw, changed=self._changed)
+        hooks = Hooks(
+            send=self._send,
+            report=report,
+            load=load,
+            draw=draw,
+            changed=self._changed,
+            now_s=time.monotonic,
+        )
         self.cluster = Cluster(
             self.me,
             version=version,
@@ -109,13 +119,20 @@ class Site:
         )
         self.router = Router(self.cluster.place, held_max=self._config.held_max)
 
-    async def listen(self) -> None:
-        """Hear the others from now on.
+    @contextlib.asynccontextmanager
+    async def among_others(self) -> AsyncGenerator[None]:
+        """Hear the others from now on, and be heard by them.
 
         Raises:
             LinkError: The server did not take the subscription.
         """
         await self.bus.subscribe(heartbeats(self._tag), self._heard)
+        telling = asyncio.create_task(self.cluster.tell())
+        try:
+            yield
+        finally:
+            telling.cancel()
+            self.cluster.is_gone()
 
     async def hear(self, take: Callable[[Heard], None], partition: int) -> Callable[[], None]:
         """Have ``take`` given what is for a partition's owner; return how to end that.

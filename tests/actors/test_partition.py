@@ -11,7 +11,7 @@ from actors.entry import EVENTS_MAX, Entry
 from actors.envelope import Envelope
 from actors.partition import Partition
 from actors.ports import PartitionLostError
-from actors.world import Limits
+from actors.world import Limits, database_error
 from domain.decision import Reply
 from domain.result import Failure, FailureCode, Success
 from tests.fakes.commands import connect, connection_number, get, refresh
@@ -212,7 +212,7 @@ async def test_an_actor_whose_entry_is_poisoned_reads_anew_and_answers_all_who_w
     assert stage.stored(_SICK).generation == 1
 
 
-async def test_a_lost_partition_fails_what_is_stored_and_what_waits_and_raises() -> None:
+async def test_a_lost_partition_raises_and_fails_what_is_stored_and_what_waits() -> None:
     ledger, maker = MemoryLedger(), _Maker()
     partition = _partition(ledger)
     held = HeldAppends(ledger)
@@ -228,6 +228,7 @@ async def test_a_lost_partition_fails_what_is_stored_and_what_waits_and_raises()
         tasks.start_soon(end_it)
         with pytest.raises(PartitionLostError):
             await partition.run()
+        partition.abandon(database_error("another daemon has it"))
 
     assert [entry.is_lost for entry in maker.settled_entries] == [True, True]
     assert len(maker.replies) == 2

@@ -112,7 +112,7 @@ async def test_a_member_that_is_stopped_hands_over_and_nobody_sees_an_error(
 async def test_all_members_are_replaced_one_by_one_and_nobody_sees_an_error(
     cluster: Cluster, callers: SteadyCallers
 ):
-    members = await cluster.of(3)
+    members = await cluster.of(2)
     await callers.prepare(connections=12, grants=4)
     async with callers.busy():
         for one in members:

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
 from typing import Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from nats.aio.msg import Msg
 
@@ -86,6 +87,7 @@ class Cluster:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+
         await self._stack.aclose()
 
     async def joined_by(self, number: int = 1, **environment: str) -> list[DaemonProcess]:
@@ -123,17 +125,36 @@ class Cluster:
         (owner,) = (one for one in self.members if partition in self.ear.owned(one.daemon_id))
         return owner
 
+    def id_of(self, owner: DaemonProcess) -> str:
+        """Return an id whose connection a member would own."""
+        owned = self.ear.owned(owner.daemon_id)
+        assert owned
+        return next(one for one in iter(_new_id, "") if _partition_of(one) in owned)
+
     def said(self, text: str) -> list[str]:
         """Return what any member has logged with these words."""
         return [line for one in (*self.members, *self.gone) for line in one.said if text in line]
 
+    def spilled(self) -> list[str]:
+        """Return the files of outcomes in the data folder."""
+        return [file.name for file in self._data_dir.glob("outcomes*/*-*")]
+
     async def ask_alone(
-        self, one: DaemonProcess, verb: str, connection_id: str, *, timeout_s: float = 5.0
+        self,
+        one: DaemonProcess,
+        verb: str,
+        connection_id: str,
+        body: object = None,
+        *,
+        timeout_s: float = 5.0,
     ) -> Answer:
         """Ask one member as another one hands a command over to it."""
         subject = owner_subject(_partition_of(connection_id), verb, connection_id, NO_TAG)
         message = await self.caller.client.request(
-            subject, b"", timeout=timeout_s, headers={OWNER_HEADER: one.daemon_id}
+            subject,
+            b"" if body is None else json.dumps(body).encode(),
+            timeout=timeout_s,
+            headers={OWNER_HEADER: one.daemon_id},
         )
         return read_answer(message)
 
@@ -151,3 +172,7 @@ def paused(one: DaemonProcess) -> Generator[None]:
 
 def _partition_of(connection_id: str) -> int:
     return partition_of(UUID(connection_id), PARTITIONS)
+
+
+def _new_id() -> str:
+    return str(uuid4())

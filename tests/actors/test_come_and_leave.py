@@ -1,0 +1,111 @@
+"""Members that come and leave know of each other in time for nobody to be lost between them."""
+
+from collections.abc import Mapping
+
+import anyio
+
+from actors.cluster import Cluster, Hooks
+from actors.members import Heartbeat
+
+TIMEOUT_S = 5.0
+
+
+class Shelf:
+    """Implements ``actors.cluster.Keeper``: takes and gives without a ledger."""
+
+    def __init__(self) -> None:
+        self.owned: Mapping[int, int] = {}
+
+    def place(self, partition: int) -> bool | None:
+        return partition in self.owned
+
+    async def take(self, partition: int) -> bool:
+        await anyio.sleep(0.01)
+        self.owned = {**self.owned, partition: 1}
+        return True
+
+    async def give(self, partition: int) -> None:
+        await anyio.sleep(0.01)
+        self.owned = {one: seq for one, seq in self.owned.items() if one != partition}
+
+
+class Air:
+    """Brings each heartbeat to every member."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, Cluster] = {}
+        self.takes_s: dict[str, float] = {}
+        """How long a heartbeat is on its way to a member."""
+        self.tasks = anyio.create_task_group()
+
+    def join(self, name: str) -> tuple[Cluster, Shelf]:
+        """Return a new member, and what it owns."""
+        shelf = Shelf()
+        hooks = Hooks(
+            send=self._send, report=dict, load=lambda: 0, draw=lambda: 0.5, changed=lambda: None
+        )
+        one = self.members[name] = Cluster(
+            name, version="0", partitions=4, keeper=shelf, hooks=hooks, timeout_s=TIMEOUT_S
+        )
+        return one, shelf
+
+    def _send(self, beat: Heartbeat) -> bool:
+        for name in self.members:
+            self.tasks.start_soon(self._bring, beat, name)
+        return True
+
+    async def _bring(self, beat: Heartbeat, name: str) -> None:
+        await anyio.sleep(self.takes_s.get(name, 0.001))
+        self.members[name].heard(beat)
+
+
+async def test_who_leaves_waits_for_one_that_hears_late_and_not_for_one_that_never_does() -> None:
+    air = Air()
+    async with air.tasks as tasks:
+        (leaving, _), (other, _) = air.join("a"), air.join("b")
+        tasks.start_soon(leaving.run)
+        tasks.start_soon(other.run)
+        await anyio.sleep(10.0)
+        air.takes_s["b"], began_s = 1.2, anyio.current_time()
+        await leaving.leave()
+        took_s = anyio.current_time() - began_s
+        leaving.is_leaving, air.takes_s["b"] = False, 10_000.0
+        began_s = anyio.current_time()
+        await leaving.leave()
+        again_s = anyio.current_time() - began_s
+        tasks.cancel_scope.cancel()
+
+    assert 1.2 <= took_s < 2.0
+    assert again_s < 2.5
+
+
+async def test_who_comes_while_another_one_starts_leaves_it_what_it_takes() -> None:
+    air = Air()
+    async with air.tasks as tasks:
+        first, _ = air.join("a")
+        tasks.start_soon(first.tell)
+        await first.join(within_s=0.6)
+        assert first.first() == [0, 1, 2, 3]
+        second, _ = air.join("b")
+        tasks.start_soon(second.tell)
+        await second.join(within_s=0.6)
+        assert second.first() == []
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_hears_nobody_not_even_itself_takes_nothing_from_those_it_knew() -> None:
+    air = Air()
+    async with air.tasks as tasks:
+        (deaf, owned), (other, others) = air.join("a"), air.join("b")
+        tasks.start_soon(deaf.run)
+        tasks.start_soon(other.run)
+        await anyio.sleep(10.0)
+        assert (len(owned.owned), len(others.owned)) == (2, 2)
+        air.takes_s["a"] = 30.0
+        await anyio.sleep(20.0)
+        assert len(owned.owned) == 2
+        # For good it is not to be a reason to leave what nobody has.
+        air.takes_s["a"] = 10_000.0
+        await anyio.sleep(100.0)
+        assert len(owned.owned) == 4
+        tasks.cancel_scope.cancel()

@@ -24,6 +24,10 @@ _SETTLED_S = 30.0
 """Who has owned a partition for so long may claim it again at once when it is lost."""
 _KNOWN_S = 2.0
 """How long one that leaves waits until the others know that it owns nothing."""
+_DEAF_S = 2.5 * HEARTBEAT_S
+"""Without a heartbeat of its own for so long a daemon does not know who else is there."""
+_LISTENS_S = 1.5 * HEARTBEAT_S
+"""So long it hears its own before it takes what nobody else is heard to own."""
 _EXTRA_BEAT_S = 0.05
 """How long news gather before they are told out of turn."""
 
@@ -110,6 +114,8 @@ class Cluster:
         """When the last heartbeat of ours was sent that has come back; monotonic."""
         self._heard_since_s = -math.inf
         """From when on none that was missing let ``timeout_s`` pass."""
+        self._listens_since_s = -math.inf
+        """From when on nobody who is there can have gone unheard."""
         self._timeout_s = timeout_s
         self._version = version
         self._partitions = partitions
@@ -177,7 +183,13 @@ class Cluster:
         if sent_s - self.heard_s > self._timeout_s:
             # Meanwhile we may have been taken for gone: what is ours an append must tell.
             self._heard_since_s = sent_s
+        if sent_s - self.heard_s > _DEAF_S:
+            self._listens_since_s = sent_s
         self.heard_s = max(self.heard_s, sent_s)
+
+    def _hears(self, now_s: float) -> bool:
+        """Whether those who are there would be heard: who was cut off or stopped listens first."""
+        return now_s - self.heard_s <= _DEAF_S and now_s - self._listens_since_s >= _LISTENS_S
 
     def news(self) -> None:
         """Tell the others soon, and look again at what is to be taken or given."""
@@ -303,7 +315,7 @@ class Cluster:
                 self._busy.add(partition)
                 self._giving.add(partition)
                 self._tasks.start_soon(self._give, partition)
-        for partition in to_do.take:
+        for partition in to_do.take if self._hears(now_s) else ():
             losses = self._losses.get(partition)
             is_early = losses is not None and now_s < losses.until_s
             is_free = len(self._busy) < _TAKEN_AT_ONCE_MAX and partition not in self._busy

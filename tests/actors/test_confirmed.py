@@ -14,14 +14,18 @@ _TIMEOUT_S = 5.0
 
 
 class _Keeper:
-    """Keeps nothing."""
+    """Keeps nothing, and notes when it is to take something."""
 
     owned: dict[int, int] = {}  # noqa: RUF012 -- never changed
+
+    def __init__(self) -> None:
+        self.taken_s: list[float] = []
 
     def place(self, partition: int) -> bool | None:
         return False
 
     async def take(self, partition: int) -> bool:
+        self.taken_s.append(anyio.current_time())
         return False
 
     async def give(self, partition: int) -> None:
@@ -33,6 +37,7 @@ class _Alone:
 
     def __init__(self) -> None:
         self.is_heard = True
+        self.keeper = _Keeper()
         self._tasks: TaskGroup | None = None
         hooks = Hooks(
             send=self._send,
@@ -45,7 +50,7 @@ class _Alone:
             "d-1",
             version="1",
             partitions=1,
-            keeper=_Keeper(),
+            keeper=self.keeper,
             hooks=hooks,
             gates=ClientGates(),
             timeout_s=_TIMEOUT_S,
@@ -106,6 +111,24 @@ async def test_after_a_gap_a_heartbeat_confirms_only_what_an_append_has_confirme
 
         assert not cluster.confirms(taken_s)
         assert cluster.confirms(appended_s)
+
+
+async def test_a_member_that_was_cut_off_listens_before_it_takes_what_nobody_seems_to_own() -> None:
+    alone = _Alone()
+    other = Heartbeat(daemon="d-2", number=1, owned={0: 1})
+    async with alone.running() as cluster:
+        await anyio.sleep(3.0)
+        cluster.heard(other)
+        alone.keeper.taken_s.clear()
+        alone.is_heard = False
+        await anyio.sleep(_TIMEOUT_S + 3.0)
+        assert cluster.members.beats == []
+        alone.is_heard = True
+        back_s = anyio.current_time()
+        await anyio.sleep(5.0)
+
+    assert alone.keeper.taken_s
+    assert all(at_s > back_s + 1.0 for at_s in alone.keeper.taken_s)
 
 
 async def test_a_lost_heartbeat_or_two_are_no_gap() -> None:

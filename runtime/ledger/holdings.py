@@ -156,6 +156,8 @@ class Holdings:
         self._directory.dismiss(partition)
         with anyio.move_on_after(_RELEASE_S), contextlib.suppress(PartitionLostError):
             await holding.ledger.release()
+        if self._holdings.get(partition) is not holding:
+            return
         self._drop(partition, holding)
         log.info("partition_given", partition=partition)
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from actors.world import Providers, World, database_error
 from domain.grant_end import action_needed
 from domain.result import Failure
 from runtime import VERSION
+from runtime.cluster.checkpoints import Checkpoints
 from runtime.cluster.site import JOIN_S, Site
 from runtime.config import Config
 from runtime.data_folder import KEYRING_FILE, make_data_folder, one_daemon_of
@@ -33,6 +34,7 @@ from runtime.ledger.key_rotation import follow_rotation, open_keyring_of, refuse
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
 from runtime.ledger.marker_renewal import renew_markers
+from runtime.ledger.partition_streams import PartitionStreams
 from runtime.ledger.restore_mark import refuse_half_restored
 from runtime.ledger.sealing import Keyring
 from runtime.ledger.spill import SpillFolder
@@ -52,6 +54,7 @@ from runtime.stop_budget import StopBudget
 from runtime.stream_settings import check_answers, stream_settings
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
+_OTHERS_CHECKPOINT_S = 3.0
 NO_SPACE = database_error("too little disk space is free to store what a provider would answer")
 _CHECKPOINT_S = 0.5
 
@@ -124,7 +127,9 @@ class Daemon:
             partitions=streams.partitions,
             tag=streams.tag,
             config=config.cluster,
+            records=lambda number: (one := ledgers.partitions.get(number)) and one.records,
         )
+        buckets = [ledgers.streams_of(number) for number in range(streams.partitions)]
         self.waker = Waker(self.directory.submit, config.actors)
         self.responder = Responder(link)
         self.service = CommandService(
@@ -134,7 +139,7 @@ class Daemon:
             ids=ids,
             prefix=config.service.prefix,
             limits=config.service.limits,
-            list_connections=_listing(config, ledgers, profiles, streams.partitions).page,
+            list_connections=_listing(config, buckets, profiles, self.site.checkpoints).page,
             report_status=self.status,
             profile=profiles.get,
             sited=self.site,
@@ -226,6 +231,16 @@ class Daemon:
         """
         await self.site.cluster.join(within_s=within_s)
         await self._ledgers.open(self.site.cluster.first())
+
+    async def checkpoint(self) -> bool:
+        """Write what the buckets lack, before ``start``; False: others have not written theirs.
+
+        Raises:
+            LinkError, JetStreamError, PartitionLostError: It cannot be written.
+        """
+        await self._ledgers.checkpoint()
+        others = set(range(self._streams.partitions)) - self._ledgers.partitions.keys()
+        return await self.site.checkpoints.all_proven(others, within_s=_OTHERS_CHECKPOINT_S)
 
     async def start(self, tasks: TaskGroup) -> None:
         """Serve what was taken, and take commands.
@@ -339,7 +354,7 @@ async def run_daemon(
             ledger.records.mark.decide_by(daemon.policy.name)
         number = partial(partition_of, partitions=streams.partitions)
         daemon.delivery.add(await spill.take_in(ledgers.partitions, number))
-        await follow_rotation(link, streams, keyring, checkpoint=ledgers.checkpoint)
+        await follow_rotation(link, streams, keyring, checkpoint=daemon.checkpoint)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         await daemon.start(tasks)
         try:
@@ -350,15 +365,20 @@ async def run_daemon(
             tasks.cancel_scope.cancel()
 
 
-def _listing(config: Config, ledgers: Ledgers, profiles: Profiles, partitions: int) -> Listing:
+def _listing(
+    config: Config,
+    buckets: Sequence[PartitionStreams],
+    profiles: Profiles,
+    checkpoints: Checkpoints,
+) -> Listing:
     now = SystemClock().now
     return Listing(
-        ledgers.partitions.__getitem__,
-        partitions=partitions,
+        buckets,
+        proven=checkpoints.proven,
         view=connection_view,
         action_needed=lambda one: action_needed(one, profiles.get(one.provider_slug), now()),
-        checkpointed=ledgers.checkpointed,
         records_max=config.service.limits.list_records_max,
+        read_timeout_s=config.state.limits.read_timeout_s,
     )
 
 

@@ -19,6 +19,7 @@ from actors.directory import Directory
 from actors.members import Heartbeat
 from actors.router import Router
 from actors.world import Count
+from runtime.cluster.checkpoints import Checkpoints, Records
 from runtime.cluster.wire import decode_heartbeat, encode_heartbeat
 from runtime.ledger.subjects import (
     heartbeat_subject,
@@ -56,6 +57,7 @@ class Site:
         partitions: int,
         tag: str,
         config: ClusterConfig,
+        records: Callable[[int], Records | None],
     ) -> None:
         """Know of nobody; ``attach`` and ``among_others`` before anything is routed.
 
@@ -66,6 +68,7 @@ class Site:
             partitions: How many there are.
             tag: What stands for the prefix in subjects.
             config: The bounds.
+            records: The bucket of a partition that is owned here.
         """
         self.me = me
         self.bus = bus
@@ -73,6 +76,7 @@ class Site:
         self._partitions = partitions
         self._tag = tag
         self._config = config
+        self.checkpoints = Checkpoints(me, bus, tag=tag, here=records)
         self.cluster: Cluster
         self.router: Router
 
@@ -126,6 +130,7 @@ class Site:
         Raises:
             LinkError: The server did not take the subscription.
         """
+        await self.checkpoints.listen()
         await self.bus.subscribe(heartbeats(self._tag), self._heard)
         telling = asyncio.create_task(self.cluster.tell())
         try:
@@ -140,10 +145,16 @@ class Site:
         Raises:
             LinkError: The server did not take the subscription.
         """
-        return await self.bus.subscribe(owner_filter(partition, self._tag), take)
+
+        def heard(message: Heard) -> None:
+            if not self.checkpoints.take(message):
+                take(message)
+
+        return await self.bus.subscribe(owner_filter(partition, self._tag), heard)
 
     def start(self, tasks: TaskGroup) -> None:
         """Take part, and route what is held."""
+        tasks.start_soon(self.checkpoints.run)
         tasks.start_soon(self.cluster.run)
         tasks.start_soon(self.router.run)
 

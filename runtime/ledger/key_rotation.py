@@ -62,7 +62,7 @@ async def follow_rotation(
     streams: Streams,
     keyring: Keyring,
     *,
-    checkpoint: Callable[[], Awaitable[None]],
+    checkpoint: Callable[[], Awaitable[bool]],
 ) -> None:
     """Note the keys of the ring, and say what those that were taken out of it still seal.
 
@@ -73,21 +73,25 @@ async def follow_rotation(
         link: To the streams.
         streams: What was noted.
         keyring: What ``refuse_another_keyring`` has not refused.
-        checkpoint: Writes into the buckets what only the ledgers hold.
+        checkpoint: Has written into the buckets what only the ledgers hold, all daemons'; False:
+            not all, now. Then nothing is said of what the keys seal, and they stay noted.
 
     Raises:
         LinkError, JetStreamError: What is noted, or sealed, cannot be read or written.
     """
     last = streams.keyring_id or keyring.primary
     retired = [key_id for key_id in streams.earlier_keys if key_id not in keyring]
-    still_seals: Counter[str] = Counter()
-    if retired:
-        await checkpoint()
+    kept: set[str] = set()
+    if retired and await checkpoint():
         still_seals = await _sealed_with(link, streams, retired)
-    for key_id, connections in still_seals.items():
-        log.error("key_missing", key=key_id, connections=connections, remedy=REMEDY)
+        for key_id, connections in still_seals.items():
+            log.error("key_missing", key=key_id, connections=connections, remedy=REMEDY)
+        kept = {*still_seals}
+    elif retired:
+        log.warning("retired_keys_not_checked", keys=retired, consequence="the next start does it")
+        kept = {*retired}
     noted = {last, *streams.earlier_keys, *keyring.ids}
-    earlier = {key for key in noted if key in keyring or still_seals[key]} - {keyring.primary}
+    earlier = {key for key in noted if key in keyring or key in kept} - {keyring.primary}
     if (keyring.primary, earlier) != (streams.keyring_id, set(streams.earlier_keys)):
         await _note(link, streams.tag, keyring.primary, sorted(earlier))
 

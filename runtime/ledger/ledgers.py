@@ -70,7 +70,8 @@ class Ledgers:
         self.now_s = now_s
         self.limits = limits
         self._record_bytes_max = record_bytes_max
-        self._streams_of = streams_of
+        self.streams_of = streams_of
+        """A partition's place in the streams, whoever owns it."""
         self._daemon = daemon
         self._prefix = prefix
         self._tag = tag
@@ -108,7 +109,7 @@ class Ledgers:
         try:
             with anyio.fail_after(_TAKE_OVER_S):
                 ledger = await take_over(
-                    self._streams_of(partition),
+                    self.streams_of(partition),
                     partition=partition,
                     owner=Owner(os.urandom(16), self._daemon),
                     prefix=self._prefix,

@@ -1,7 +1,8 @@
 """``connections.list``: pages through the buckets, each in the order of its last writes.
 
-The buckets lag behind the ledger, so a page begins with a checkpoint: it shows every command
-that was acknowledged before it.
+The buckets lag behind the ledger, so each is read behind a checkpoint that its partition's owner,
+whichever daemon that is, has written since: a page shows every command that was acknowledged
+before it. A partition may change hands between the two: what was written stays written.
 
 A page looks at a bounded number of records, so it may be short, even empty, with a cursor that
 says how far it got: the caller goes on until the cursor is null. A bucket holds one message a
@@ -14,7 +15,6 @@ page, in the place of what was found before.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -25,6 +25,7 @@ from domain.list_query import ListQuery
 from domain.record import RecordError, decode_record
 from domain.result import Failure, FailureCode, Success
 from runtime.ledger.partition_streams import Kept
+from runtime.ledger.scanning import Bucket, scan_proven
 from runtime.ledger.subjects import is_record_key
 from runtime.logs import log
 from runtime.nats.errors import LinkError
@@ -38,22 +39,11 @@ _CURSOR = re.compile(r"\A([0-9]{1,4})\.([0-9]{1,19})\Z")
 
 View = Callable[[ProviderConnection], dict[str, object]]
 """What a caller is shown of a connection."""
+Proven = Callable[[int], Awaitable[int]]
+"""Returns a marker's sequence when the partition's bucket holds, at it, all that anybody was
+answered before the call; waits for an owner."""
 ActionNeeded = Callable[[ProviderConnection], str | None]
 """Tells in words why somebody must act; None: nobody must."""
-
-
-class Bucket(Protocol):
-    """One partition's records."""
-
-    async def scan(self, start_seq: int, *, messages_max: int) -> Sequence[Kept]:
-        """Return what it holds from ``start_seq`` on, in the order of the last writes.
-
-        Nothing: all that was checkpointed lies before it.
-
-        Raises:
-            LinkError: No answer.
-        """
-        ...
 
 
 class _Page:
@@ -127,30 +117,30 @@ class Listing:
 
     def __init__(
         self,
-        bucket: Callable[[int], Bucket],
+        buckets: Sequence[Bucket],
         *,
-        partitions: int,
+        proven: Proven,
         view: View,
         action_needed: ActionNeeded,
-        checkpointed: Callable[[], Awaitable[None]],
         records_max: int,
+        read_timeout_s: float,
     ) -> None:
         """Read from the buckets.
 
         Args:
-            bucket: A partition's.
-            partitions: How many there are.
+            buckets: All partitions'.
+            proven: See ``Proven``.
             view: How a connection is shown.
             action_needed: What ``needs_action`` of a query asks for, and shows.
-            checkpointed: Returns when the buckets hold all that was stored before.
             records_max: How many records one page looks at.
+            read_timeout_s: How long one answer of a bucket may take.
         """
         self._view = view
         self._action_needed = action_needed
-        self._checkpointed = checkpointed
-        self._bucket = bucket
-        self._partitions = partitions
+        self._proven = proven
+        self._buckets = buckets
         self._records_max = records_max
+        self._read_timeout_s = read_timeout_s
 
     async def page(self, query: ListQuery, timeout_s: float) -> Success[object] | Failure:
         """Return one page, or the failure to answer, within ``timeout_s``."""
@@ -185,22 +175,34 @@ class Listing:
 
     async def _fill(self, page: _Page) -> bool:
         """Read bucket after bucket until the page is full; True: until nothing is left."""
-        await self._checkpointed()
-        while page.partition < self._partitions:
-            bucket = self._bucket(page.partition)
-            messages = await bucket.scan(page.next_seq, messages_max=page.messages_wanted)
-            if not messages:
-                page.turn()
-            elif not all(page.take(kept) for kept in messages):
+        while page.partition < len(self._buckets):
+            marker_seq = await self._proven(page.partition)
+            if not await self._read_on(page, marker_seq):
                 return False
+            page.turn()
         return True
+
+    async def _read_on(self, page: _Page, marker_seq: int) -> bool:
+        """Read one bucket until the page is full; True: until nothing is left."""
+        while True:
+            messages = await scan_proven(
+                self._buckets[page.partition],
+                page.next_seq,
+                marker_seq=marker_seq,
+                messages_max=page.messages_wanted,
+                timeout_s=self._read_timeout_s,
+            )
+            if not messages:
+                return True
+            if not all(page.take(kept) for kept in messages):
+                return False
 
     def _start(self, cursor: str | None) -> tuple[int, int] | None:
         """Return the partition and sequence to begin at, or None for no cursor of ours."""
         if cursor is None:
             return 0, 1
         match = _CURSOR.match(cursor)
-        if match is None or int(match[1]) >= self._partitions:
+        if match is None or int(match[1]) >= len(self._buckets):
             return None
         return int(match[1]), min(max(int(match[2]), 1), 2**63 - 1)
 

@@ -50,6 +50,9 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything up to and with this sequence of the ledger is in the view."""
     claim: bytes
     """Who wrote it."""
+    claim_seq: int = 0
+    """Where the writer's claim is; 0: it does not say. It never goes back: who has claimed earlier
+    writes over no later one's marker."""
     due: DuePlace = DuePlace()
     """The records view's alone."""
 
@@ -142,7 +145,13 @@ class MarkedView:
             LinkError, JetStreamError: Not written, or not known.
         """
         assert self._owner is not None
-        says = Marker(v=SCHEMA_VERSION, through=through, claim=self._owner.claim, due=self.due)
+        says = Marker(
+            v=SCHEMA_VERSION,
+            through=through,
+            claim=self._owner.claim,
+            claim_seq=self._claim_seq,
+            due=self.due,
+        )
         marker = msgspec.msgpack.encode(says)
         self.seq = await self._streams.write(self.view, messages, marker, expected_seq=self.seq)
         self.through = through
@@ -175,7 +184,8 @@ class MarkedView:
             log.error("marker_lost", view=self.view)
             return
         assert found is not None
-        if marker.claim != self._owner.claim and marker.through > self._claim_seq:
+        is_later = max(marker.claim_seq, marker.through) > self._claim_seq
+        if marker.claim != self._owner.claim and is_later:
             raise ReplacedError(f"the {self.view} view has a later owner")
         self._adopt(found)
 

@@ -29,6 +29,7 @@ from runtime.ledger.log_writer import LogWriter
 from runtime.ledger.partition_streams import Kept, PartitionStreams
 from runtime.ledger.records_view import Changed, RecordsView
 from runtime.ledger.room import Room
+from runtime.ledger.scanning import scan_proven
 from runtime.ledger.status_count import StatusCount
 from runtime.logs import log
 from runtime.nats.errors import LinkError
@@ -228,19 +229,18 @@ class PartitionLedger:
     async def scan(self, start_seq: int, *, messages_max: int) -> Sequence[Kept]:
         """Return what the bucket holds from ``start_seq`` on, in the order of the last writes.
 
-        Nothing is proof that every checkpoint lies before ``start_seq``: a replica that has not
-        yet got the last one that was acknowledged is asked again.
+        Nothing is proof that every checkpoint that was acknowledged lies before ``start_seq``.
 
         Raises:
             LinkError: No answer.
         """
-        while True:
-            found = await self._streams.scan(
-                start_seq, messages_max=messages_max, timeout_s=self._read_timeout_s
-            )
-            if found or start_seq > self.records.mark.seq:
-                return found
-            await anyio.sleep(_READ_PAUSE_S)
+        return await scan_proven(
+            self._streams,
+            start_seq,
+            marker_seq=self.records.mark.seq,
+            messages_max=messages_max,
+            timeout_s=self._read_timeout_s,
+        )
 
     async def look_at_owner(self) -> None:
         """Notice another owner's claim without a write of ours, and what a trim has not removed.

@@ -58,6 +58,7 @@ class RecordsView(ViewRunner):
         self._writing: dict[int, Changed] = {}
         """By the number of the id, which hashes faster."""
         self._is_wanted = anyio.Event()
+        self._proofs_wanted = self._proofs = 0
         self.first_minute = 0
         """No entry of the due index is written under an earlier one any more."""
         self.decided: Callable[[Changed], None] = lambda _: None
@@ -90,6 +91,26 @@ class RecordsView(ViewRunner):
         self._is_wanted.set()
         await self.reached(seq, unless_replaced=unless_replaced)
 
+    async def proven(self) -> int:
+        """Return the marker's sequence when a checkpoint that began after the call is written.
+
+        Whoever takes the partition moves the marker on before it answers anybody, and no earlier
+        owner writes over that. So the bucket holds, at the marker that is returned, everything that
+        anybody was answered before the call: an owner that was replaced never returns.
+        """
+        self._proofs_wanted += 1
+        number = self._proofs_wanted
+        self._is_wanted.set()
+        self._arrived.set()
+        while self._proofs < number:
+            await self._reached.wait()
+        return self.mark.seq
+
+    @property
+    def has_work(self) -> bool:
+        """See ``ViewRunner``."""
+        return self.lag > 0 or self._proofs < self._proofs_wanted
+
     async def pace(self) -> None:
         """Wait for the next checkpoint, or for somebody who wants one now."""
         if not self._is_wanted.is_set():
@@ -99,7 +120,7 @@ class RecordsView(ViewRunner):
 
     async def advance(self) -> None:
         """Write one checkpoint, of the state as of the acknowledged group."""
-        through = self.followed_seq
+        through, proofs = self.followed_seq, self._proofs_wanted
         # What a checkpoint that failed has left is older than what came since.
         self._writing, self._lacking = {**self._writing, **self._lacking}, {}
         batches = self._batches()
@@ -108,6 +129,7 @@ class RecordsView(ViewRunner):
             await self._write(batch, self.mark.through)
         await self._write(last, through)
         self._writing = {}
+        self._proofs = proofs
 
     async def _write(self, messages: Sequence[Outgoing], through: int) -> None:
         while not await self.mark.write(messages, max(through, self.mark.through)):

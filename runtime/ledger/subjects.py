@@ -21,6 +21,8 @@ EVENT_STREAM = "REFRESHD_EVENTS"
 """The default prefix's."""
 MARKER_KEY = "_ledger"
 """The key of the records view's marker in each bucket."""
+CHECKPOINT = "checkpoint"
+"""The verb of ``checkpoint_subject``."""
 RECORDS_FILTER = "*"
 """What the keys of records match, and the marker's, and those of the due index do not."""
 
@@ -120,6 +122,21 @@ def owner_subject(partition: int, verb: str, key: str, tag: str) -> str:
 def owner_filter(partition: int, tag: str) -> str:
     """Return the subject filter of all that is for a partition's owner."""
     return f"{_owner(tag)}.{partition:02d}.*.*"
+
+
+def checkpoint_subject(partition: int, daemon: str, tag: str) -> str:
+    """Return where a daemon asks whoever owns a partition to write what its bucket lacks."""
+    return owner_subject(partition, CHECKPOINT, daemon, tag)
+
+
+def checkpointed_subject(partition: int, daemon: str, tag: str) -> str:
+    """Return where a daemon is told that a partition's bucket lacks nothing."""
+    return owner_subject(partition, "checkpointed", daemon, tag)
+
+
+def checkpointed_filter(daemon: str, tag: str) -> str:
+    """Return the subject filter of all that a daemon is told so."""
+    return f"{_owner(tag)}.*.checkpointed.{daemon}"
 
 
 def heartbeat_subject(daemon: str, tag: str) -> str:

@@ -36,6 +36,11 @@ class ViewRunner(ABC):
         """How many groups of the ledger the view lacks."""
         return max(self.followed_seq - self.mark.through, 0)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to write."""
+        return self.lag > 0
+
     def followed(self, seq: int) -> None:
         """Know that the ledger has got to ``seq``."""
         self.followed_seq = seq
@@ -68,7 +73,7 @@ class ViewRunner(ABC):
         """Advance until cancelled. What cannot be written is held, reported and tried again."""
         pause_s = _PAUSE_S_MIN
         while True:
-            if not self.lag:
+            if not self.has_work:
                 self._arrived = anyio.Event()
                 await self._arrived.wait()
             await self.pace()

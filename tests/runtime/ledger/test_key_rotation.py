@@ -4,7 +4,7 @@ import contextlib
 import json
 import signal
 from base64 import b64encode
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,12 +16,15 @@ from domain.result import Failure, FailureCode, Success
 from runtime.cli.client import CommandClient
 from runtime.config import Config
 from runtime.daemon import KEYRING_FILE, run_daemon
-from runtime.ledger.sealing import KeyringError
+from runtime.ledger.key_rotation import follow_rotation
+from runtime.ledger.sealing import KeyringError, open_keyring
+from runtime.ledger.streams import ensure_streams
 from runtime.ledger.subjects import NO_TAG, bucket_stream
 from runtime.nats.embedded import CONTEXT_FILE, read_context
 from runtime.nats.jetstream_api import stream_info
-from runtime.nats.link import open_link
-from tests.fakes.daemon_process import daemon_process, plain_caller
+from runtime.nats.link import NatsLink, open_link
+from tests.fakes.daemon_process import daemon_process, external_nats, plain_caller
+from tests.fakes.stream_settings import settings_of
 
 CREDENTIALS = {
     "credential_type": "oauth2",
@@ -156,3 +159,49 @@ async def test_a_ring_without_the_key_that_sealed_last_is_refused(
     write_ring(tmp_path, "k1", "k2")
     async with life(tmp_path) as daemon:
         assert await daemon.token(one) == "at"
+
+
+async def test_while_others_cannot_checkpoint_a_retired_key_stays_noted(
+    link: NatsLink, tmp_path: Path
+):
+    async def not_now() -> bool:
+        return False
+
+    async def written() -> bool:
+        return True
+
+    async def earlier_after(*ring: str, checkpoint: Callable[[], Awaitable[bool]]) -> set[str]:
+        write_ring(tmp_path, *ring)
+        keyring = open_keyring(tmp_path / KEYRING_FILE, create=False)
+        streams = await ensure_streams(link, settings_of(1), keyring_id=lambda: "k1")
+        await follow_rotation(link, streams, keyring, checkpoint=checkpoint)
+        return {*(await ensure_streams(link, settings_of(1))).earlier_keys}
+
+    assert await earlier_after("k2", "k1", checkpoint=written) == {"k1"}
+    with structlog.testing.capture_logs() as logged:
+        assert await earlier_after("k2", checkpoint=not_now) == {"k1"}
+    assert [line["event"] for line in logged] == ["retired_keys_not_checked"]
+    assert await earlier_after("k2", checkpoint=written) == set()
+
+
+async def test_what_another_member_holds_in_its_ledger_alone_counts_for_a_retired_key(
+    tmp_path: Path,
+):
+    """Its bucket still has what the retired key sealed; the ledger has what replaced that."""
+    lazy = {"REFRESHD_STATE_LIMITS_CHECKPOINT_S": "3600"}
+    one, two = tmp_path / "one", tmp_path / "two"
+    async with external_nats(tmp_path) as server, plain_caller(server.url) as caller:
+        write_ring(one, "k1")
+        async with daemon_process(one, "--nats", server.url) as first:
+            ids = [await caller.connect() for _ in range(8)]
+            await first.stop()
+        write_ring(one, "k2", "k1")
+        write_ring(two, "k2")
+        async with daemon_process(one, "--nats", server.url, environment=lazy):
+            for connection_id in ids:
+                assert (await caller.refresh(connection_id)).code == "ok"
+            async with daemon_process(two, "--nats", server.url, environment=lazy) as second:
+                said = "\n".join(second.said)
+
+    assert "key_missing" not in said
+    assert "retired_keys_not_checked" not in said

@@ -1,8 +1,10 @@
 """A listing covers every connection once, page by page, and no page is too large to send."""
 
 import random
+from collections.abc import Sequence
 from uuid import UUID
 
+import anyio
 import msgspec
 import pytest
 from structlog.testing import capture_logs
@@ -14,12 +16,20 @@ from domain.result import Failure, FailureCode, Success
 from runtime.gateway.replies import value_body
 from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.listing import Listing
+from runtime.ledger.partition_streams import Kept
 from runtime.ledger.streams import ensure_streams
-from runtime.ledger.subjects import MARKER_KEY, NO_TAG, bucket_stream, record_key_subject
+from runtime.ledger.subjects import (
+    MARKER_KEY,
+    NO_TAG,
+    bucket_stream,
+    partition_of,
+    record_key_subject,
+)
 from runtime.nats.link import NatsLink
 from tests.fakes.buckets import listing_of
 from tests.fakes.commands import connection_number
 from tests.fakes.connections import active, record_subject
+from tests.fakes.memory_streams import MemoryStreams
 from tests.fakes.stream_settings import settings_of
 
 PARTITIONS = 3
@@ -216,15 +226,63 @@ async def test_records_that_cannot_be_read_are_passed_over(link: NatsLink, listi
 async def test_a_listing_shows_everything_that_was_acknowledged_before_it(
     link: NatsLink, listing: Listing
 ):
-    """The buckets lag behind: the page is read after they have caught up."""
+    """The buckets lag behind: each is read after it has caught up."""
+    ids = [connection_number(number) for number in range(12)]
+
+    async def proven(partition: int) -> int:
+        for one in ids:
+            if partition_of(one, PARTITIONS) == partition:
+                await put(link, active(one))
+        return 0
+
+    listing._proven = proven
+
+    assert sorted(await all_of(listing, ListQuery())) == ids
+
+
+async def test_a_replica_that_lacks_the_last_checkpoint_is_asked_again():
     connection = active(connection_number(1))
+    record = encode_record(Record(seq=1, connection=connection))
+    answers = iter([[], [Kept(7, str(connection.id), record), Kept(8, MARKER_KEY, b"m")], []])
 
-    async def checkpointed() -> None:
-        await put(link, connection)
+    class Lagging(MemoryStreams):
+        async def scan(
+            self, start_seq: int, *, messages_max: int, timeout_s: float
+        ) -> Sequence[Kept]:
+            return next(answers)
 
-    listing._checkpointed = checkpointed
+    async def proven(_partition: int) -> int:
+        return 8
+
+    listing = listing_of([Lagging()])
+    listing._proven = proven
 
     assert await all_of(listing, ListQuery()) == [connection.id]
+
+
+async def test_what_was_found_is_a_page_where_the_next_partition_is_nobodys(
+    link: NatsLink, listing: Listing
+):
+    ids = await put_many(link, 40)
+
+    async def proven(partition: int) -> int:
+        if partition == 1:
+            await anyio.sleep_forever()
+        return 0
+
+    listing._proven = proven
+
+    result = await listing.page(ListQuery(), 0.4)
+    nothing = await listing.page(ListQuery(cursor="1.1"), 0.4)
+
+    assert isinstance(result, Success)
+    value = msgspec.json.decode(value_body(result.value))["ok"]
+    here = {str(one) for one in ids if partition_of(one, PARTITIONS) == 0}
+    assert {one["id"] for one in value["connections"]} == here
+    assert value["cursor"] == "1.1"
+    assert isinstance(nothing, Failure)
+    assert nothing.code is FailureCode.DATABASE_ERROR
+    assert nothing.retry_after_s == 1.0
 
 
 async def test_a_marker_is_no_connection(link: NatsLink, listing: Listing):

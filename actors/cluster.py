@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from actors.client_gate import ClientGates
-from actors.members import HEARTBEAT_S, Heartbeat, Members
+from actors.members import HEARTBEAT_S, Heartbeat, Members, Present
 from actors.router import HERE
 from domain.ownership import Moves, moves, owners
 
@@ -94,8 +94,8 @@ class Cluster:
         partitions: int,
         keeper: Keeper,
         hooks: Hooks,
-        gates: ClientGates,
         timeout_s: float,
+        gates: ClientGates | None = None,
     ) -> None:
         """Know of nobody yet.
 
@@ -105,8 +105,8 @@ class Cluster:
             partitions: How many there are.
             keeper: Takes and gives them.
             hooks: How to be heard.
-            gates: The providers' limits, which the members share.
             timeout_s: After it a member that is not heard is gone.
+            gates: The providers' limits, which the members share.
         """
         self.me = me
         self.members = Members(me, timeout_s=timeout_s)
@@ -121,7 +121,7 @@ class Cluster:
         self._partitions = partitions
         self._keeper = keeper
         self._hooks = hooks
-        self._gates = gates
+        self._gates = gates or ClientGates()
         self._number = 0
         self._sent_s: dict[int, float] = {}
         self._busy: set[int] = set()
@@ -133,8 +133,14 @@ class Cluster:
         self._tasks: TaskGroup | None = None
         self._stirred = anyio.Event()
         self._given = anyio.Event()
+        self._heard = anyio.Event()
         self._has_news = False
         self.is_leaving = False
+
+    @property
+    def number(self) -> int:
+        """How many heartbeats were sent."""
+        return self._number
 
     def confirms(self, acknowledged_s: float) -> bool:
         """Whether nobody can have taken a partition of ours for long without our hearing of it.
@@ -175,6 +181,8 @@ class Cluster:
         if self.members.heard(beat, now_s):
             self._hooks.changed()
             self._stirred.set()
+        heard, self._heard = self._heard, anyio.Event()
+        heard.set()
         if beat.asks:
             self.news()
 
@@ -206,6 +214,20 @@ class Cluster:
         """Ask who is there, and wait so long for the answers; ``heard`` must be called already."""
         self._beat(asks=True)
         await anyio.sleep(within_s)
+
+    async def asked(self, *, within_s: float) -> list[Present]:
+        """Ask the others for news, and return all members, this one first.
+
+        Who has not answered in that time is returned as it was heard last.
+        """
+        if self.members.beats:
+            self._beat(asks=True)
+            number = self._number
+            with anyio.move_on_after(within_s):
+                while any(one.heard.get(self.me, 0) < number for one in self.members.beats):
+                    await self._heard.wait()
+        here = self._news(self._number)
+        return [Present(here, 0.0), *self.members.present(anyio.current_time())]
 
     def first(self) -> list[int]:
         """Return which partitions to take at first; until ``run`` the others are told so."""
@@ -273,9 +295,16 @@ class Cluster:
     def _beat(self, *, asks: bool = False, is_gone: bool = False) -> None:
         self._number += 1
         now_s = anyio.current_time()
-        beat = Heartbeat(
+        beat = self._news(self._number, asks=asks, is_gone=is_gone)
+        if self._hooks.send(beat):
+            self._sent_s[beat.number] = now_s
+            self._sent_s.pop(beat.number - 64, None)
+
+    def _news(self, number: int, *, asks: bool = False, is_gone: bool = False) -> Heartbeat:
+        """Return a heartbeat that says what there is to say now."""
+        return Heartbeat(
             daemon=self.me,
-            number=self._number,
+            number=number,
             version=self._version,
             owned={} if is_gone else dict.fromkeys(self._taking, 0) | {**self._keeper.owned},
             asks=asks,
@@ -284,11 +313,8 @@ class Cluster:
             is_gone=is_gone,
             load=self._hooks.load(),
             gates=None if is_gone else self._gates.word(),
-            report={} if is_gone or asks else self._hooks.report(),
+            report={} if is_gone else self._hooks.report(),
         )
-        if self._hooks.send(beat):
-            self._sent_s[beat.number] = now_s
-            self._sent_s.pop(beat.number - 64, None)
 
     def _moves(self) -> Moves:
         """Return what is to be taken and given now."""

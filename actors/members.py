@@ -1,5 +1,7 @@
 """Who is there, and who owns what, as far as is heard: hints only, the ledger decides."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from actors.gate_word import GateWord
@@ -36,6 +38,14 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What it says of the providers' limits."""
     report: dict[str, object] = {}
     """What ``status`` shows of it."""
+
+
+class Present(NamedTuple):
+    """A member as it is known."""
+
+    beat: Heartbeat
+    age_s: float
+    """How long ago the heartbeat was heard."""
 
 
 class _Member:
@@ -111,6 +121,13 @@ class Members:
     def have_heard(self, number: int) -> bool:
         """Whether all others have taken in this daemon's heartbeat of that number."""
         return all(beat.heard.get(self._me, 0) >= number for beat in self.beats)
+
+    def present(self, now_s: float) -> list[Present]:
+        """Return the others, by their ids."""
+        return [
+            Present(one.beat, max(now_s - one.heard_s, 0.0))
+            for _, one in sorted(self._others.items())
+        ]
 
     @property
     def may_own(self) -> list[str]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
 from actors.client_gate import ClientGates
@@ -19,7 +20,9 @@ from domain.grant_end import action_needed
 from domain.result import Failure
 from runtime import VERSION
 from runtime.cluster.checkpoints import Checkpoints
+from runtime.cluster.overview import Overview
 from runtime.cluster.site import JOIN_S, Site
+from runtime.cluster.totals import Report
 from runtime.config import Config
 from runtime.data_folder import KEYRING_FILE, make_data_folder, one_daemon_of
 from runtime.due_policy import due_policy
@@ -56,7 +59,6 @@ from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
 _OTHERS_CHECKPOINT_S = 3.0
 NO_SPACE = database_error("too little disk space is free to store what a provider would answer")
-_CHECKPOINT_S = 0.5
 
 
 class Daemon:
@@ -162,6 +164,7 @@ class Daemon:
             draw=random.random,
         )
         self.holdings.lost = self.site.cluster.lost
+        self._overview = Overview(self.site.cluster, self.site.checkpoints, buckets)
         self._parts = Parts(
             self.directory, self.service, self.responder, ledgers, self.delivery, self.site
         )
@@ -176,21 +179,22 @@ class Daemon:
 
     def report(self) -> dict[str, object]:
         """Return what the other members are to know of this one."""
-        return {
-            "uptime_s": round(time.monotonic() - self._started_s, 1),
-            "connections_by_status": self._ledgers.by_status,
-            "due": self._ledgers.due(),
-            "ledger": self._ledgers.status(),
-        }
+        report = Report(
+            uptime_s=round(time.monotonic() - self._started_s, 1),
+            unsettled_bytes=self._ledgers.room.bytes,
+            due_waiting=self.waker.waiting,
+            due_under_way=self.waker.under_way,
+            partitions=self._ledgers.standings,
+        )
+        return msgspec.to_builtins(report)
 
     async def status(self) -> dict[str, object]:
-        """Return what an operator asks first.
+        """Return what an operator asks first, of the cluster and of this daemon.
 
         Raises:
             LinkError: NATS does not answer.
         """
-        with anyio.move_on_after(_CHECKPOINT_S):
-            await self._ledgers.checkpointed(unless_replaced=True)
+        totals = await self._overview.now()
         return {
             "daemon": self.daemon_id,
             "version": VERSION,
@@ -201,20 +205,17 @@ class Daemon:
             **({} if self._keeper is None else self._keeper.status()),
             "partitions": self._streams.partitions,
             "connections": await connections_stored(self.link, self._streams),
-            "connections_by_status": self._ledgers.by_status,
+            "connections_by_status": totals.connections_by_status,
             "resident_actors": self.directory.resident_actors,
             "busy_actors": self.directory.busy_actors,
             "commands_in_flight": self.service.commands_in_flight,
             "token_callers": self.service.token_callers,
             "flights": self.directory.flights,
-            "due": {
-                **self._ledgers.due(),
-                "waiting": self.waker.waiting,
-                "under_way": self.waker.under_way,
-            },
+            "due": totals.due,
             "paused_providers": self._gates.paused,
             "circuits": [news._asdict() for news in self._gates.circuits],
-            "ledger": self._ledgers.status(),
+            "ledger": totals.ledger,
+            "cluster": totals.cluster,
             "answers_dropped": self.responder.dropped,
             "nats_reconnects": self.link.reconnects,
             "bad_messages": self.link.bad_messages,

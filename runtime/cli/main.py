@@ -241,12 +241,6 @@ def events(
 
 
 @app.command
-def status(*, asking: Asking = _HERE) -> None:
-    """Show how the daemon is; exit 69 where none can be reached."""
-    ask(asking, "status", None, show_fields)
-
-
-@app.command
 def demo(
     *, connections: Many = 1000, refreshes: Many = 6000, callers: Many = 200, herd: Many = 10_000
 ) -> None:

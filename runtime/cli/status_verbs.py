@@ -1,18 +1,24 @@
-"""The verbs that tell the daemon what became of a connection: one request each, no value."""
+"""``status``, and the verbs that tell what became of a connection: one request each."""
 
 from typing import Any
 
 from cyclopts import App
 
 from runtime.cli.asking import Asking, as_token, ask, show_done
+from runtime.cli.cluster_tables import show_status
 
 _HERE = Asking()
 
 
 def add_status_verbs(app: App) -> None:
     """Make the verbs known to the command line."""
-    for verb in (expire, revoke, fail, synced, disconnect):
+    for verb in (status, expire, revoke, fail, synced, disconnect):
         app.command(verb)
+
+
+def status(*, asking: Asking = _HERE) -> None:
+    """Show the cluster, and the member that answers; exit 69 where none can be reached."""
+    ask(asking, "status", None, show_status)
 
 
 def expire(connection_id: str, *, reason: str | None = None, asking: Asking = _HERE) -> None:

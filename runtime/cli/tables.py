@@ -53,7 +53,7 @@ def show_fields(value: Mapping[str, Any]) -> str:
     return "\n".join(
         line
         for name, field in value.items()
-        for line in _wrapped(f"{name:<{names}}{_GAP}{_cell(field)}", width, indent)
+        for line in _wrapped(f"{name:<{names}}{_GAP}{cell(field)}", width, indent)
     )
 
 
@@ -77,7 +77,7 @@ def show_connection(connection: Mapping[str, Any], *, with_action: bool = False)
     )
     if with_action:
         values = (*values, connection["needs_action"])
-    return show_row([_cell(one) for one in values], _WITH_ACTION if with_action else _CONNECTION)
+    return show_row([cell(one) for one in values], _WITH_ACTION if with_action else _CONNECTION)
 
 
 def event_head() -> str:
@@ -89,10 +89,10 @@ def show_event(sequence: int, event: Mapping[str, Any]) -> str:
     """Return the row of a CloudEvent."""
     data = event["data"]
     detail = " ".join(
-        f"{name}={_cell(data[name])}" for name in _DETAILS if data.get(name) is not None
+        f"{name}={cell(data[name])}" for name in _DETAILS if data.get(name) is not None
     )
     named = (_to_the_second(event["time"]), event["subject"], event["type"], data["provider_slug"])
-    return show_row([f"{sequence:>8}", *map(_cell, named), detail], _EVENT)
+    return show_row([f"{sequence:>8}", *map(cell, named), detail], _EVENT)
 
 
 def show_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -142,7 +142,8 @@ def _to_the_second(time: str | None) -> str | None:
     return None if time is None else re.sub(r"\.[0-9]+", "", time)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Return a value as text that a terminal can show."""
     match value:
         case None:
             return "-"

@@ -2,21 +2,19 @@
 
 import contextlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
 import anyio
 
 from actors.ports import PartitionLostError
-from domain.connection import ConnectionStatus
-from runtime.ledger.due_count import DAY_MINUTES
 from runtime.ledger.groups import Owner
 from runtime.ledger.limits import LedgerLimits
 from runtime.ledger.marked_view import ReplacedError
 from runtime.ledger.partition_ledger import PartitionLedger
 from runtime.ledger.partition_streams import PartitionStreams
 from runtime.ledger.room import Room
+from runtime.ledger.standing import Standing, standing_of
 from runtime.ledger.streams import StreamsError
 from runtime.ledger.subjects import bucket_name, event_marker_subject, ledger_subject
 from runtime.ledger.take_over import take_over
@@ -30,16 +28,6 @@ _COUNT_RECORDS_MAX = 500
 ENVELOPE_BYTES = 1024
 """What a message holds besides its entries."""
 _TAKE_OVER_S = 20.0
-
-
-def _sum(counts: Iterable[int | None]) -> int | None:
-    """Return the sum; None where one is not known."""
-    total = 0
-    for count in counts:
-        if count is None:
-            return None
-        total += count
-    return total
 
 
 class Ledgers:
@@ -166,13 +154,11 @@ class Ledgers:
             tasks.start_soon(self._count_statuses, ledger)
             await self._keep_house(ledger)
 
-    async def checkpointed(self, *, unless_replaced: bool = False) -> None:
+    async def checkpointed(self) -> None:
         """Return when the buckets hold everything that was stored before the call."""
         async with anyio.create_task_group() as tasks:
             for ledger in self.partitions.values():
-                tasks.start_soon(
-                    partial(ledger.records.checkpointed, unless_replaced=unless_replaced)
-                )
+                tasks.start_soon(ledger.records.checkpointed)
 
     async def caught_up(self, ledgers: Iterable[PartitionLedger] | None = None) -> bool:
         """Let the views catch up and trim; False: what they lack is in the ledger."""
@@ -198,56 +184,10 @@ class Ledgers:
         }
         return NO_ANSWER_IN_TIME in troubles or (None if troubles else False)
 
-    def status(self) -> dict[str, object]:
-        """Return how far each view is behind, and what is held for that."""
-        return {
-            "unsettled_bytes": self.room.bytes,
-            "events_lacking": sum(one.events.events_lacking for one in self.partitions.values()),
-            "partitions": [
-                {
-                    "partition": ledger.records.partition,
-                    "claim_seq": ledger.claim_seq,
-                    "ledger_seq": ledger.writer.last_seq,
-                    "records_lag": ledger.records.lag,
-                    "events_lag": ledger.events.lag,
-                    "trimmed_seq": ledger.trimmed_seq,
-                    "troubles": {
-                        name: trouble
-                        for name, trouble in (
-                            ("ledger", ledger.writer.trouble),
-                            ("records", ledger.records.trouble),
-                            ("events", ledger.events.trouble),
-                        )
-                        if trouble
-                    },
-                }
-                for ledger in self.partitions.values()
-            ],
-        }
-
-    def due(self) -> dict[str, object]:
-        """Return how many connections are due soon, by whole minutes, and how late the latest is.
-
-        None: it is still being counted.
-        """
-        indexes = [ledger.due for ledger in self.partitions.values()]
-        return {
-            "next_minute": sum(index.next_minute for index in indexes),
-            "next_hour": _sum(index.counts.within(60) for index in indexes),
-            "next_day": _sum(index.counts.within(DAY_MINUTES) for index in indexes),
-            "latest_s": round(max((index.late_s for index in indexes), default=0.0), 1),
-        }
-
     @property
-    def by_status(self) -> dict[str, int] | None:
-        """How many connections have each status; None: they are still being counted."""
-        total: Counter[ConnectionStatus] = Counter()
-        for ledger in self.partitions.values():
-            counts = ledger.statuses.by_status
-            if counts is None:
-                return None
-            total += counts
-        return {status: total[status] for status in ConnectionStatus}
+    def standings(self) -> list[Standing]:
+        """How each owned partition stands, by their numbers."""
+        return [standing_of(self.partitions[number]) for number in sorted(self.partitions)]
 
     async def _count_statuses(self, ledger: PartitionLedger) -> None:
         """Count what was stored before, as fast as is configured."""

@@ -239,7 +239,7 @@ class PlainCaller:
                     return answer.body["ok"]["connections_by_status"]
 
     async def events_caught_up(self) -> None:
-        """Return when the event stream holds every event of what was acknowledged."""
+        """Return when the event stream holds every event of what was acknowledged, by anybody."""
         async with asyncio.timeout(10):
             while True:
                 answer = await self.ask("status")

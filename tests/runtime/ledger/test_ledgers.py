@@ -85,9 +85,11 @@ async def test_when_all_is_quiet_the_ledgers_are_empty(link: NatsLink):
         info = await stream_info(link, ledger_stream(partition, NO_TAG))
         assert info is not None
         assert (info.state.messages, info.state.last_seq) == (0, 4)
-    status = msgspec.to_builtins(ledgers.status())
-    assert status["unsettled_bytes"] == status["events_lacking"] == 0
-    assert {one["records_lag"] + one["events_lag"] for one in status["partitions"]} == {0}
+    assert ledgers.room.bytes == 0
+    assert [one.partition for one in ledgers.standings] == [0, 1, 2]
+    for one in ledgers.standings:
+        assert (one.records_lag, one.events_lag, one.events_lacking) == (0, 0, 0)
+        assert one.trimmed_seq == one.ledger_seq == 4
 
 
 async def test_the_marker_of_a_quiet_partition_is_renewed_before_it_ages_out(link: NatsLink):

@@ -3,7 +3,9 @@
 ==========================================  =======================================================
 an acknowledgement                          stored
 10071, wrong last sequence                  the message at the expected sequence tells: ours, it is
-                                            stored; another's, the partition is lost
+                                            stored; another's, the partition is lost; none, where
+                                            the ledger ends before it: not known, for a leader that
+                                            was paused and replaced answers as of then
 10164, another write in flight              not stored; a pause, and the same bytes again
 not sent, no responders, any other error,   not known; the same bytes again until one of the above
 time-out, connection lost, odd answer
@@ -25,6 +27,8 @@ from runtime.nats.jetstream_api import WRONG_LAST_SEQUENCE, JetStreamError
 _PAUSE_S_MIN = 0.05
 _PAUSE_S_MAX = 0.5
 _TOLD_AFTER_S = 1.0
+_SHORT_MAX = 30
+"""How often in a row a ledger may end before what was read of it: 15 s, longer than an election."""
 
 
 class LogWriter:
@@ -38,6 +42,8 @@ class LogWriter:
         """The last sequence that is known: everything up to it was read or acknowledged."""
         self.trouble = ""
         """Why the append under way is not known to be stored; empty where none is."""
+        self._short = 0
+        """How often in a row the ledger was said to end before what is known of it."""
 
     async def append(self, data: bytes) -> int:
         """Return the sequence at which ``data`` is stored, when it is certain.
@@ -70,7 +76,7 @@ class LogWriter:
         if is_told:
             took_s = round(anyio.current_time() - began_s, 1)
             log.warning("append_settled", partition=self._partition, took_s=took_s)
-        self.trouble = ""
+        self.trouble, self._short = "", 0
         self.last_seq += 1
         return self.last_seq
 
@@ -84,17 +90,29 @@ class LogWriter:
         try:
             found = await self._streams.group_at(seq)
             if found is None:
-                # Either another owner has trimmed it, or the stream is not the one we read.
-                _, last_seq = await self._streams.bounds()
-                raise PartitionLostError(
-                    f"partition {self._partition} is lost: its ledger ends at {last_seq} and has "
-                    f"no message {seq}"
-                )
+                await self._has_none(seq)
+                return False
         except (LinkError, JetStreamError) as error:
             self.trouble = str(error)
             return False
+        self._short = 0
         if found == data:
             return True
         raise PartitionLostError(
             f"partition {self._partition} is lost: another daemon writes its ledger"
         )
+
+    async def _has_none(self, seq: int) -> None:
+        """Return where whoever has no message ``seq`` may be a leader that was replaced.
+
+        Raises:
+            PartitionLostError: Another owner has trimmed it, or the stream is not the one we read.
+            LinkError, JetStreamError: It cannot be told now.
+        """
+        first_seq, last_seq = await self._streams.bounds()
+        self._short += 1
+        if first_seq > seq or self._short >= _SHORT_MAX:
+            raise PartitionLostError(
+                f"partition {self._partition} is lost: its ledger ends at {last_seq} and has no "
+                f"message {seq}"
+            )

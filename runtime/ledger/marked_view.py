@@ -73,7 +73,10 @@ class MarkedView:
         self._streams = streams
         self.view = view
         self.seq = 0
-        """The marker's own sequence: what a read is held against."""
+        """The greatest sequence known to be a marker's own: what a read is held against. It never
+        goes back, for a former leader that was paused answers as of then."""
+        self._expected_seq = 0
+        """What the next batch expects the marker's own sequence to be."""
         self.through = 0
         """Up to which ledger sequence the view is complete."""
         self.is_marked = False
@@ -125,9 +128,9 @@ class MarkedView:
         except JetStreamError as error:
             if not error.is_refused:
                 raise
-            seq_before = self.seq
+            seq_before = self._expected_seq
             await self._reload()
-            if self.seq != seq_before:
+            if self._expected_seq != seq_before:
                 return False
             if error.err_code != DUPLICATE_IN_BATCH:
                 raise
@@ -153,7 +156,10 @@ class MarkedView:
             due=self.due,
         )
         marker = msgspec.msgpack.encode(says)
-        self.seq = await self._streams.write(self.view, messages, marker, expected_seq=self.seq)
+        self._expected_seq = await self._streams.write(
+            self.view, messages, marker, expected_seq=self._expected_seq
+        )
+        self.seq = max(self.seq, self._expected_seq)
         self.through = through
 
     async def _put_unless_known(self, message: Outgoing) -> None:
@@ -180,7 +186,7 @@ class MarkedView:
             # Somebody has written over it by hand; how far the view is we know ourselves.
             marker = None
         if marker is None:
-            self.seq, self.is_marked = 0 if found is None else found.seq, False
+            self._expected_seq, self.is_marked = 0 if found is None else found.seq, False
             log.error("marker_lost", view=self.view)
             return
         assert found is not None
@@ -193,9 +199,10 @@ class MarkedView:
         """Take over what the stream says. A marker that aged out takes nothing back."""
         if found is None or not found.data:
             # One without data is what is left where an operator deleted it.
-            self.seq, self.is_marked = 0 if found is None else found.seq, False
+            self._expected_seq, self.is_marked = 0 if found is None else found.seq, False
             return
-        self.seq, self.is_marked = found.seq, True
+        self._expected_seq, self.is_marked = found.seq, True
+        self.seq = max(self.seq, found.seq)
         self.through = max(self.through, _decoded(found).through)
 
 

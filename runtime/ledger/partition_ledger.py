@@ -258,6 +258,9 @@ class PartitionLedger:
         if last_seq < seq:
             return
         found = await self._streams.group_at(seq)
+        if found is None and first_seq <= seq:
+            # Trimmed meanwhile, or one has answered that lags behind the other: look again.
+            return
         if self.writer.last_seq < seq and not _is_of(self._owner, found):
             raise PartitionLostError(
                 f"partition {self.records.partition} is lost: another daemon writes its ledger"

@@ -60,7 +60,7 @@ class Air:
 
 
 async def test_who_leaves_waits_for_one_that_hears_late_and_not_for_one_that_never_does() -> None:
-    air = Air()
+    air, took_s, again_s = Air(), 0.0, 0.0
     async with air.tasks as tasks:
         (leaving, _), (other, _) = air.join("a"), air.join("b")
         tasks.start_soon(leaving.run)

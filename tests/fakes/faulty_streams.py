@@ -19,7 +19,7 @@ from runtime.ledger.partition_streams import (
     View,
 )
 from runtime.nats.errors import NoAnswerError, NoRespondersError, NotSentError
-from tests.fakes.memory_streams import refusal
+from tests.fakes.memory_streams import WRONG_SEQUENCE, refusal
 
 ANOTHER_IN_FLIGHT = 10164
 STORAGE_FULL = 10077
@@ -40,6 +40,8 @@ class Fate(Enum):
     """Error 10164, which a server only gives with replicas (NATS.md 2.4)."""
     REFUSED = auto()
     """Any other JetStream error, such as a full disk's."""
+    REFUSED_BY_FORMER = auto()
+    """A leader that was paused and replaced holds the sequence for wrong (NATS.md 2.8)."""
 
 
 class FaultyStreams:
@@ -61,6 +63,10 @@ class FaultyStreams:
         self.stale_reads = 0
         """So many reads come from a replica that has not heard of anything."""
         self.before_append: Callable[[], Awaitable[object]] | None = None
+        self.former: PartitionStreams | None = None
+        """A leader that was paused and replaced: what it holds is of then."""
+        self.former_reads: deque[str] = deque()
+        """Which reads from the leader, in order, it answers."""
 
     async def append(self, data: bytes, *, expected_seq: int) -> int:
         """See ``PartitionStreams``."""
@@ -123,11 +129,11 @@ class FaultyStreams:
 
     async def group_at(self, seq: int) -> bytes | None:
         """See ``PartitionStreams``."""
-        return await self.streams.group_at(seq)
+        return await self._leader("group_at").group_at(seq)
 
     async def bounds(self) -> tuple[int, int]:
         """See ``PartitionStreams``."""
-        return await self.streams.bounds()
+        return await self._leader("bounds").bounds()
 
     def tail(self, start_seq: int) -> AsyncIterator[Found]:
         """See ``PartitionStreams``."""
@@ -139,7 +145,14 @@ class FaultyStreams:
 
     async def marker(self, view: View) -> Found | None:
         """See ``PartitionStreams``."""
-        return await self.streams.marker(view)
+        return await self._leader("marker").marker(view)
+
+    def _leader(self, read: str) -> PartitionStreams:
+        """Return who answers a read from the leader."""
+        if self.former is not None and self.former_reads and self.former_reads[0] == read:
+            self.former_reads.popleft()
+            return self.former
+        return self.streams
 
 
 async def _met(fate: Fate, act: Callable[[], Awaitable[T]]) -> T:
@@ -154,6 +167,8 @@ async def _met(fate: Fate, act: Callable[[], Awaitable[T]]) -> T:
             raise refusal(ANOTHER_IN_FLIGHT)
         case Fate.REFUSED:
             raise refusal(STORAGE_FULL)
+        case Fate.REFUSED_BY_FORMER:
+            raise refusal(WRONG_SEQUENCE)
         case Fate.PASSES | Fate.ANSWER_LOST:
             done = await act()
     if fate is Fate.ANSWER_LOST:

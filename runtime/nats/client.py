@@ -32,6 +32,7 @@ from nats.aio.transport import TcpTransport
 from nats.protocol.parser import Parser
 
 from runtime.nats.reply_subjects import ReplySubjects
+from runtime.nats.server_pool import known_servers, others_first
 
 _CRLF = 2
 _MESSAGES = (b"MSG ", b"HMSG ")
@@ -230,6 +231,8 @@ class ArmouredClient(Client):
             if self._current_server.uri.scheme != "wss":
                 raise nats.errors.Error("the server does not speak TLS")
         await super()._process_info(info, initial_connection)
+        if told := info.get("connect_urls"):
+            self._server_pool = known_servers(self._server_pool, told)
 
     def take_plain(
         self, take: Callable[[Arrived], None], words: Sequence[bytes], content: bytes
@@ -318,6 +321,8 @@ class ArmouredClient(Client):
         writer = self._writer
         if writer is not None:
             writer.transport.abort()
+        self.options["dont_randomize"] = True
+        self._server_pool = others_first(self._server_pool, self._current_server)
         await super()._attempt_reconnect()
 
     async def _send_ping(self, future: Future[bool] | None = None) -> None:

@@ -2,12 +2,15 @@
 
 import signal
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
+from nats.aio.client import Srv
 
 from runtime.nats.errors import CannotConnectError
 from runtime.nats.link import LinkLimits, Login, NatsLink, open_link
+from runtime.nats.server_pool import known_servers, others_first
 from tests.fakes.daemon_process import ExternalNats, external_nats
 from tests.fakes.eventually import eventually
 from tests.fakes.nats_process import nats_process
@@ -82,3 +85,31 @@ async def test_where_none_can_be_reached_all_are_named_without_a_password():
     assert "nats://127.0.0.1:1,nats://127.0.0.1:2" in str(refused.value)
     assert "hunter2" not in str(refused.value)
     assert "TimeoutError" not in str(refused.value)
+
+
+def server(netloc: str, *, discovered: bool = False) -> Srv:
+    return Srv(urlsplit(f"nats://{netloc}"), discovered=discovered)  # type: ignore[arg-type]
+
+
+def test_a_server_that_others_tell_of_is_known_once_and_with_our_user():
+    pool = [
+        server("a:4222", discovered=True),
+        server("u:pw@a:4222"),
+        server("u:pw@b:4222"),
+        server("c:4222", discovered=True),
+        server("c:4222", discovered=True),
+        server("gone:4222", discovered=True),
+    ]
+
+    known = known_servers(pool, ["a:4222", "c:4222"])
+
+    assert [one.uri.netloc for one in known] == ["u:pw@a:4222", "u:pw@b:4222", "u:pw@c:4222"]
+
+
+def test_the_server_that_was_just_lost_is_tried_last():
+    lost, *others = pool = [server(f"n{number}:4222") for number in range(3)]
+
+    tried = [others_first(pool, lost) for _ in range(20)]
+
+    assert all(one[-1] is lost for one in tried)
+    assert {one[0].uri.netloc for one in tried} == {one.uri.netloc for one in others}

@@ -38,6 +38,7 @@ from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
 from runtime.ledger.marker_renewal import renew_markers
 from runtime.ledger.partition_streams import PartitionStreams
+from runtime.ledger.replicas import still_fewer
 from runtime.ledger.restore_mark import refuse_half_restored
 from runtime.ledger.sealing import Keyring
 from runtime.ledger.spill import SpillFolder
@@ -204,6 +205,9 @@ class Daemon:
             "sync_always": self._is_durable,
             **({} if self._keeper is None else self._keeper.status()),
             "partitions": self._streams.partitions,
+            "streams_with_fewer_replicas": await still_fewer(
+                self.link, self._streams.fewer_replicas, self.config.nats.replicas
+            ),
             "connections": await connections_stored(self.link, self._streams),
             "connections_by_status": totals.connections_by_status,
             "resident_actors": self.directory.resident_actors,

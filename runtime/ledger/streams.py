@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from runtime.ledger.replicas import fewer_replicas
 from runtime.ledger.stream_laws import ABSENT, BUCKET_LAWS, event_laws, ledger_laws
 from runtime.ledger.subjects import (
     EVENT_STREAM,
@@ -25,7 +26,6 @@ from runtime.ledger.subjects import (
     record_key_subject,
     tag_of,
 )
-from runtime.logs import log
 from runtime.nats.direct_get import count_messages
 from runtime.nats.errors import LinkError, NoRespondersError
 from runtime.nats.jetstream_api import (
@@ -83,6 +83,8 @@ class Streams(msgspec.Struct, frozen=True):
     """The others that may have sealed something."""
     tag: str = ""
     """What stands for the prefix in the streams' names."""
+    fewer_replicas: Mapping[str, int] = {}
+    """The streams with fewer replicas than configured, and how many they have."""
 
 
 async def ensure_streams(
@@ -116,13 +118,13 @@ async def ensure_streams(
                 for config in _bucket_configs(settings, partitions, tag, key_id)
             )
         )
-        await asyncio.gather(
+        ledgers = await asyncio.gather(
             *(
                 _ensure(link, _ledger_config(settings, number, tag), ledger_laws(number, tag))
                 for number in range(partitions)
             )
         )
-        await _ensure(link, _event_config(settings, tag), event_laws(settings.prefix, tag))
+        events = await _ensure(link, _event_config(settings, tag), event_laws(settings.prefix, tag))
         counts = await asyncio.gather(*(_records(link, one, tag) for one in range(partitions)))
     except LinkError as error:
         raise StreamsError(f"JetStream does not answer: {error}") from None
@@ -135,6 +137,7 @@ async def ensure_streams(
         _metadata(buckets[0], KEYRING_METADATA),
         _earlier_keys(buckets[0], tag),
         tag,
+        fewer_replicas((*buckets, *ledgers, events), settings.replicas),
     )
 
 
@@ -260,9 +263,6 @@ async def _ensure(
             f"stream {name} has max_msg_size={room}, but service.limits.credential_bytes_max takes "
             f"{needed}: what was accepted could not be stored"
         )
-    replicas, configured = _number(info.config, "num_replicas"), _number(config, "num_replicas")
-    if replicas != configured:
-        log.warning("replicas_differ", stream=name, replicas=replicas, configured=configured)
     return info
 
 

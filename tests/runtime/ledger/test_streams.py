@@ -344,8 +344,9 @@ async def test_streams_with_other_replicas_than_configured_are_told(link: NatsLi
     with capture_logs() as logs:
         await ensure_streams(link, SETTINGS)
         assert logs == []
-        await ensure_streams(link, msgspec.structs.replace(SETTINGS, replicas=3))
+        streams = await ensure_streams(link, msgspec.structs.replace(SETTINGS, replicas=3))
 
+    assert streams.fewer_replicas == dict.fromkeys(await names(link), 1)
     assert {entry["event"] for entry in logs} == {"replicas_differ"}
     assert sorted(entry["stream"] for entry in logs) == await names(link)
     assert logs[0]["replicas"] == 1

@@ -27,6 +27,7 @@ from msgspec import structs
 
 from domain.credentials import Secret
 from domain.exchange import Answered, Lost, NotSent
+from runtime.provider.deadline import until
 from runtime.provider.route import DIRECT, Route
 
 _REMAINING = ("x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining")
@@ -149,7 +150,7 @@ class HttpSender:
         started_s = asyncio.get_running_loop().time()
         lost_code = "connection_lost"
         try:
-            async with asyncio.timeout_at(bounds.deadline_s):
+            async with until(bounds.deadline_s):
                 response = await self._transport(bounds, proxy).handle_async_request(request)
                 progress.response = response
                 if await _read(response, progress.body, bounds.answer_bytes_max) is _End.TOO_LARGE:

@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 AT_ONCE ?= 2
+ROUNDS ?= 10
+SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test check bench guard mutate format lock clean
+.PHONY: setup demo test check bench guard chaos mutate format lock clean
 
 setup: $(VENV)/.dev
 
@@ -29,6 +31,10 @@ bench: $(VENV)/.dev
 # Whether a refresh costs the daemon more than is recorded.
 guard: $(VENV)/.dev
 	$(BIN)/python -m bench.guard
+
+# The fault tests of `make test`, each ROUNDS times and three times as long, with dice of their own.
+chaos: $(VENV)/.dev
+	CHAOS_ROUNDS=$(ROUNDS) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -q -x tests/chaos $(if $(ONLY),-k '$(ONLY)')
 
 # All of domain/ and actors/, or what is named: make mutate ONLY='domain.verdicts*'. It goes on where it was stopped.
 mutate: $(VENV)/.dev

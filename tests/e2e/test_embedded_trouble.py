@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
-import shutil
 import signal
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,11 @@ from tests.fakes.daemon_process import (
     plain_caller,
 )
 from tests.fakes.eventually import eventually
+from tests.fakes.small_disk import fill, small_disk
 from tests.fakes.token_daemon import connect, token, write_config
 
 # nats-py leaves a socket to the collector where it is closed while it connects again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _server_of(daemon: DaemonProcess) -> int | None:
@@ -41,28 +39,6 @@ def _times(daemon: DaemonProcess, event: str) -> int:
 
 async def _status(caller: PlainCaller) -> dict[str, Any]:
     return (await caller.ask("status")).body["ok"]
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Generator[Path]:
-    """Mount a file system in memory; skip where that is not allowed."""
-    disk = folder / "disk"
-    disk.mkdir()
-    if _libc.mount(b"none", str(disk).encode(), b"tmpfs", 0, f"size={size}".encode()):
-        pytest.skip(f"cannot mount: {os.strerror(ctypes.get_errno())}")
-    try:
-        yield disk
-    finally:
-        _libc.umount2(str(disk).encode(), 2)  # MNT_DETACH
-
-
-def fill(disk: Path, *, free_bytes: int = 0) -> Path:
-    """Write a file that leaves so many bytes free, about, and return it."""
-    ballast = disk / "somebody-elses-file"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while shutil.disk_usage(disk).free > free_bytes:
-            file.write(bytes(4096))
-    return ballast
 
 
 class Callers:

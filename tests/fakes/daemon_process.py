@@ -193,6 +193,12 @@ class PlainCaller:
         self.client = client
         self.prefix = prefix
 
+    @property
+    def event_stream(self) -> str:
+        """The name of the stream of events."""
+        tag = "" if self.prefix == "refreshd.v1" else f"_{self.prefix.replace('.', '--')}"
+        return f"REFRESHD_EVENTS{tag}"
+
     async def ask(
         self,
         subject: str,
@@ -256,9 +262,10 @@ class PlainCaller:
 
     async def told(self, connection_id: str = "*") -> list[dict[str, Any]]:
         """Return the CloudEvents that the stream holds now, of one connection or of all."""
-        stream, subjects = self.client.jetstream(), f"refreshd.v1.event.*.{connection_id}.>"
-        info = await stream.stream_info("REFRESHD_EVENTS", subjects_filter=subjects)
-        subscription = await stream.subscribe(subjects, ordered_consumer=True)
+        stream, name = self.client.jetstream(), self.event_stream
+        subjects = f"{self.prefix}.event.*.{connection_id}.>"
+        info = await stream.stream_info(name, subjects_filter=subjects)
+        subscription = await stream.subscribe(subjects, stream=name, ordered_consumer=True)
         found: list[dict[str, Any]] = []
         for _ in range(sum((info.state.subjects or {}).values())):
             message = await subscription.next_msg(timeout=10)
@@ -271,7 +278,7 @@ class PlainCaller:
 
 
 @contextlib.asynccontextmanager
-async def plain_caller(url: str, **options: Any) -> AsyncGenerator[PlainCaller]:
+async def plain_caller(url: str | list[str], **options: Any) -> AsyncGenerator[PlainCaller]:
     """Yield a caller; ``**daemon.context`` lets one in at the embedded server."""
     options.pop("description", None)
 

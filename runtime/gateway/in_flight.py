@@ -10,6 +10,7 @@ from actors.world import MOVED, database_error
 from domain.commands import Command
 from domain.decision import Reply
 from domain.result import Failure, Success
+from runtime.gateway.arrivals import Arrivals
 from runtime.gateway.replies import failure_body, failure_headers, reply_body, value_body
 from runtime.gateway.responder import Responder
 from runtime.gateway.wire import TIMEOUT_HEADER
@@ -27,6 +28,7 @@ class Desk(Protocol):
     """Who takes requests."""
 
     responder: Responder
+    arrivals: Arrivals
     now_s: Callable[[], float]
 
     def begin(self, in_flight: "InFlight") -> None:
@@ -85,7 +87,7 @@ class InFlight:
         self.counted = counted
         self.reply_subject = reply_subject
         self.data = data
-        self.started_s = desk.now_s()
+        self.started_s = desk.arrivals.earliest_s()
         self.due_s = self.timeout_s = 0.0
         self.digest: bytes | None = None
         """Of the message id."""

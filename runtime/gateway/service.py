@@ -19,11 +19,12 @@ from actors.directory import Directory
 from actors.envelope import Envelope, due_s
 from actors.ports import Ids
 from actors.router import Router
-from actors.world import Count, overloaded
+from actors.world import TIMED_OUT, Count, overloaded
 from domain.commands import Connect
 from domain.list_query import ListQuery
 from domain.profile import ProviderProfile
 from domain.result import Failure, FailureCode, Success
+from runtime.gateway.arrivals import Arrivals
 from runtime.gateway.connect_warnings import with_warnings
 from runtime.gateway.in_flight import HOPS_HEADER, MESSAGE_HEADER, OWNER_HEADER, InFlight, Load
 from runtime.gateway.living import DRAINING
@@ -127,6 +128,8 @@ class CommandService:
         self._service: DiscoverableService | None = None
         self._metadata: dict[str, str] = {}
         self.now_s = asyncio.get_running_loop().time
+        self.arrivals = Arrivals(link)
+        self._pulse: asyncio.Task[None] | None = None
 
     @property
     def commands_in_flight(self) -> int:
@@ -145,6 +148,7 @@ class CommandService:
             LinkError: The server did not take the subscriptions.
         """
         self._metadata = metadata
+        self._pulse = asyncio.create_task(self.arrivals.run(), name="arrivals")
         self._link.replies.forbid(f"{self._prefix}.", f"{self._link.inbox}.")
         service = DiscoverableService(
             self._link.client,
@@ -176,6 +180,8 @@ class CommandService:
         """Wait for listings, and leave discovery."""
         if self._lists:
             await asyncio.wait(self._lists, timeout=5.0)
+        if self._pulse is not None:
+            self._pulse.cancel()
         if self._service is not None:
             with contextlib.suppress(Exception):
                 await self._service.stop()
@@ -241,6 +247,10 @@ class CommandService:
     def _address(self, in_flight: InFlight, verb: str, connection_id: UUID) -> None:
         """Begin a command, where all partitions are here, or route it."""
         in_flight.verb, in_flight.connection_id = verb, connection_id
+        if in_flight.due_s < self.now_s():
+            self._directory.world.journal.dropped(connection_id, 1)
+            in_flight.fail(TIMED_OUT)
+            return
         if self._sited.are_all_here:
             self.begin(in_flight)
         else:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -145,3 +146,28 @@ async def test_commands_in_a_hurry_are_told_what_is_known_and_counted_once(tmp_p
     assert 1 + codes["ok"] <= generation <= 1 + codes["ok"] + codes["DATABASE_ERROR"]
     assert len(events) == 2 * generation
     assert status["troubles"].get("dropped", 0) == codes["TIMED_OUT"]
+
+
+async def test_commands_that_lay_unread_while_the_daemon_stood_still_are_not_executed_late(
+    tmp_path: Path,
+):
+    """Their callers have given up, and may have had them done by another daemon."""
+    async with daemon_process(tmp_path) as daemon, plain_caller(**daemon.context) as caller:
+        subject = await stored(caller)
+        daemon.process.send_signal(signal.SIGSTOP)
+        hurry = {"Refreshd-Timeout-Ms": "1000"}
+        late = [
+            asyncio.create_task(tell(caller, subject, "refresh", headers=hurry)) for _ in range(20)
+        ]
+        await asyncio.sleep(2.0)
+        daemon.process.send_signal(signal.SIGCONT)
+        codes = Counter([(await one).code for one in late])
+        answer = await tell(caller, subject, "refresh")
+        generation = (await caller.get(subject.id))["generation"]
+        events = await events_of(caller, subject.id)
+        status = (await caller.ask("status")).body["ok"]
+
+    assert codes == {"TIMED_OUT": 20}
+    assert (answer.code, generation, len(events)) == ("ok", 2, 4)
+    assert status["troubles"]["dropped"] == 20
+    assert any("stood_still" in line for line in daemon.said)

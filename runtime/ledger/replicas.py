@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from runtime.logs import log
 from runtime.nats.errors import LinkError
-from runtime.nats.jetstream_api import JetStreamError, StreamInfo, stream_info
+from runtime.nats.jetstream_api import JetStreamError, StreamInfo, number_of, stream_info
 from runtime.nats.link import NatsLink
 
 _ANSWER_S = 1.0
@@ -18,7 +18,7 @@ def fewer_replicas(infos: Iterable[StreamInfo], configured: int) -> dict[str, in
     """
     fewer: dict[str, int] = {}
     for info in infos:
-        name, replicas = str(info.config.get("name")), _replicas_of(info)
+        name, replicas = str(info.config.get("name")), number_of(info.config, "num_replicas")
         if replicas != configured:
             log.warning("replicas_differ", stream=name, replicas=replicas, configured=configured)
         if replicas < configured:
@@ -40,9 +40,4 @@ async def _replicas_now(link: NatsLink, stream: str, known: int) -> int:
         info = await stream_info(link, stream, timeout_s=_ANSWER_S)
     except (LinkError, JetStreamError):
         return known
-    return known if info is None else _replicas_of(info)
-
-
-def _replicas_of(info: StreamInfo) -> int:
-    replicas = info.config.get("num_replicas")
-    return replicas if isinstance(replicas, int) else 0
+    return known if info is None else number_of(info.config, "num_replicas")

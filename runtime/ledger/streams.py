@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from runtime.ledger.patience import answered
 from runtime.ledger.replicas import fewer_replicas
 from runtime.ledger.stream_laws import ABSENT, BUCKET_LAWS, event_laws, ledger_laws
 from runtime.ledger.subjects import (
@@ -34,6 +35,7 @@ from runtime.nats.jetstream_api import (
     JetStreamError,
     StreamInfo,
     create_stream,
+    number_of,
     stream_info,
     update_stream,
 )
@@ -92,7 +94,8 @@ async def ensure_streams(
 ) -> Streams:
     """Make what is missing, check what is there.
 
-    Takes the same number of requests however many connections are stored.
+    Takes the same number of requests however many connections are stored; servers that give no
+    answer are asked again for half a minute, in which a cluster elects its leaders.
 
     Args:
         link: A connection that may make streams.
@@ -108,31 +111,44 @@ async def ensure_streams(
         raise StreamsError(f"nats-server {wanted} or newer is needed, this one is {found}")
     _check_payload(link.max_payload, settings)
     try:
-        tag = await state_tag(link, settings.prefix)
-        first = await stream_info(link, bucket_stream(0, tag))
-        partitions = _partitions(first, settings, tag)
-        key_id = keyring_id() if first is None and keyring_id is not None else None
-        buckets = await asyncio.gather(
-            *(
-                _ensure(link, config, BUCKET_LAWS)
-                for config in _bucket_configs(settings, partitions, tag, key_id)
-            )
-        )
-        ledgers = await asyncio.gather(
-            *(
-                _ensure(link, _ledger_config(settings, number, tag), ledger_laws(number, tag))
-                for number in range(partitions)
-            )
-        )
-        events = await _ensure(link, _event_config(settings, tag), event_laws(settings.prefix, tag))
-        counts = await asyncio.gather(*(_records(link, one, tag) for one in range(partitions)))
+        return await answered(lambda: _ensured(link, settings, keyring_id))
     except LinkError as error:
         raise StreamsError(f"JetStream does not answer: {error}") from None
     except JetStreamError as error:
         raise StreamsError(str(error)) from None
+
+
+async def _ensured(
+    link: NatsLink, settings: StreamSettings, keyring_id: Callable[[], str] | None
+) -> Streams:
+    """Do as ``ensure_streams``, once.
+
+    Raises:
+        LinkError, JetStreamError: It cannot be done now.
+    """
+    tag = await state_tag(link, settings.prefix)
+    first = await stream_info(link, bucket_stream(0, tag))
+    partitions = _partitions(first, settings, tag)
+    key_id = keyring_id() if first is None and keyring_id is not None else None
+    buckets = await asyncio.gather(
+        *(
+            _ensure(link, config, BUCKET_LAWS)
+            for config in _bucket_configs(settings, partitions, tag, key_id)
+        )
+    )
+    ledgers = await asyncio.gather(
+        *(
+            _ensure(link, _ledger_config(settings, number, tag), ledger_laws(number, tag))
+            for number in range(partitions)
+        )
+    )
+    events = await _ensure(link, _event_config(settings, tag), event_laws(settings.prefix, tag))
+    counts = await asyncio.gather(*(_records(link, one, tag) for one in range(partitions)))
+    # A bucket of version 0.1 alone has no marker, which is counted with the records.
+    markers = [bucket.config.get("allow_atomic") is True for bucket in buckets]
     return Streams(
         partitions,
-        sum(max(count - _has_marker(info), 0) for count, info in zip(counts, buckets, strict=True)),
+        sum(max(count - marker, 0) for count, marker in zip(counts, markers, strict=True)),
         min(_room_of(bucket, link.max_payload) for bucket in buckets) - _HEADERS_BYTES_MAX,
         _metadata(buckets[0], KEYRING_METADATA),
         _earlier_keys(buckets[0], tag),
@@ -257,7 +273,7 @@ async def _ensure(
     _obey(info, {law: wanted for law, wanted in laws.items() if not is_ours or law not in lacking})
     if lacking and is_ours:
         _obey(await update_stream(link, {**info.config, **lacking}), laws)
-    room, needed = _number(info.config, "max_msg_size"), _number(config, "max_msg_size")
+    room, needed = number_of(info.config, "max_msg_size"), number_of(config, "max_msg_size")
     if 0 < room < needed:
         raise StreamsError(
             f"stream {name} has max_msg_size={room}, but service.limits.credential_bytes_max takes "
@@ -306,14 +322,9 @@ _ADDED_SINCE_0_1 = ("allow_atomic", "allow_direct", "allow_rollup_hdrs", "subjec
 
 def _room_of(bucket: StreamInfo, max_payload: int) -> int:
     """Return how large a message a bucket takes, with its headers, and so does a group."""
-    limit = _number(bucket.config, "max_msg_size")
+    limit = number_of(bucket.config, "max_msg_size")
     room = max_payload - GROUP_SLACK_BYTES
     return min(limit, room) if limit > 0 else room
-
-
-def _has_marker(bucket: StreamInfo) -> bool:
-    """Whether a bucket that was found may have a marker; only one of version 0.1 has none."""
-    return bucket.config.get("allow_atomic") is True
 
 
 def _is_ours(info: StreamInfo, config: Mapping[str, object]) -> bool:
@@ -321,12 +332,6 @@ def _is_ours(info: StreamInfo, config: Mapping[str, object]) -> bool:
     found, wanted = info.config.get("subjects"), config.get("subjects")
     assert isinstance(wanted, list)
     return found in (wanted, wanted[:1])
-
-
-def _number(config: Mapping[str, object], setting: str) -> int:
-    """Return a setting that is a number; 0 where there is none."""
-    number = config.get(setting)
-    return number if isinstance(number, int) else 0
 
 
 def _bucket_configs(

@@ -14,6 +14,8 @@ from runtime.nats.client import Arrived
 from runtime.nats.errors import NoAnswerError
 from runtime.nats.link import NatsLink
 
+UNAVAILABLE = 10008
+"""A cluster has no leader now."""
 WRONG_LAST_SEQUENCE = 10071
 NAME_IN_USE = 10058
 ANOTHER_WRITE_IN_FLIGHT = 10164
@@ -92,6 +94,12 @@ class StreamInfo(msgspec.Struct):
     config: dict[str, object] = msgspec.field(default_factory=dict)
     state: StreamState = msgspec.field(default_factory=StreamState)
     error: ApiErrorBody | None = None
+
+
+def number_of(config: Mapping[str, object], setting: str) -> int:
+    """Return a stream's setting that is a number; 0 where there is none."""
+    number = config.get(setting)
+    return number if isinstance(number, int) else 0
 
 
 class ConsumerInfo(msgspec.Struct):

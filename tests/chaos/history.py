@@ -72,7 +72,9 @@ class History:
         self, caller: PlainCaller, connection_id: str, story: list[dict[str, Any]]
     ) -> None:
         stored = await caller.get(connection_id)
-        assert stored["generation"] == 1 + self.acknowledged[connection_id]
+        assert (stored["generation"] - 1, connection_id) == (
+            (self.acknowledged[connection_id], connection_id)
+        )
         if connection_id in self.last:
             assert stored["credentials"]["expires_at"] == self.last[connection_id]
         _check_story(story, stored["generation"])

@@ -49,12 +49,17 @@ async def victim_of(cluster: NatsCluster, which: str, dice: random.Random) -> Cl
 
 async def strike(scene: Scene, cluster: NatsCluster, fault: str, victim: ClusterServer) -> None:
     """Let a fault happen and callers go on without that server; then it comes back."""
+    await strike_down(victim, fault)
+    await scene.goes_on()
+    await cluster.heal()
+
+
+async def strike_down(victim: ClusterServer, fault: str) -> None:
+    """Kill a server, or let it stand still."""
     if fault == "kill":
         await victim.kill()
     else:
         victim.pause()
-    await scene.goes_on()
-    await cluster.heal()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -83,6 +88,24 @@ async def test_any_server_may_be_killed_or_paused_while_credentials_rotate(
 
         await scene.history.check(scene.caller)
         assert await daemon.stop() == 0
+
+
+@pytest.mark.skipif(LENGTH == 1, reason="an election takes ten seconds: `make chaos` alone")
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_a_daemon_that_starts_amid_an_election_waits_for_its_end(
+    cluster: NatsCluster, tmp_path: Path, fault: str
+):
+    prefix = f"election.{fault}"
+    async with scene_on(cluster, tmp_path, prefix) as scene:
+        async with scene.daemon():
+            await scene.connect(connections=CONNECTIONS, grants=0)
+        victim = await cluster.leader_of(f"REFRESHD_LEDGER_election--{fault}_00")
+        await strike_down(victim, fault)
+        async with scene.daemon() as daemon:
+            await cluster.heal()
+            await scene.history.check(scene.caller)
+
+            assert any("jetstream_does_not_answer" in line for line in daemon.said)
 
 
 async def test_a_server_that_another_tells_of_lets_us_in_when_that_one_is_lost(

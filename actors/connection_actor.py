@@ -35,7 +35,7 @@ from domain.connection import ProviderConnection
 from domain.decision import Reply, decide
 from domain.events import Event
 from domain.refreshing import Step
-from domain.remembered import Answers, recalled, remembering
+from domain.remembered import Answers
 from domain.result import Failure
 from domain.token_read import Ask, Serve
 
@@ -116,7 +116,7 @@ class ConnectionActor:
             world = self._house.world
             decision = decide(self.connection, command, now=world.clock.now(), ids=world.ids)
             self.answer_behind(envelope, decision.reply)
-        elif (reply := recalled(answers, envelope.message_id)) is not None:
+        elif (reply := self._house.older_answers.recalled(envelope, answers)) is not None:
             self.answer_behind(envelope, reply)
         elif self._is_held():
             self.wait_in_line(envelope)
@@ -160,8 +160,8 @@ class ConnectionActor:
     def settled(self, entry: Entry) -> None:
         """See ``actors.entry.Maker``."""
         if entry.is_lost and entry.connection is not None:
-            # What was decided on top of what is not stored is void.
             self.newest = None
+            self._house.older_answers.forget()
         self._entries = tuple(one for one in self._entries if one is not entry)
         if self._flight is not None:
             self._flight.wake()
@@ -242,7 +242,7 @@ class ConnectionActor:
         world, (before, answers, _) = self._house.world, self.newest
         command = sealed(command, before, world)
         decision = decide(before, command, now=world.clock.now(), ids=world.ids)
-        answers = remembering(answers, envelope.message_id, decision.reply)
+        answers = self._house.older_answers.remembering(envelope, answers, decision.reply)
         is_changed = decision.connection is not before or answers is not self.newest.answers
         if not is_changed and not decision.events:
             self.answer_behind(envelope, decision.reply)

@@ -24,6 +24,7 @@ from actors.crash_record import CrashRecord
 from actors.envelope import Envelope
 from actors.flight import Flight
 from actors.looks import LookEnvelope
+from actors.older_answers import OlderAnswers
 from actors.partition import Partition
 from actors.ports import Ledger, Outcome, PartitionLostError, StoreUnavailableError
 from actors.residents import Residents, forget_idle, has_room
@@ -78,6 +79,7 @@ class Directory:
         self.lost: Callable[[int, PartitionLostError], None] = lambda _, __: None
         """Called when another daemon has taken a partition; its actors are gone already."""
         self.token_callers: Counter[str] = Counter()
+        self.older_answers = OlderAnswers(limits.older_answers_max)
         self._partition_of = partition_of
         self._stirred = anyio.Event()
         self._actors = Residents()
@@ -178,10 +180,7 @@ class Directory:
             flight.stop(at_once=True)
 
     def submit(self, envelope: Envelope) -> None:
-        """Hand a command to its actor without waiting; it is answered exactly once.
-
-        With ``MOVED`` where its partition is not here.
-        """
+        """Hand a command to its actor without waiting; ``MOVED`` where its partition is not here."""
         assert self._tasks is not None
         connection_id = envelope.command.connection_id
         failure = SHUTTING_DOWN if self._is_draining else self._crashes.refusal(connection_id)

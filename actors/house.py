@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
+from actors.older_answers import OlderAnswers
 from actors.world import Limits, World
 from domain.result import Failure
 
@@ -18,6 +19,7 @@ class House(Protocol):
     limits: Limits
     token_callers: Counter[str]
     """How many callers of ``token`` wait, by provider."""
+    older_answers: OlderAnswers
 
     def read(self, actor: "ConnectionActor") -> None:
         """Read the actor's record in a task, and call ``know`` or ``cannot_know``."""

@@ -29,6 +29,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How many connections are looked at at a time that nobody has asked for."""
     looks_per_provider_max: Count = 64
     """How many of one provider's."""
+    older_answers_max: Count = 50_000
+    """How many answers are remembered that records have no room for, of all connections."""
     idle_s: Seconds = 300.0
     """How long an actor stays in memory after its last command."""
     unclear_s: Seconds = 1.0

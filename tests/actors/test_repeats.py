@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.entry import Entry
+from actors.world import Limits
 from domain.commands import Command, GetToken, Refresh
 from domain.remembered import REMEMBERED_MAX
 from domain.result import Failure, FailureCode, Success
@@ -16,8 +18,8 @@ from tests.fakes.script import CONNECTIONS
 from tests.fakes.stage import Sent, Stage
 from tests.fakes.token_scene import ID as TOKEN_ID
 from tests.fakes.token_scene import Scene
-from tests.fakes.trouble import Rates, Trouble, TroubledLedger
-from tests.fakes.world import CountingIds
+from tests.fakes.trouble import BugError, Rates, Trouble, TroubledLedger
+from tests.fakes.world import CountingIds, MemoryLedger
 
 _ID = connection_number(1)
 _NOT_DONE = {
@@ -93,6 +95,61 @@ async def test_the_last_sixteen_are_remembered_also_by_the_next_daemon() -> None
 
         await again.ask(refresh(_ID), message_id=_message(0))
         assert again.stored(_ID).generation == REMEMBERED_MAX + 3
+
+
+async def test_a_copy_that_comes_behind_more_than_sixteen_others_has_no_effect() -> None:
+    stage = Stage()
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+        for number in range(3 * REMEMBERED_MAX):
+            await stage.ask(refresh(_ID), message_id=_message(number))
+
+        for number in range(3 * REMEMBERED_MAX):
+            assert await stage.ask(refresh(_ID), message_id=_message(number)) == Success(None)
+
+    assert stage.stored(_ID).generation == 1 + 3 * REMEMBERED_MAX
+
+
+async def test_older_answers_are_remembered_as_far_as_there_is_room() -> None:
+    stage = Stage(limits=Limits(older_answers_max=2))
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+        for number in range(REMEMBERED_MAX + 3):
+            await stage.ask(refresh(_ID), message_id=_message(number))
+        await stage.ask(refresh(_ID), message_id=_message(1))
+        assert stage.stored(_ID).generation == REMEMBERED_MAX + 4
+
+        await stage.ask(refresh(_ID), message_id=_message(0))
+
+        assert stage.stored(_ID).generation == REMEMBERED_MAX + 5
+        assert len(stage.directory.older_answers) == 2
+
+
+class PoisonedLedger(MemoryLedger):
+    """One that can be told to meet a bug."""
+
+    is_poisoned = False
+
+    def add(self, entry: Entry) -> bool:
+        """See ``Ledger.add``."""
+        if self.is_poisoned:
+            raise BugError
+        return super().add(entry)
+
+
+async def test_answers_that_may_be_void_are_not_given_again() -> None:
+    ledger = PoisonedLedger()
+    stage = Stage(ledger=ledger)
+    async with stage.opened():
+        await stage.ask(connect(_ID))
+        for number in range(REMEMBERED_MAX + 1):
+            await stage.ask(refresh(_ID), message_id=_message(number))
+        ledger.is_poisoned = True
+
+        reply = await stage.ask(refresh(_ID))
+
+        assert isinstance(reply, Failure)
+        assert len(stage.directory.older_answers) == 0
 
 
 async def test_a_repeat_tells_what_became_of_a_command_whose_caller_was_told_an_error() -> None:

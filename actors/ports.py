@@ -120,12 +120,13 @@ class Outcome(NamedTuple):
         )
 
     def is_of_use_to(self, now: ProviderConnection | None) -> bool:
-        """Whether it gave what the present credentials were presented for, and nobody has stored.
+        """Whether it gave tokens for the present credentials, and nobody has stored them.
 
-        Its attempt was taken for unknown meanwhile, or was another daemon's.
+        Its attempt was taken for unknown meanwhile. A failure is of none: it may be of an attempt
+        whose intent was never stored, and tell of credentials that nobody has ever had.
         """
         is_present = now is not None and now.is_active and now.generation == self.generation
-        return is_present and not self.is_needless_to(now)
+        return is_present and self.connection.generation == self.generation + 1
 
     def is_needless_to(self, now: ProviderConnection | None) -> bool:
         """Whether nothing is lost without it.

@@ -1,6 +1,7 @@
 """What a replaced daemon's flight brings ends its intent, once, and nothing is presented again."""
 
 import anyio
+import msgspec
 import pytest
 
 from actors.ports import Outcome
@@ -160,6 +161,19 @@ async def test_what_comes_when_newer_credentials_are_stored_is_done_with() -> No
 
         assert again.stored(ID).generation == 2
         assert again.stored(ID).credentials != outcome.connection.credentials
+
+
+async def test_the_failure_of_an_attempt_that_was_never_stored_changes_nothing() -> None:
+    again, outcome = await _left_open(Scene())
+    async with again.opened():
+        again.send(GetToken(connection_id=ID), patience_s=10.0)
+        await anyio.sleep(80.0)
+        before = again.stored(ID)
+        given = msgspec.structs.replace(outcome.connection, generation=outcome.generation)
+
+        assert await _took_in(again, outcome._replace(connection=given)) == 1
+
+        assert again.stored(ID) == before
 
 
 async def test_a_daemon_that_drains_takes_nothing_in() -> None:

@@ -6,6 +6,9 @@ import anyio
 
 from domain.connection import RefreshIntent
 
+_BROUGHT_S = 2.0
+"""How long an outcome takes at most that is sent again and again."""
+
 
 def open_until_s(
     intent: RefreshIntent, *, us: str, owned_s: float, now: datetime, attempt_s: float
@@ -25,6 +28,7 @@ def open_until_s(
     """
     if intent.owner == us:
         left_s = (intent.deadline_at - now).total_seconds()
-        return anyio.current_time() + min(max(left_s, 0.0), attempt_s)
+        # What it brought while the partition was another's comes as from anybody.
+        return max(anyio.current_time() + min(max(left_s, 0.0), attempt_s), owned_s + _BROUGHT_S)
     full_s = (intent.deadline_at - intent.started_at).total_seconds()
     return owned_s + min(max(full_s, 0.0), attempt_s)

@@ -180,7 +180,7 @@ class Directory:
             flight.stop(at_once=True)
 
     def submit(self, envelope: Envelope) -> None:
-        """Hand a command to its actor without waiting; ``MOVED`` where its partition is not here."""
+        """Hand a command to its actor without waiting; ``MOVED``: its partition is not here."""
         assert self._tasks is not None
         connection_id = envelope.command.connection_id
         failure = SHUTTING_DOWN if self._is_draining else self._crashes.refusal(connection_id)

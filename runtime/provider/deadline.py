@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 _STOOD_STILL_S = 0.5
 """A timer that is late by more than this tells that the process, or its host, stood still."""
@@ -10,11 +10,16 @@ _READING_S = 2.0
 
 
 @contextlib.asynccontextmanager
-async def until(deadline_s: float) -> AsyncGenerator[None]:
+async def until(deadline_s: float, *, is_sent: Callable[[], bool]) -> AsyncGenerator[None]:
     """End the body when the event loop's clock is at ``deadline_s``.
 
     Where the process stood still then, two seconds after it goes on: what was answered in time
     lies in the socket, and a refresh token that was spent for it is worth reading it.
+
+    Args:
+        deadline_s: On the loop's clock.
+        is_sent: Whether there may be an answer. What is not sent by then never is: somebody else
+            may have begun another attempt.
 
     Raises:
         TimeoutError: The time is up.
@@ -25,7 +30,8 @@ async def until(deadline_s: float) -> AsyncGenerator[None]:
 
         def over() -> None:
             stood_still = loop.time() - due_s > _STOOD_STILL_S
-            limit.reschedule(loop.time() + _READING_S if stood_still else loop.time())
+            reads_on = stood_still and is_sent()
+            limit.reschedule(loop.time() + _READING_S if reads_on else loop.time())
 
         timer = loop.call_at(due_s, over)
         try:

@@ -97,6 +97,10 @@ class _Progress:
         if name == _CONNECTED:
             self._socket = info["return_value"]
 
+    def is_sent(self) -> bool:
+        """Whether the request has been begun to be written."""
+        return self.not_sent_code is None
+
     async def close_unused(self) -> None:
         """Close a socket on which nothing was sent.
 
@@ -150,7 +154,7 @@ class HttpSender:
         started_s = asyncio.get_running_loop().time()
         lost_code = "connection_lost"
         try:
-            async with until(bounds.deadline_s):
+            async with until(bounds.deadline_s, is_sent=progress.is_sent):
                 response = await self._transport(bounds, proxy).handle_async_request(request)
                 progress.response = response
                 if await _read(response, progress.body, bounds.answer_bytes_max) is _End.TOO_LARGE:

@@ -19,14 +19,24 @@ async def answered(after_s: float) -> None:
     await answer
 
 
-async def test_what_came_while_the_process_stood_still_is_still_read():
-    async with until(asyncio.get_running_loop().time() + 0.01):
+async def answered_while_it_stood_still(*, is_sent: bool) -> None:
+    async with until(asyncio.get_running_loop().time() + 0.01, is_sent=lambda: is_sent):
         stand_still(0.6)
         await answered(0.05)
 
 
-@pytest.mark.parametrize("begins_s", [0.05, -60.0])
-async def test_nobody_is_waited_for_who_does_not_answer_in_time(begins_s: float):
+async def test_what_came_while_the_process_stood_still_is_still_read():
+    await answered_while_it_stood_still(is_sent=True)
+
+
+async def test_what_was_not_sent_before_the_process_stood_still_is_not_sent_after_it():
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(10), until(asyncio.get_running_loop().time() + begins_s):
+        await answered_while_it_stood_still(is_sent=False)
+
+
+@pytest.mark.parametrize("in_s", [0.05, -60.0])
+async def test_nobody_is_waited_for_who_does_not_answer_in_time(in_s: float):
+    until_s = asyncio.get_running_loop().time() + in_s
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(10), until(until_s, is_sent=lambda: True):
             await answered(30.0)

@@ -5,6 +5,7 @@ definite. So of a command that was acknowledged it is known that it took effect 
 in the end is that of the last one.
 """
 
+import asyncio
 import contextlib
 from collections import Counter
 from typing import Any
@@ -58,10 +59,10 @@ class History:
         assert (self.refused, self.unanswered) == ([], [])
         await eventually(lambda: _is_answered(caller), within_s=30)
         stories = await caller.stories()
-        for connection_id in self.ids:
-            await self._check_replaced(caller, connection_id, stories[connection_id])
-        for connection_id in self.grants:
-            await self._check_grant(caller, connection_id, stories[connection_id])
+        await asyncio.gather(
+            *(self._check_replaced(caller, one, stories[one]) for one in self.ids),
+            *(self._check_grant(caller, one, stories[one]) for one in self.grants),
+        )
         stats = self._provider.stats
         assert (stats.double_presentations, stats.reuses_detected, stats.families_revoked) == (
             (0, 0, 0)

@@ -119,9 +119,7 @@ async def test_a_server_that_another_tells_of_lets_us_in_when_that_one_is_lost(
             await cluster.servers[0].kill()
             await eventually(lambda: link.is_connected and link.reconnects > 0)
 
-    assert [entry["event"] for entry in logs] == [
-        *("nats_error", "nats_disconnected", "nats_reconnected")
-    ]
+    assert not [entry for entry in logs if "uthorization" in str(entry)]
 
 
 async def test_status_names_the_streams_with_fewer_replicas_until_they_have_them(

@@ -4,7 +4,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
 
@@ -16,28 +16,24 @@ from actors.client_gate import ClientGates
 from actors.directory import Directory
 from actors.waker import Waker
 from actors.world import Providers, World, database_error
-from domain.grant_end import action_needed
 from domain.result import Failure
 from runtime import VERSION
-from runtime.cluster.checkpoints import Checkpoints
 from runtime.cluster.overview import Overview
 from runtime.cluster.site import JOIN_S, Site
 from runtime.cluster.totals import Report
 from runtime.config import Config
+from runtime.daemon_parts import keeper_of, listing_of
 from runtime.data_folder import KEYRING_FILE, make_data_folder, one_daemon_of
 from runtime.due_policy import due_policy
 from runtime.ending import DaemonError, Ending, Parts
 from runtime.gateway.living import CLUSTER
-from runtime.gateway.replies import connection_view
 from runtime.gateway.responder import Responder
 from runtime.gateway.service import CommandService
 from runtime.ledger.delivery import Delivery, receive_outcomes
 from runtime.ledger.holdings import Holdings
 from runtime.ledger.key_rotation import follow_rotation, open_keyring_of, refuse_another_keyring
 from runtime.ledger.ledgers import Ledgers
-from runtime.ledger.listing import Listing
 from runtime.ledger.marker_renewal import renew_markers
-from runtime.ledger.partition_streams import PartitionStreams
 from runtime.ledger.replicas import still_fewer
 from runtime.ledger.restore_mark import refuse_half_restored
 from runtime.ledger.sealing import Keyring
@@ -48,8 +44,7 @@ from runtime.ledger.told_ledger import ToldLedger
 from runtime.nats.bus import NatsBus
 from runtime.nats.durability import Durable, warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats, EmbeddedNatsError
-from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
-from runtime.nats.free_space import FreeSpace
+from runtime.nats.embedded_keeper import EmbeddedKeeper
 from runtime.nats.link import NatsLink
 from runtime.provider.profiles import Profiles, load_profiles
 from runtime.provider.token_endpoint import HttpTokenEndpoint
@@ -72,7 +67,6 @@ class Daemon:
         link: NatsLink,
         streams: Streams,
         ledgers: Ledgers,
-        connections: int,
         keyring: Keyring,
         daemon_id: str,
         keeper: EmbeddedKeeper | None,
@@ -89,7 +83,7 @@ class Daemon:
         self.link = link
         self.daemon_id = daemon_id
         self._keeper = keeper
-        self.connections_at_start = connections
+        self.connections_at_start = 0
         self._is_durable = is_durable
         self.ending = Ending(link, budget)
         self._streams = streams
@@ -142,7 +136,7 @@ class Daemon:
             ids=ids,
             prefix=config.service.prefix,
             limits=config.service.limits,
-            list_connections=_listing(config, buckets, profiles, self.site.checkpoints).page,
+            list_connections=listing_of(config, buckets, profiles, self.site.checkpoints).page,
             report_status=self.status,
             profile=profiles.get,
             sited=self.site,
@@ -236,6 +230,7 @@ class Daemon:
         """
         await self.site.cluster.join(within_s=within_s)
         await self._ledgers.open(self.site.cluster.first())
+        self.connections_at_start = await connections_stored(self.link, self._streams)
 
     async def checkpoint(self) -> bool:
         """Write what the buckets lack, before ``start``; False: others have not written theirs.
@@ -342,10 +337,9 @@ async def run_daemon(
             link=link,
             streams=streams,
             ledgers=ledgers,
-            connections=await connections_stored(link, streams),
             keyring=keyring,
             daemon_id=daemon_id,
-            keeper=embedded and _keeper(config, data_dir, embedded, ledgers),
+            keeper=embedded and keeper_of(config, data_dir, embedded, ledgers),
             is_durable=is_durable,
             profiles=profiles,
             endpoint=endpoint,
@@ -368,38 +362,6 @@ async def run_daemon(
             with anyio.CancelScope(shield=True):
                 await daemon.drain()
             tasks.cancel_scope.cancel()
-
-
-def _listing(
-    config: Config,
-    buckets: Sequence[PartitionStreams],
-    profiles: Profiles,
-    checkpoints: Checkpoints,
-) -> Listing:
-    now = SystemClock().now
-    return Listing(
-        buckets,
-        proven=checkpoints.proven,
-        view=connection_view,
-        action_needed=lambda one: action_needed(one, profiles.get(one.provider_slug), now()),
-        records_max=config.service.limits.list_records_max,
-        read_timeout_s=config.state.limits.read_timeout_s,
-    )
-
-
-def _keeper(
-    config: Config, data_dir: Path, embedded: EmbeddedNats, ledgers: Ledgers
-) -> EmbeddedKeeper:
-    return EmbeddedKeeper(
-        embedded,
-        FreeSpace(data_dir, bytes_min=config.nats.free_bytes_min),
-        limits=KeeperLimits(
-            restarts_max=config.nats.restarts_max,
-            restarts_period_s=config.nats.restarts_period_s,
-            write_silent_s=config.nats.write_silent_s,
-        ),
-        is_silent=lambda: ledgers.is_silent,
-    )
 
 
 async def _ended_with(embedded: EmbeddedNats, budget: StopBudget) -> None:

@@ -2,7 +2,8 @@
 
 from runtime.config import Config
 from runtime.gateway.wire import body_bytes_max
-from runtime.ledger.streams import Streams, StreamsError, StreamSettings
+from runtime.ledger.stream_configs import StreamSettings
+from runtime.ledger.streams import Streams, StreamsError
 from runtime.provider.profiles import Profiles
 
 _RECORD_BYTES = 32 * 1024

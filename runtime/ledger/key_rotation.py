@@ -14,7 +14,8 @@ import msgspec
 from domain.credentials import Sealed
 from domain.record import RecordError, decode_record
 from runtime.ledger.sealing import Keyring, KeyringError, open_keyring
-from runtime.ledger.streams import EARLIER_KEYS_METADATA, KEYRING_METADATA, Streams
+from runtime.ledger.stream_configs import KEYRING_METADATA
+from runtime.ledger.streams import EARLIER_KEYS_METADATA, Streams
 from runtime.ledger.subjects import (
     MARKER_KEY,
     RECORDS_FILTER,

@@ -7,23 +7,27 @@ settings would lose acknowledged data is refused, with the setting named.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from runtime.ledger.patience import answered
 from runtime.ledger.replicas import fewer_replicas
+from runtime.ledger.stream_configs import (
+    KEYRING_METADATA,
+    PARTITIONS_METADATA,
+    StreamSettings,
+    bucket_configs,
+    event_config,
+    ledger_config,
+)
 from runtime.ledger.stream_laws import ABSENT, BUCKET_LAWS, event_laws, ledger_laws
 from runtime.ledger.subjects import (
     EVENT_STREAM,
     RECORDS_FILTER,
-    bucket_name,
     bucket_stream,
-    event_markers,
     event_stream,
     events_filter,
-    ledger_stream,
-    ledger_subject,
     record_key_subject,
     tag_of,
 )
@@ -41,27 +45,11 @@ from runtime.nats.jetstream_api import (
 )
 from runtime.nats.link import SERVER_VERSION_MIN, NatsLink
 
-PARTITIONS_METADATA = "refreshd.partitions"
-KEYRING_METADATA = "refreshd.keyring"
 EARLIER_KEYS_METADATA = "refreshd.keyring.earlier"
-_NANOSECONDS = 1_000_000_000
 
 
 class StreamsError(Exception):
     """The streams cannot be used; the text says which setting of which stream, and why."""
-
-
-class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the configuration decides about the streams."""
-
-    prefix: str
-    partitions: int | None
-    """None takes the stored count, or 4 on the first start."""
-    replicas: int
-    record_bytes_max: int
-    event_age_s_max: int
-    event_bytes_max: int
-    event_duplicate_window_s: int
 
 
 PARTITIONS_DEFAULT = 4
@@ -133,16 +121,16 @@ async def _ensured(
     buckets = await asyncio.gather(
         *(
             _ensure(link, config, BUCKET_LAWS)
-            for config in _bucket_configs(settings, partitions, tag, key_id)
+            for config in bucket_configs(settings, partitions, tag, key_id)
         )
     )
     ledgers = await asyncio.gather(
         *(
-            _ensure(link, _ledger_config(settings, number, tag), ledger_laws(number, tag))
+            _ensure(link, ledger_config(settings, number, tag), ledger_laws(number, tag))
             for number in range(partitions)
         )
     )
-    events = await _ensure(link, _event_config(settings, tag), event_laws(settings.prefix, tag))
+    events = await _ensure(link, event_config(settings, tag), event_laws(settings.prefix, tag))
     counts = await asyncio.gather(*(_records(link, one, tag) for one in range(partitions)))
     # A bucket of version 0.1 alone has no marker, which is counted with the records.
     markers = [bucket.config.get("allow_atomic") is True for bucket in buckets]
@@ -332,74 +320,3 @@ def _is_ours(info: StreamInfo, config: Mapping[str, object]) -> bool:
     found, wanted = info.config.get("subjects"), config.get("subjects")
     assert isinstance(wanted, list)
     return found in (wanted, wanted[:1])
-
-
-def _bucket_configs(
-    settings: StreamSettings, partitions: int, tag: str, key_id: str | None
-) -> Iterator[dict[str, object]]:
-    """Yield each bucket's stream configuration, readable by any KV client."""
-    metadata = {PARTITIONS_METADATA: str(partitions)}
-    if key_id is not None:
-        metadata[KEYRING_METADATA] = key_id
-    for partition in range(partitions):
-        yield _bucket_config(settings, bucket_name(partition, tag), metadata)
-
-
-def _bucket_config(
-    settings: StreamSettings, name: str, metadata: dict[str, str]
-) -> dict[str, object]:
-    return {
-        "name": f"KV_{name}",
-        "description": "refreshd: connections",
-        "subjects": [f"$KV.{name}.>"],
-        "storage": "file",
-        "retention": "limits",
-        "discard": "new",
-        "max_msgs_per_subject": 1,
-        "max_msg_size": settings.record_bytes_max,
-        "max_bytes": -1,
-        "max_msgs": -1,
-        "max_age": 0,
-        "num_replicas": settings.replicas,
-        "allow_rollup_hdrs": True,
-        "deny_delete": True,
-        "allow_direct": True,
-        "allow_atomic": True,
-        "metadata": metadata,
-    }
-
-
-def _event_config(settings: StreamSettings, tag: str) -> dict[str, object]:
-    """Return the event stream's configuration."""
-    return {
-        "name": event_stream(tag),
-        "description": "refreshd: what happened to each connection",
-        "subjects": [events_filter(settings.prefix), event_markers(tag)],
-        "storage": "file",
-        "retention": "limits",
-        "discard": "old",
-        "max_msgs": -1,
-        "max_bytes": settings.event_bytes_max,
-        "max_age": settings.event_age_s_max * _NANOSECONDS,
-        "duplicate_window": settings.event_duplicate_window_s * _NANOSECONDS,
-        "num_replicas": settings.replicas,
-        "allow_atomic": True,
-        "allow_rollup_hdrs": True,
-    }
-
-
-def _ledger_config(settings: StreamSettings, partition: int, tag: str) -> dict[str, object]:
-    """Return a ledger's stream configuration: nothing leaves it but by our own trim."""
-    return {
-        "name": ledger_stream(partition, tag),
-        "description": "refreshd: what was decided, until every view holds it",
-        "subjects": [ledger_subject(partition, tag)],
-        "storage": "file",
-        "retention": "limits",
-        "discard": "new",
-        "max_msgs": -1,
-        "max_bytes": -1,
-        "max_age": 0,
-        "num_replicas": settings.replicas,
-        "deny_delete": True,
-    }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runtime.ledger.streams import StreamSettings
+from runtime.ledger.stream_configs import StreamSettings
 
 
 def settings_of(partitions: int | None, **fields: Any) -> StreamSettings:

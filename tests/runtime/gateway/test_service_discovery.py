@@ -80,6 +80,7 @@ async def test_info_names_every_endpoint_its_subject_and_the_queue_group(
 
     assert info["type"] == "io.nats.micro.v1.info_response"
     assert info["metadata"] == {
+        "cluster": "1",
         "daemon": daemon.daemon_id,
         "prefix": "refreshd.v1",
         "partitions": "4",

@@ -13,7 +13,8 @@ from runtime.ledger import marker_renewal
 from runtime.ledger.jetstream_partition import JetStreamPartition
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.partition_ledger import PartitionLedger
-from runtime.ledger.streams import StreamsError, StreamSettings, ensure_streams
+from runtime.ledger.stream_configs import StreamSettings
+from runtime.ledger.streams import StreamsError, ensure_streams
 from runtime.ledger.subjects import (
     EVENT_STREAM,
     NO_TAG,

@@ -9,7 +9,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from runtime.ledger.streams import Streams, StreamsError, StreamSettings, ensure_streams
+from runtime.ledger.stream_configs import StreamSettings
+from runtime.ledger.streams import Streams, StreamsError, ensure_streams
 from runtime.ledger.subjects import (
     EVENT_STREAM,
     MARKER_KEY,

@@ -1,0 +1,51 @@
+"""Two parts of the daemon, as they are configured: its listing, and who keeps its server alive."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from domain.grant_end import action_needed
+from runtime.cluster.checkpoints import Checkpoints
+from runtime.config import Config
+from runtime.gateway.replies import connection_view
+from runtime.ledger.ledgers import Ledgers
+from runtime.ledger.listing import Listing
+from runtime.ledger.partition_streams import PartitionStreams
+from runtime.nats.embedded import EmbeddedNats
+from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
+from runtime.nats.free_space import FreeSpace
+from runtime.provider.profiles import Profiles
+from runtime.world import SystemClock
+
+
+def listing_of(
+    config: Config,
+    buckets: Sequence[PartitionStreams],
+    profiles: Profiles,
+    checkpoints: Checkpoints,
+) -> Listing:
+    """Return what answers ``connections.list``."""
+    now = SystemClock().now
+    return Listing(
+        buckets,
+        proven=checkpoints.proven,
+        view=connection_view,
+        action_needed=lambda one: action_needed(one, profiles.get(one.provider_slug), now()),
+        records_max=config.service.limits.list_records_max,
+        read_timeout_s=config.state.limits.read_timeout_s,
+    )
+
+
+def keeper_of(
+    config: Config, data_dir: Path, embedded: EmbeddedNats, ledgers: Ledgers
+) -> EmbeddedKeeper:
+    """Return what restarts the embedded server when it dies, or leaves writes unanswered."""
+    return EmbeddedKeeper(
+        embedded,
+        FreeSpace(data_dir, bytes_min=config.nats.free_bytes_min),
+        limits=KeeperLimits(
+            restarts_max=config.nats.restarts_max,
+            restarts_period_s=config.nats.restarts_period_s,
+            write_silent_s=config.nats.write_silent_s,
+        ),
+        is_silent=lambda: ledgers.is_silent,
+    )

@@ -21,6 +21,7 @@ from domain.credentials import Sealed
 from runtime.ledger.spill import DamagedError, LaterVersionError, decode_outcome, encode_outcome
 from runtime.ledger.streams import Streams
 from runtime.ledger.subjects import (
+    heartbeat_subject,
     outcome_stored_subject,
     outcome_subject,
     outcomes,
@@ -121,7 +122,7 @@ async def receive_outcomes(
         if outcome is not None:
             take_in(outcome, partial(acknowledge, outcome))
 
-    link.replies.forbid(owner_subjects(streams.tag))
+    link.replies.forbid(owner_subjects(streams.tag), heartbeat_subject("", streams.tag))
     await hear(link, outcomes(streams.tag), take)
 
 

@@ -142,6 +142,8 @@ async def state_of(caller: PlainCaller) -> list[Any]:
         "refreshd.v1.event.>",
         "refreshd_ledger.{partition}",
         "refreshd_mark.{partition}",
+        "refreshd_owner.{partition}.refresh.{id}",
+        "refreshd_cluster.d-1",
         "_INBOX_refreshd.x.1",
         "*",
         ">",

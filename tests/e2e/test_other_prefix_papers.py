@@ -13,10 +13,10 @@ from runtime.ledger.subjects import (
     bucket_name,
     event_markers,
     event_stream,
+    heartbeat_subject,
     ledger_stream,
     ledger_subject,
-    outcomes,
-    outcomes_stored,
+    owner_subjects,
     tag_of,
 )
 from tests.conftest import ROOT
@@ -37,7 +37,7 @@ def test_the_table_of_names_is_what_the_code_says():
         return [
             *(f"{prefix}.>", ledger_stream(0, tag), ledger_subject(0, tag)),
             *(bucket_name(0, tag), event_stream(tag), event_markers(tag)),
-            *(outcomes(tag), outcomes_stored(tag)),
+            *(f"{owner_subjects(tag)}>", heartbeat_subject(">", tag)),
         ]
 
     assert rows == [*zip(names("refreshd.v1"), names(PREFIX), strict=True)]

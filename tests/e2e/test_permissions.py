@@ -18,7 +18,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from runtime.cli.client import CommandClient
 from runtime.config import load_config
-from runtime.daemon import run_daemon
+from runtime.daemon import Daemon, run_daemon
 from runtime.nats.link import Login, open_link
 from tests.fakes.eventually import eventually
 from tests.fakes.nats_process import guarded_server
@@ -88,7 +88,8 @@ MAY_PUBLISH = {
     "daemon": {
         f"refreshd.v1.event.schwab.{ID}.connection.succeeded",
         *("refreshd_ledger.03", "refreshd_mark.03", "_INBOX_refreshd.x.1"),
-        *(f"refreshd_owner.03.{verb}.{ID}" for verb in OUTCOMES),
+        *(f"refreshd_owner.03.{verb}.{ID}" for verb in ("token", *OUTCOMES)),
+        "refreshd_cluster.d-1",
         *("$KV.refreshd_connections_03._ledger", f"$KV.refreshd_connections_03.{ID}"),
         *on_stream("REFRESHD_EVENTS", "STREAM.INFO", "STREAM.CREATE", "STREAM.UPDATE"),
         *on_stream("REFRESHD_LEDGER_03", "STREAM.INFO", "STREAM.CREATE", "STREAM.PURGE"),
@@ -138,6 +139,7 @@ MAY_HEAR = {
         *ENDPOINTS,
         *("$SRV.PING", "_INBOX_refreshd.>"),
         *(f"refreshd_owner.*.{verb}.*" for verb in OUTCOMES),
+        *("refreshd_owner.>", "refreshd_cluster.*"),
     },
     "events": {"refreshd.v1.event.>", f"refreshd.v1.event.*.{ID}.>"},
 }
@@ -181,7 +183,7 @@ async def url(tmp_path: Path) -> AsyncGenerator[str]:
 
 
 @contextlib.asynccontextmanager
-async def daemon(url: str, tmp_path: Path) -> AsyncGenerator[None]:
+async def daemon(url: str, tmp_path: Path) -> AsyncGenerator[Daemon]:
     """Run a daemon that is let in as the page's user of that name."""
     password_file = tmp_path / "password"
     password_file.write_text("pw\n")
@@ -191,8 +193,9 @@ async def daemon(url: str, tmp_path: Path) -> AsyncGenerator[None]:
         "REFRESHD_NATS_USER": "daemon",
         "REFRESHD_NATS_PASSWORD_FILE": str(password_file),
     }
-    async with run_daemon(load_config(None, environment=environment), tmp_path / "data"):
-        yield
+    config = load_config(None, environment=environment)
+    async with run_daemon(config, tmp_path / "data") as running:
+        yield running
 
 
 @contextlib.asynccontextmanager
@@ -263,6 +266,22 @@ async def test_each_does_its_part(url: str, tmp_path: Path):
     assert first["type"] == "ProviderConnectionAttempted"
     assert json.loads(info.data)["name"] == "refreshd"
     assert refusals == []
+
+
+async def test_two_daemons_are_a_cluster_by_these_permissions(url: str, tmp_path: Path):
+    async with (
+        user(url, "app") as app,
+        user(url, "admin") as admin,
+        daemon(url, tmp_path) as first,
+        daemon(url, tmp_path) as second,
+    ):
+        both = (first, second)
+        await eventually(lambda: [len(one.holdings.owned) for one in both] == [2, 2])
+        made = [await app.ok("connect", connect_body(str(uuid4()))) for _ in range(12)]
+        views = [await admin.ok(f"connection.{one['connection_id']}.get") for one in made]
+
+    assert {view["generation"] for view in views} == {1}
+    assert all(one.site.router.forwarded for one in both)
 
 
 async def test_the_daemon_starts_again_on_what_it_has_stored(url: str, tmp_path: Path):

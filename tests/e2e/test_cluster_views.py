@@ -45,9 +45,12 @@ async def two_daemons(
 
 
 async def status(caller: PlainCaller) -> dict[str, Any]:
-    answer = await caller.ask("status")
-    assert answer.code == "ok", answer
-    return answer.body["ok"]
+    """Return what some member says; what one got before it was killed is asked again."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            answer = await caller.ask("status", timeout_s=3)
+            assert answer.code == "ok", answer
+            return answer.body["ok"]
 
 
 async def balanced(caller: PlainCaller, *, shares: list[int]) -> None:
@@ -108,7 +111,7 @@ async def test_a_listing_shows_what_was_acknowledged_before_while_partitions_mov
         daemon_process(tmp_path / "one", "--nats", server.url, environment=LAZY),
     ):
         ids: list[str] = []
-        generations: dict[str, int] = {}
+        refreshed: set[str] = set()
         listings, enough = 0, -1
         is_over, is_enough = asyncio.Event(), asyncio.Event()
 
@@ -117,14 +120,14 @@ async def test_a_listing_shows_what_was_acknowledged_before_while_partitions_mov
                 ids.append(await caller.connect())
                 answer = await caller.refresh(ids[-1])
                 assert answer.code == "ok", answer
-                generations[ids[-1]] = 2
+                refreshed.add(ids[-1])
 
         async def look() -> None:
             nonlocal listings
             while not is_over.is_set():
-                before = dict(generations)
+                before = set(refreshed)
                 found = await listed(caller, limit=1000)
-                assert {one: found[one]["generation"] for one in before} == before
+                assert {one for one in before if found[one]["generation"] < 2} == set()
                 listings += 1
                 if listings == enough:
                     is_enough.set()
@@ -145,43 +148,36 @@ async def test_a_listing_shows_what_was_acknowledged_before_while_partitions_mov
     assert seen > 0
 
 
-async def test_a_partition_that_nobody_owns_is_waited_for_and_then_a_database_error(
+async def test_a_partition_whose_owner_is_silent_is_waited_for_and_then_a_database_error(
     tmp_path: Path,
 ):
-    async with two_daemons(tmp_path) as (_, two, caller):
+    patience = {"REFRESHD_CLUSTER_MEMBER_TIMEOUT_S": "60"}
+    async with two_daemons(tmp_path, **patience) as (_, two, caller):
         ids = {await caller.connect() for _ in range(12)}
         two.process.send_signal(signal.SIGSTOP)
 
-        # The queue group may choose the one that is stopped: that one says nothing.
-        codes: list[str] = []
-        async with asyncio.timeout(20):
-            while "DATABASE_ERROR" not in codes:
+        async with asyncio.timeout(30):
+            cursor: str | None = None
+            while True:
+                # The queue group may choose the one that is stopped: that one says nothing.
                 with contextlib.suppress(TimeoutError):
                     answer = await caller.ask(
                         "connections.list",
-                        {"limit": 1000},
+                        {"limit": 1000, "cursor": cursor},
                         headers={"Refreshd-Timeout-Ms": "600"},
                         timeout_s=1,
                     )
-                    codes.append(answer.code)
                     if answer.code != "ok":
-                        assert answer.body["error"]["retry_after_s"] == 1.0
-                        continue
-                    # A page that got somewhere goes on from there.
+                        break
+                    # A page that got somewhere says where to go on.
                     cursor = answer.body["ok"]["cursor"]
                     assert cursor is not None
-                    with contextlib.suppress(TimeoutError):
-                        answer = await caller.ask(
-                            "connections.list",
-                            {"limit": 1000, "cursor": cursor},
-                            headers={"Refreshd-Timeout-Ms": "600"},
-                            timeout_s=1,
-                        )
-                        codes.append(answer.code)
-        two.process.send_signal(signal.SIGKILL)
-        await balanced(caller, shares=[4])
+        two.process.send_signal(signal.SIGCONT)
+        found = await listed(caller)
 
-        assert set(await listed(caller)) == ids
+    assert answer.code == "DATABASE_ERROR"
+    assert answer.body["error"]["retry_after_s"] == 1.0
+    assert found.keys() == ids
 
 
 async def test_every_member_tells_the_same_of_the_whole_cluster(tmp_path: Path):

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from actors.client_gate import ClientGates
-from actors.members import HEARTBEAT_S, Heartbeat, Members, Present
+from actors.members import DEAF_TIMEOUTS, HEARTBEAT_S, Heartbeat, Members, Present
 from actors.router import HERE
 from domain.ownership import Moves, moves, owners
 
@@ -196,8 +196,14 @@ class Cluster:
         self.heard_s = max(self.heard_s, sent_s)
 
     def _hears(self, now_s: float) -> bool:
-        """Whether those who are there would be heard: who was cut off or stopped listens first."""
-        return now_s - self.heard_s <= _DEAF_S and now_s - self._listens_since_s >= _LISTENS_S
+        """Whether those who are there would be heard: who was cut off or stopped listens first.
+
+        Who can hear nobody for good, as for want of a permission, is not to wait for that.
+        """
+        deaf_s = now_s - self.heard_s
+        if deaf_s == math.inf or deaf_s > DEAF_TIMEOUTS * self._timeout_s:
+            return True
+        return deaf_s <= _DEAF_S and now_s - self._listens_since_s >= _LISTENS_S
 
     def news(self) -> None:
         """Tell the others soon, and look again at what is to be taken or given."""
@@ -296,9 +302,10 @@ class Cluster:
         self._number += 1
         now_s = anyio.current_time()
         beat = self._news(self._number, asks=asks, is_gone=is_gone)
-        if self._hooks.send(beat):
-            self._sent_s[beat.number] = now_s
-            self._sent_s.pop(beat.number - 64, None)
+        self._sent_s[beat.number] = now_s
+        self._sent_s.pop(beat.number - 64, None)
+        if not self._hooks.send(beat):
+            self._sent_s.pop(beat.number)
 
     def _news(self, number: int, *, asks: bool = False, is_gone: bool = False) -> Heartbeat:
         """Return a heartbeat that says what there is to say now."""

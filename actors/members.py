@@ -7,7 +7,8 @@ import msgspec
 from actors.gate_word import GateWord
 
 HEARTBEAT_S = 1.0
-_DEAF_TIMEOUTS = 12
+DEAF_TIMEOUTS = 12
+"""After so many a daemon that does not hear itself does not wait for that any more."""
 _SUSPECT_BEATS = 2.5
 """After so many heartbeats that did not come nothing is sent to a member that may be dead."""
 
@@ -98,7 +99,7 @@ class Members:
             hears_s: Until when this daemon could hear. One that was stopped, or cut off,
                 knows nothing of the others; after many times ``timeout_s`` they are gone anyway.
         """
-        deaf_s = now_s - _DEAF_TIMEOUTS * self._timeout_s
+        deaf_s = now_s - DEAF_TIMEOUTS * self._timeout_s
         silent = [
             daemon
             for daemon, one in self._others.items()

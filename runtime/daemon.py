@@ -96,23 +96,18 @@ class Daemon:
             news=lambda: self.site.cluster.news(),  # noqa: PLW0108 -- made below
         )
         self._ledgers = ledgers
-        world = World(
-            sealer=keyring,
-            clock=SystemClock(),
-            ids=ids,
-            journal=self.journal,
-            providers=Providers(
-                profile=profiles.get,
-                endpoint=endpoint,
-                gates=self._gates,
-                draw=random.random,
-                owner=daemon_id,
-            ),
-            spill=self.delivery,
-            refusal=self._refusal,
-        )
         self.directory = Directory(
-            world=world,
+            world=World(
+                sealer=keyring,
+                clock=SystemClock(),
+                ids=ids,
+                journal=self.journal,
+                providers=Providers(
+                    profiles.get, endpoint, self._gates, random.random, owner=daemon_id
+                ),
+                spill=self.delivery,
+                refusal=self._refusal,
+            ),
             limits=config.actors,
             partition_of=partial(partition_of, partitions=streams.partitions),
             confirms=lambda sent_s: self.site.cluster.confirms(sent_s),  # noqa: PLW0108 -- made below
@@ -142,8 +137,16 @@ class Daemon:
             sited=self.site,
         )
         self.policy = due_policy(profiles)
-        self.holdings = Holdings(
-            ledgers,
+        self.holdings = self._join_site()
+        self._overview = Overview(self.site.cluster, self.site.checkpoints, buckets)
+        self._parts = Parts(
+            self.directory, self.service, self.responder, ledgers, self.delivery, self.site
+        )
+
+    def _join_site(self) -> Holdings:
+        """Return who takes and gives partitions for the cluster."""
+        holdings = Holdings(
+            self._ledgers,
             self.directory,
             self.waker,
             self.policy,
@@ -151,18 +154,15 @@ class Daemon:
             told=partial(ToldLedger, tell=self.journal.refresh_failed),
         )
         self.site.attach(
-            self.holdings,
+            holdings,
             self._gates,
             version=VERSION,
             report=self.report,
             load=lambda: self.service.commands_in_flight + self.service.token_callers,
             draw=random.random,
         )
-        self.holdings.lost = self.site.cluster.lost
-        self._overview = Overview(self.site.cluster, self.site.checkpoints, buckets)
-        self._parts = Parts(
-            self.directory, self.service, self.responder, ledgers, self.delivery, self.site
-        )
+        holdings.lost = self.site.cluster.lost
+        return holdings
 
     @property
     def ready_line(self) -> str:

@@ -122,7 +122,6 @@ async def test_a_member_that_was_cut_off_listens_before_it_takes_what_nobody_see
         alone.keeper.taken_s.clear()
         alone.is_heard = False
         await anyio.sleep(_TIMEOUT_S + 3.0)
-        assert cluster.members.beats == []
         alone.is_heard = True
         back_s = anyio.current_time()
         await anyio.sleep(5.0)

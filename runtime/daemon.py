@@ -112,15 +112,7 @@ class Daemon:
             partition_of=partial(partition_of, partitions=streams.partitions),
             confirms=lambda sent_s: self.site.cluster.confirms(sent_s),  # noqa: PLW0108 -- made below
         )
-        self.site = Site(
-            daemon_id,
-            NatsBus(link),
-            self.directory,
-            partitions=streams.partitions,
-            tag=streams.tag,
-            config=config.cluster,
-            records=lambda number: (one := ledgers.partitions.get(number)) and one.records,
-        )
+        self.site = self._site()
         buckets = [ledgers.streams_of(number) for number in range(streams.partitions)]
         self.waker = Waker(self.directory.submit, config.actors)
         self.responder = Responder(link)
@@ -141,6 +133,19 @@ class Daemon:
         self._overview = Overview(self.site.cluster, self.site.checkpoints, buckets)
         self._parts = Parts(
             self.directory, self.service, self.responder, ledgers, self.delivery, self.site
+        )
+
+    def _site(self) -> Site:
+        """Return this daemon's place among the others."""
+        owned = self._ledgers.partitions
+        return Site(
+            self.daemon_id,
+            NatsBus(self.link),
+            self.directory,
+            partitions=self._streams.partitions,
+            tag=self._streams.tag,
+            config=self.config.cluster,
+            records=lambda number: (one := owned.get(number)) and one.records,
         )
 
     def _join_site(self) -> Holdings:

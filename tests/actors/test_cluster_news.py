@@ -33,6 +33,7 @@ class Prefix:
         self.cut_off: set[str] = set()
         self.counts: dict[str, int] = {}
         """What each daemon has to report."""
+        self._sent: dict[str, Heartbeat] = {}
 
     def add(self, daemon: str, owned: Mapping[int, int] | None = None) -> Cluster:
         self.counts[daemon] = 0
@@ -55,8 +56,12 @@ class Prefix:
 
     def send(self, beat: Heartbeat) -> bool:
         for daemon, cluster in self.clusters.items():
-            if beat.daemon == daemon or not self.cut_off & {daemon, beat.daemon}:
+            if beat.daemon != daemon and not self.cut_off & {daemon, beat.daemon}:
                 cluster.heard(beat)
+        # One's own comes back after it was sent: here, with the next.
+        if beat.daemon in self._sent:
+            self.clusters[beat.daemon].heard(self._sent[beat.daemon])
+        self._sent[beat.daemon] = beat
         return True
 
 

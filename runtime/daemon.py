@@ -131,9 +131,6 @@ class Daemon:
         self.policy = due_policy(profiles)
         self.holdings = self._join_site()
         self._overview = Overview(self.site.cluster, self.site.checkpoints, buckets)
-        self._parts = Parts(
-            self.directory, self.service, self.responder, ledgers, self.delivery, self.site
-        )
 
     def _site(self) -> Site:
         """Return this daemon's place among the others."""
@@ -287,7 +284,16 @@ class Daemon:
 
     async def drain(self) -> None:
         """See ``Ending.drain``."""
-        await self.ending.drain(self._parts)
+        await self.ending.drain(
+            Parts(
+                self.directory,
+                self.service,
+                self.responder,
+                self._ledgers,
+                self.delivery,
+                self.site,
+            )
+        )
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from actors.client_gate import ClientGates
-from actors.members import DEAF_TIMEOUTS, HEARTBEAT_S, Heartbeat, Members, Present
+from actors.members import HEARTBEAT_S, Heartbeat, Members, Present
 from actors.router import HERE
 from domain.ownership import Moves, moves, owners
 
@@ -26,6 +26,8 @@ _KNOWN_S = 2.0
 """How long one that leaves waits until the others know that it owns nothing."""
 _DEAF_S = 2.5 * HEARTBEAT_S
 """Without a heartbeat of its own for so long a daemon does not know who else is there."""
+_DEAF_TIMEOUTS = 3
+"""After so many member time-outs without one it does not wait for that any more."""
 _LISTENS_S = 1.5 * HEARTBEAT_S
 """So long it hears its own before it takes what nobody else is heard to own."""
 _EXTRA_BEAT_S = 0.05
@@ -116,6 +118,8 @@ class Cluster:
         """From when on none that was missing let ``timeout_s`` pass."""
         self._listens_since_s = -math.inf
         """From when on nobody who is there can have gone unheard."""
+        self._unheard = 0
+        """How many heartbeats of ours were sent, one a second, since one came back."""
         self._timeout_s = timeout_s
         self._version = version
         self._partitions = partitions
@@ -193,17 +197,17 @@ class Cluster:
             self._heard_since_s = sent_s
         if sent_s - self.heard_s > _DEAF_S:
             self._listens_since_s = sent_s
-        self.heard_s = max(self.heard_s, sent_s)
+        self.heard_s, self._unheard = max(self.heard_s, sent_s), 0
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether no heartbeat ever comes in, not even ours: then silence tells nothing."""
+        return self._unheard * HEARTBEAT_S > _DEAF_TIMEOUTS * self._timeout_s
 
     def _hears(self, now_s: float) -> bool:
-        """Whether those who are there would be heard: who was cut off or stopped listens first.
-
-        Who can hear nobody for good, as for want of a permission, is not to wait for that.
-        """
-        deaf_s = now_s - self.heard_s
-        if deaf_s == math.inf or deaf_s > DEAF_TIMEOUTS * self._timeout_s:
-            return True
-        return deaf_s <= _DEAF_S and now_s - self._listens_since_s >= _LISTENS_S
+        """Whether those who are there would be heard: who was cut off or stopped listens first."""
+        hears = now_s - self.heard_s <= _DEAF_S and now_s - self._listens_since_s >= _LISTENS_S
+        return hears or self._is_deaf
 
     def news(self) -> None:
         """Tell the others soon, and look again at what is to be taken or given."""
@@ -262,10 +266,11 @@ class Cluster:
                 if self._has_news:
                     next_s = min(next_s, now_s)
                 if now_s >= next_s:
+                    self._unheard += not self._has_news
                     self._has_news = False
                     self._beat()
                     next_s = now_s + HEARTBEAT_S
-                silent = self.members.forget_silent(now_s, hears_s=self.heard_s)
+                silent = self.members.forget_silent(now_s if self._is_deaf else self.heard_s)
                 for daemon in silent:
                     self._gates.gone(daemon)
                 if silent:
@@ -304,8 +309,7 @@ class Cluster:
         beat = self._news(self._number, asks=asks, is_gone=is_gone)
         self._sent_s[beat.number] = now_s
         self._sent_s.pop(beat.number - 64, None)
-        if not self._hooks.send(beat):
-            self._sent_s.pop(beat.number)
+        self._hooks.send(beat)
 
     def _news(self, number: int, *, asks: bool = False, is_gone: bool = False) -> Heartbeat:
         """Return a heartbeat that says what there is to say now."""

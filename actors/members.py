@@ -7,8 +7,6 @@ import msgspec
 from actors.gate_word import GateWord
 
 HEARTBEAT_S = 1.0
-DEAF_TIMEOUTS = 12
-"""After so many a daemon that does not hear itself does not wait for that any more."""
 _SUSPECT_BEATS = 2.5
 """After so many heartbeats that did not come nothing is sent to a member that may be dead."""
 
@@ -91,19 +89,17 @@ class Members:
             beat.is_leaving,
         )
 
-    def forget_silent(self, now_s: float, *, hears_s: float) -> list[str]:
-        """Forget who was not heard for ``timeout_s`` until ``hears_s``: return them.
+    def forget_silent(self, hears_s: float) -> list[str]:
+        """Forget who was not heard for ``timeout_s``: return them.
 
         Args:
-            now_s: Monotonic.
-            hears_s: Until when this daemon could hear. One that was stopped, or cut off,
-                knows nothing of the others; after many times ``timeout_s`` they are gone anyway.
+            hears_s: Until when this daemon could hear: one that was stopped, or cut off, knows
+                nothing of the others since.
         """
-        deaf_s = now_s - DEAF_TIMEOUTS * self._timeout_s
         silent = [
             daemon
             for daemon, one in self._others.items()
-            if one.heard_s < max(hears_s - self._timeout_s, deaf_s)
+            if one.heard_s < hears_s - self._timeout_s
         ]
         for daemon in silent:
             del self._others[daemon]

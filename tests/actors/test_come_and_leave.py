@@ -102,10 +102,19 @@ async def test_who_hears_nobody_not_even_itself_takes_nothing_from_those_it_knew
         await anyio.sleep(10.0)
         assert (len(owned.owned), len(others.owned)) == (2, 2)
         air.takes_s["a"] = 30.0
-        await anyio.sleep(20.0)
+        await anyio.sleep(12.0)
         assert len(owned.owned) == 2
-        # For good it is not to be a reason to leave what nobody has.
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_can_never_hear_anybody_takes_what_it_does_not_hear_to_be_owned() -> None:
+    air = Air()
+    async with air.tasks as tasks:
+        deaf, owned = air.join("a")
         air.takes_s["a"] = 10_000.0
-        await anyio.sleep(100.0)
+        tasks.start_soon(deaf.run)
+        await anyio.sleep(10.0)
+        assert len(owned.owned) == 0
+        await anyio.sleep(10.0)
         assert len(owned.owned) == 4
         tasks.cancel_scope.cancel()

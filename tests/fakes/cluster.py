@@ -35,8 +35,8 @@ class Ear:
 
     def __init__(self) -> None:
         self.beats: dict[str, Heartbeat] = {}
-        self.owners: dict[int, list[str]] = {number: [] for number in range(PARTITIONS)}
-        """Who has told of owning each partition, in turn."""
+        self.claims: dict[int, set[int]] = {number: set() for number in range(PARTITIONS)}
+        """Where each partition's ledger has a claim."""
 
     async def listen(self, caller: PlainCaller) -> Self:
         async def hear(message: Msg) -> None:
@@ -53,14 +53,15 @@ class Ear:
             self.beats.pop(beat.daemon, None)
             return
         self.beats[beat.daemon] = beat
-        for partition in beat.owned:
-            owners = self.owners[partition]
-            if not owners or owners[-1] != beat.daemon:
-                owners.append(beat.daemon)
+        for partition, claim_seq in beat.owned.items():
+            # Else it is only about to be claimed.
+            if claim_seq:
+                self.claims[partition].add(claim_seq)
 
     def owned(self, daemon: str) -> set[int]:
         beat = self.beats.get(daemon)
-        return set() if beat is None else set(beat.owned)
+        owned = {} if beat is None else beat.owned
+        return {partition for partition, claim_seq in owned.items() if claim_seq}
 
     def are_balanced(self, daemons: list[str]) -> bool:
         """Whether each partition is one's of these, and nobody has over one more than another."""

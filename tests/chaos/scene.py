@@ -197,14 +197,15 @@ async def _definite(
     timeout_s: float = 2.0,
 ) -> Answer | None:
     """Ask until the answer is none that passes; None: there was none in time."""
-    until_s = time.monotonic() + _PATIENCE_S
+    until_s, pause_s = time.monotonic() + _PATIENCE_S, 0.05
     given = {"Refreshd-Timeout-Ms": str(round(timeout_s * 750)), **headers}
     while time.monotonic() < until_s:
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
             answer = await caller.ask(subject, body, headers=given, timeout_s=timeout_s)
             if answer.code not in _PASSING:
                 return answer
-        await asyncio.sleep(random.uniform(0.02, 0.1))
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+        pause_s = min(2 * pause_s, 1.0)
     return None
 
 

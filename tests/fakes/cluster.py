@@ -155,7 +155,10 @@ class Cluster:
             subject,
             b"" if body is None else json.dumps(body).encode(),
             timeout=timeout_s,
-            headers={OWNER_HEADER: one.daemon_id},
+            headers={
+                OWNER_HEADER: one.daemon_id,
+                "Refreshd-Timeout-Ms": str(int(timeout_s * 1000)),
+            },
         )
         return read_answer(message)
 

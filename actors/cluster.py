@@ -195,7 +195,8 @@ class Cluster:
         if sent_s - self.heard_s > self._timeout_s:
             # Meanwhile we may have been taken for gone: what is ours an append must tell.
             self._heard_since_s = sent_s
-        if sent_s - self.heard_s > _DEAF_S:
+        if -math.inf < self.heard_s < sent_s - _DEAF_S:
+            # Who has just come has listened in ``join``.
             self._listens_since_s = sent_s
         self.heard_s, self._unheard = max(self.heard_s, sent_s), 0
 

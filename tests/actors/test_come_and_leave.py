@@ -118,3 +118,18 @@ async def test_who_can_never_hear_anybody_takes_what_it_does_not_hear_to_be_owne
         await anyio.sleep(10.0)
         assert len(owned.owned) == 4
         tasks.cancel_scope.cancel()
+
+
+async def test_who_has_just_come_takes_at_once_what_it_is_given() -> None:
+    air = Air()
+    async with air.tasks as tasks:
+        (leaving, _), (coming, taken) = air.join("a"), air.join("b")
+        tasks.start_soon(leaving.run)
+        await anyio.sleep(0.1)
+        await coming.join(within_s=0.6)
+        tasks.start_soon(coming.run)
+        await anyio.sleep(0.1)
+        await leaving.leave()
+        await anyio.sleep(0.2)
+        assert len(taken.owned) == 4
+        tasks.cancel_scope.cancel()

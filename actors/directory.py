@@ -177,7 +177,7 @@ class Directory:
             del self._actors[actor.connection_id.int]
             actor.refuse_all(MOVED)
         for flight in self._flights_of(partition):
-            flight.stop(at_once=True)
+            flight.dismissed()
 
     def submit(self, envelope: Envelope) -> None:
         """Hand a command to its actor without waiting; ``MOVED``: its partition is not here."""

@@ -117,12 +117,15 @@ class Flight:
         self.is_stopped = True
 
     def is_handed_over(self) -> None:
-        """Begin nothing any more; a request whose intent is decided goes out all the same.
-
-        Whoever owns the connection next waits for what comes of it.
-        """
+        """Begin nothing more; a request whose intent is decided goes out: the next owner waits."""
         if self._wish is None or not self.is_begun:
             self.refrain()
+
+    def dismissed(self) -> None:
+        """Spill at once what comes of a request whose intent is stored, and begin nothing."""
+        self.is_handed_over()
+        self._patience_s = 0.0
+        self.wake()
 
     def stop(self, *, at_once: bool) -> None:
         """Refrain, and try to store what is held for ``last_outcome_s``, or spill it at once."""

@@ -133,12 +133,21 @@ class Members:
 
     @property
     def owner_of(self) -> dict[int, str]:
-        """Who of the others owns what; where two say so, whose claim came later."""
-        owners: dict[int, tuple[int, str]] = {}
+        """Who of the others owns or takes what; where two say so, whose claim came later."""
+        return {partition: daemon for partition, (_, daemon) in self._claims().items()}
+
+    @property
+    def serving(self) -> dict[int, str]:
+        """Who of the others takes commands for what; who is about to claim does not hear them."""
+        claims = self._claims().items()
+        return {partition: daemon for partition, (claim_seq, daemon) in claims if claim_seq}
+
+    def _claims(self) -> dict[int, tuple[int, str]]:
+        claims: dict[int, tuple[int, str]] = {}
         for beat in self.beats:
             for partition, claim_seq in beat.owned.items():
-                owners[partition] = max(owners.get(partition, (0, "")), (claim_seq, beat.daemon))
-        return {partition: daemon for partition, (_, daemon) in owners.items()}
+                claims[partition] = max(claims.get(partition, (0, "")), (claim_seq, beat.daemon))
+        return claims
 
     def is_suspect(self, daemon: str, now_s: float) -> bool:
         """Whether a member has let heartbeats pass: what is sent to it may never be answered."""

@@ -257,10 +257,11 @@ class Daemon:
         tasks.start_soon(renew_markers, self.link, self._streams.tag, owned.values)
         await tasks.start(self.directory.run)
         await tasks.start(self.holdings.run)
-        for partition, ledger in [*owned.items()]:
-            await self.holdings.serve(partition, ledger)
         await receive_outcomes(self.link, self._streams, self._keyring, self.directory.take_in)
         await self._take_commands()
+        # Not before: from then on the others hand commands over.
+        for partition, ledger in [*owned.items()]:
+            await self.holdings.serve(partition, ledger)
         self.site.start(tasks)
         tasks.start_soon(self.holdings.begin)
 

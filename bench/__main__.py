@@ -31,6 +31,7 @@ from bench.results import (
     HOT,
     STORED,
     TOKEN,
+    TWO_DAEMONS,
     Results,
     machine,
     write_results,
@@ -80,6 +81,8 @@ class Rows:
             if self._is_wanted(name := _PARTITIONS.format(partitions)):
                 system = await self._opened(f"p{partitions}", partitions=partitions)
                 self._add_refresh(name, system)
+        if self._is_wanted(TWO_DAEMONS):
+            self._add_refresh(TWO_DAEMONS, await self._opened("two", members=2))
         for stored in (1_000, 100_000, *((1_000_000,) if is_long else ())):
             if self._is_wanted(name := STORED.format(stored)):
                 system = await self._opened(f"s{stored}")
@@ -148,10 +151,15 @@ class Rows:
         return any(fnmatch.fnmatch(name, pattern) for pattern in self._wanted)
 
     async def _opened(
-        self, name: str, *, partitions: int = PARTITIONS_DEFAULT, connections: int = CONNECTIONS
+        self,
+        name: str,
+        *,
+        partitions: int = PARTITIONS_DEFAULT,
+        connections: int = CONNECTIONS,
+        members: int = 1,
     ) -> System:
         system = await self._stack.enter_async_context(
-            opened_system(self._new_folder(name), partitions=partitions)
+            opened_system(self._new_folder(name), partitions=partitions, members=members)
         )
         await system.connect(new_ids(connections))
         return system

@@ -16,6 +16,7 @@ from bench.load_process import Driven, LoadProcess, Stretch
 from bench.measured import Measured
 from bench.processes import Processes, children
 from bench.views import Views
+from runtime.data_folder import KEYRING_FILE
 from runtime.ledger.streams import PARTITIONS_DEFAULT
 from runtime.nats.embedded import CONTEXT_FILE
 from runtime.nats.link import NatsLink, open_link
@@ -35,8 +36,17 @@ class _Ledger(msgspec.Struct):
     partitions: list[_Partition]
 
 
+class _Owned(msgspec.Struct):
+    owner: str | None
+
+
+class _Cluster(msgspec.Struct):
+    partitions: list[_Owned]
+
+
 class _Status(msgspec.Struct):
     ledger: _Ledger
+    cluster: _Cluster
 
 
 class _Answer(msgspec.Struct):
@@ -55,10 +65,17 @@ class System:
     """A running daemon with connections of ours."""
 
     def __init__(
-        self, daemon: RunningDaemon, load: LoadProcess, link: NatsLink, *, partitions: int
+        self,
+        daemon: RunningDaemon,
+        load: LoadProcess,
+        link: NatsLink,
+        *,
+        partitions: int,
+        others: Sequence[RunningDaemon] = (),
     ) -> None:
-        """Have no connections yet."""
+        """Have no connections yet; ``others`` are members of the daemon's cluster."""
         self.daemon = daemon
+        self._pids = [one.process.pid for one in (daemon, *others)]
         self.link = link
         self.load = load
         self.ids: list[str] = []
@@ -98,7 +115,7 @@ class System:
             LoadError: A request was refused.
         """
         pid = self.daemon.process.pid
-        daemon, server = Processes(lambda: [pid]), Processes(lambda: children(pid))
+        daemon, server = Processes(lambda: self._pids), Processes(lambda: children(pid))
         driven = await self.load.drive(stretch)
         await self._caught_up()
         measured = Measured(
@@ -135,11 +152,23 @@ class System:
     async def _caught_up(self) -> None:
         """Return when no view lags behind its ledger."""
         while True:
-            answer = await self.link.request(f"{PREFIX}.status", b"", timeout_s=10)
-            partitions = _status.decode(answer.data).ok.ledger.partitions
+            partitions = (await self._status()).ledger.partitions
             if not any(one.records_lag or one.events_lag for one in partitions):
                 return
             await asyncio.sleep(_PAUSE_S)
+
+    async def shared(self) -> None:
+        """Return when every member owns a partition."""
+        while True:
+            partitions = (await self._status()).cluster.partitions
+            owners = {one.owner for one in partitions}
+            if None not in owners and len(owners) == len(self._pids):
+                return
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _status(self) -> _Status:
+        answer = await self.link.request(f"{PREFIX}.status", b"", timeout_s=10)
+        return _status.decode(answer.data).ok
 
     def _note(self, driven: Driven) -> None:
         for subject, answers in driven.answered.items():
@@ -154,6 +183,7 @@ async def opened_system(
     *,
     partitions: int = PARTITIONS_DEFAULT,
     settings: Mapping[str, str] = MappingProxyType({}),
+    members: int = 1,
 ) -> AsyncGenerator[System]:
     """Yield a daemon with an embedded server, which syncs before it answers, and end it.
 
@@ -161,11 +191,20 @@ async def opened_system(
         folder: The daemon's data folder.
         partitions: How many ledgers.
         settings: Environment variables of the daemon.
+        members: How many daemons; the others are on the first one's server.
     """
     environment = {"REFRESHD_STATE_PARTITIONS": str(partitions), **settings}
-    with (
-        running_daemon(folder, settings=environment) as daemon,
-        LoadProcess(folder / CONTEXT_FILE) as load,
-    ):
-        async with open_link(daemon.context.login(), name="bench") as link:
-            yield System(daemon, load, link, partitions=partitions)
+    with contextlib.ExitStack() as stack:
+        daemon = stack.enter_context(running_daemon(folder, settings=environment))
+        login, others = daemon.context.login(), list[RunningDaemon]()
+        environment["REFRESHD_KEYS_FILE"] = str(folder / KEYRING_FILE)
+        for number in range(1, members):
+            place = folder / f"member{number}"
+            place.mkdir(mode=0o700)
+            other = running_daemon(place, server=login, settings=environment)
+            others.append(stack.enter_context(other))
+        load = stack.enter_context(LoadProcess(folder / CONTEXT_FILE))
+        async with open_link(login, name="bench") as link:
+            system = System(daemon, load, link, partitions=partitions, others=others)
+            await system.shared()
+            yield system

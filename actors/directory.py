@@ -91,7 +91,7 @@ class Directory:
         self._writing: TaskGroup | None = None
         self._writers: dict[int, anyio.CancelScope] = {}
         self._now_s = 0.0
-        self._is_draining = False
+        self._is_draining = self._is_over = False
         self._refrains = False
         self._gives_up = False
         self._ends_s = math.inf
@@ -284,7 +284,8 @@ class Directory:
         # Made here: one that is cancelled before its task has begun must end, too.
         scope = self._writers[number] = anyio.CancelScope(shield=True)
         self.partitions[number].begin()
-        self._writing.start_soon(self._store, number, self.partitions[number], scope)
+        if not self._is_over:
+            self._writing.start_soon(self._store, number, self.partitions[number], scope)
 
     async def _store(self, number: int, partition: Partition, scope: anyio.CancelScope) -> None:
         """Store what a partition decides, until it is lost or dismissed."""
@@ -381,6 +382,7 @@ class Directory:
         with anyio.move_on_after(patience_s, shield=True):
             while any(not partition.is_settled for partition in self.partitions.values()):
                 await self._pause()
+        self._is_over = True
         for scope in self._writers.values():
             scope.cancel()
         for partition in self.partitions.values():

@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 AT_ONCE ?= 2
+SEEDS ?= 10000
+FROM ?= 0
 ROUNDS ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test check bench guard chaos mutate format lock clean
+.PHONY: setup demo test check bench guard simulate chaos mutate format lock clean
 
 setup: $(VENV)/.dev
 
@@ -35,6 +37,11 @@ guard: $(VENV)/.dev
 # The fault tests of `make test`, each ROUNDS times and three times as long, with dice of their own.
 chaos: $(VENV)/.dev
 	CHAOS_ROUNDS=$(ROUNDS) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -q -x tests/chaos $(if $(ONLY),-k '$(ONLY)')
+
+# Clusters on virtual time that a seed decides, on all cores: how many, from which on. `.venv/bin/python -m tests.simulation
+# --seed N` plays one again and prints its history, `--bugs` looks for planted bugs.
+simulate: $(VENV)/.dev
+	nice -n 10 $(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM)
 
 # All of domain/ and actors/, or what is named: make mutate ONLY='domain.verdicts*'. It goes on where it was stopped.
 mutate: $(VENV)/.dev

@@ -11,6 +11,7 @@ from bench.scale.run import Scale
 from bench.scale.sheet import Notebook, Sheet
 from bench.scale.sizes import Sizes
 from bench.scale.stored import Planned
+from tests.fakes.long_tests import LONG
 
 
 def test_lateness_is_of_the_last_attempt_of_each_connection_that_had_one() -> None:
@@ -55,6 +56,7 @@ def test_who_is_begun_before_a_more_urgent_one_that_waits_has_jumped_the_line() 
     assert passed_over([patient, came_later, urgent], 15.0) == []
 
 
+@LONG
 @pytest.mark.anyio
 @pytest.mark.timeout(240)
 async def test_a_tiny_run_measures_every_part_and_finds_every_promise_kept(tmp_path: Path) -> None:

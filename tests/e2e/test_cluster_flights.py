@@ -1,7 +1,6 @@
 """Requests that providers have while their connection's owner leaves, dies or stands still."""
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import AsyncGenerator
@@ -19,6 +18,7 @@ from tests.fakes.daemon_process import (
     plain_caller,
 )
 from tests.fakes.eventually import eventually
+from tests.fakes.long_tests import LONG
 from tests.fakes.steady_callers import SteadyCallers
 from tests.fakes.token_daemon import connect, write_config
 
@@ -26,7 +26,6 @@ PATIENCE_S = 40
 HELD = 4
 MEMBER_TIMEOUT_S = 5
 pytestmark = pytest.mark.timeout(120)
-LONG = pytest.mark.skipif("REFRESHD_LONG_TESTS" not in os.environ, reason="takes over 30 s")
 
 
 @pytest.fixture(scope="module")

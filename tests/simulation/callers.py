@@ -30,7 +30,9 @@ _PASSING = (
 )
 _ENDED = ("NOT_ACTIVE", "REAUTH_REQUIRED", "CONNECTION_NOT_FOUND")
 """What a caller does something about: the user signs in again."""
-_KINDS = {"refresh": 8, "token": 8, "get": 6, "expire": 1, "connect": 2, "synced": 1}
+KINDS = {"refresh": 8, "token": 8, "get": 6, "expire": 1, "connect": 2, "synced": 1}
+"""Of what kind commands are, and how many of each."""
+READS = {"get": 24, "token": 4, "refresh": 4}
 _OPEN_MAX = 4
 """How many commands of one connection may be open, far below what a connection remembers."""
 
@@ -104,6 +106,7 @@ class Callers:
         self.provider = provider
         self.orders: list[Order] = []
         self.connections = connections
+        self.kinds = KINDS
         self.pause_s = 0.3
         """Between two commands of one client, on average."""
         self.is_over = False
@@ -153,7 +156,7 @@ class Callers:
         while not self.is_over:
             await anyio.sleep(draws.expovariate(1 / self.pause_s))
             number = draws.randrange(self.connections)
-            verb = draws.choices([*_KINDS], [*_KINDS.values()])[0]
+            verb = draws.choices([*self.kinds], [*self.kinds.values()])[0]
             if self._open.get(number, 0) < _OPEN_MAX and not self.is_over:
                 self._tasks.start_soon(self.ask, port, verb, number)
 

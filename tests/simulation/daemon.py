@@ -308,11 +308,11 @@ class Daemon:
         tasks.start_soon(self.delivery.run)
         await tasks.start(self.directory.run)
         await tasks.start(self.holdings.run)
-        for partition, ledger in [*self.ledgers.partitions.items()]:
-            await self.holdings.serve(partition, ledger)
         await receive_outcomes(self.nats, self.streams, PlainSealer(), self.directory.take_in)
         tasks.start_soon(self.service.arrivals.run)
         self.nats.listen(self.service)
+        for partition, ledger in [*self.ledgers.partitions.items()]:
+            await self.holdings.serve(partition, ledger)
         self.site.start(tasks)
         tasks.start_soon(self.holdings.begin)
 

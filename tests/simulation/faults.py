@@ -35,6 +35,8 @@ class Plan(NamedTuple):
     faulty_s: float
     lifetime_s: int
     max_concurrency: int
+    reads: bool
+    """Whether most commands only read."""
     idle_s: float
     """How long an actor stays in memory."""
     weather: dict[str, float]
@@ -56,7 +58,7 @@ OF_ALL = ("provider_down", "blackout")
 _KINDS_MAX = 4
 """Of how many kinds the faults of one run are: what comes often together finds more."""
 _LASTS_S = (0.3, 2.0, 4.0, 8.0, 8.0, 12.0)
-_FENCING = 0.1
+_FENCING = 0.25
 _AWAY = ("stop", "cut", "cut_out")
 _LAST_BLACKOUT = 0.15
 """How often everything is down when the faults end, and for up to a minute more."""
@@ -97,7 +99,7 @@ def drawn_plan(seed: int, *, hosts_max: int) -> Plan:
             _fault(draws, draws.choice(_AWAY), hosts, partitions, faulty_s)._replace(
                 lasts_s=draws.uniform(6.0, 12.0)
             )
-            for _ in range(draws.randint(2, 4))
+            for _ in range(draws.randint(3, 5))
         ]
     if draws.random() < _LAST_BLACKOUT:
         faults.append(Fault(faulty_s - 0.5, "blackout", 0, draws.uniform(2.0, 60.0)))
@@ -111,6 +113,7 @@ def drawn_plan(seed: int, *, hosts_max: int) -> Plan:
         faulty_s=faulty_s,
         lifetime_s=draws.choice((15, 40, 120)),
         max_concurrency=draws.choice((1, 2, 8)),
+        reads=is_fencing,
         idle_s=60.0 if is_fencing else draws.choice((2.0, 60.0)),
         weather={name: draws.choice(_RATES[name]) for name in sorted(chosen)},
         faults=sorted(faults),

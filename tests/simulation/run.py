@@ -21,7 +21,7 @@ from runtime.ledger.due_count import DueCount
 from runtime.nats import private_files
 from tests.fakes.schedule import run_seeded
 from tests.simulation.bus import Servers
-from tests.simulation.callers import Callers
+from tests.simulation.callers import KINDS, READS, Callers
 from tests.simulation.checks import Findings, check
 from tests.simulation.daemon import Daemon, Place, VirtualAsyncio, heard
 from tests.simulation.faults import Plan, arranged, begin_weather, drawn_plan
@@ -80,6 +80,7 @@ async def _played(world: World, plan: Plan, folder: Path) -> tuple[World, Findin
     provider = Provider(world, lifetime_s=plan.lifetime_s, max_concurrency=plan.max_concurrency)
     callers = Callers(world, servers, provider, clients=plan.clients, connections=plan.connections)
     callers.pause_s = plan.pause_s
+    callers.kinds = READS if plan.reads else KINDS
     daemons: list[Daemon] = []
     numbers = iter(range(1, 1_000_000))
     limits = Limits(idle_s=plan.idle_s)

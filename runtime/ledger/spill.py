@@ -129,7 +129,7 @@ class SpillFolder:
             within_s: How long a ledger may take to give one record, and to take one.
 
         Returns:
-            What is for others' partitions.
+            What is for others' partitions, and what came when its attempt was taken for unknown.
 
         Raises:
             OSError: The folder cannot be read.
@@ -148,8 +148,8 @@ class SpillFolder:
                 ledger = ledgers.get(partition_of(found.connection.id))
                 if ledger is None:
                     others.append(found)
-                else:
-                    await _take_in(file, found, ledger, within_s=within_s)
+                elif not await _take_in(file, found, ledger, within_s=within_s):
+                    others.append(found)
         return others
 
     def _write(self, file: Path, data: bytes) -> None:
@@ -234,8 +234,10 @@ def _found(file: Path) -> Outcome | None:
     return None
 
 
-async def _take_in(file: Path, outcome: Outcome, ledger: Ledger, *, within_s: float) -> None:
+async def _take_in(file: Path, outcome: Outcome, ledger: Ledger, *, within_s: float) -> bool:
     """Append one outcome if its intent is still open, and be done with its file.
+
+    False: it is of use, but as of an attempt that was taken for unknown: see ``actors.brought``.
 
     Raises:
         PartitionLostError: Another daemon has taken the partition.
@@ -247,7 +249,7 @@ async def _take_in(file: Path, outcome: Outcome, ledger: Ledger, *, within_s: fl
         stored = await _stored(file, connection.id, ledger, within_s=within_s)
     except RecordUnreadableError as error:
         log.error("outcome_not_taken_in", connection_id=connection_id, cause=str(error))
-        return
+        return True
     now = stored.connection
     if outcome.is_awaited_by(now):
         entry = Entry(connection.id, _Nobody())
@@ -261,18 +263,21 @@ async def _take_in(file: Path, outcome: Outcome, ledger: Ledger, *, within_s: fl
             ledger.add(entry)
         except RecordTooLargeError:
             _set_aside(file, "its record is larger than the bucket takes")
-            return
+            return True
         with anyio.move_on_after(within_s) as scope:
             await ledger.append()
         if scope.cancelled_caught:
             raise _cannot_be_taken_in(file, "its ledger takes nothing")
         log.warning("outcome_taken_in", connection_id=connection_id, file=file.name)
         _remove(file)
+    elif now is not None and now.intent is None and outcome.is_of_use_to(now):
+        return False
     elif outcome.is_needless_to(now):
         log.info("outcome_not_needed", connection_id=connection_id, file=file.name)
         _remove(file)
     else:
         _set_aside(file, "the ledger has gone on without it")
+    return True
 
 
 async def _stored(file: Path, connection_id: UUID, ledger: Ledger, *, within_s: float) -> Stored:

@@ -117,6 +117,16 @@ async def test_credentials_that_the_ledger_has_gone_on_without_are_set_aside(
     assert ledger.groups == []
 
 
+async def test_what_was_taken_for_unknown_meanwhile_is_left_to_be_delivered(tmp_path: Path):
+    spill, ledger = SpillFolder(tmp_path / "outcomes"), _holding(active(ID, generation=1))
+    await spill.keep(_outcome())
+
+    assert await spill.take_in({0: ledger}, lambda _: 0) == [_outcome()]
+
+    assert _files(tmp_path) == [f"{ID}.{ATTEMPT}"]
+    assert ledger.groups == []
+
+
 def _failure_with_a_new_refresh_token() -> Outcome:
     outcome, held = _outcome(generation=1), active(ID).credentials
     assert held is not None

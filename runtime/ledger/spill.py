@@ -146,9 +146,7 @@ class SpillFolder:
                 if found is None:
                     continue
                 ledger = ledgers.get(partition_of(found.connection.id))
-                if ledger is None:
-                    others.append(found)
-                elif not await _take_in(file, found, ledger, within_s=within_s):
+                if ledger is None or not await _take_in(file, found, ledger, within_s=within_s):
                     others.append(found)
         return others
 

@@ -21,6 +21,7 @@ from tests.fakes.daemon_process import (
     daemon_process,
     plain_caller,
 )
+from tests.fakes.eventually import eventually
 from tests.fakes.nats_process import nats_process
 from tests.fakes.refreshd_command import Ended, refreshd, refreshd_head
 from tests.fakes.token_daemon import connect, write_config
@@ -62,6 +63,19 @@ async def shown(run: Run, *arguments: str) -> Any:
     return json.loads(ended.stdout)
 
 
+async def told(run: Run, connection_id: str, *, events: int) -> list[dict[str, Any]]:
+    """Return a connection's events, when the stream that lags behind has so many."""
+    found: list[dict[str, Any]] = []
+
+    async def are_told() -> bool:
+        shown = await run("events", "--connection-id", connection_id, "-o", "json")
+        found[:] = [json.loads(line) for line in shown.stdout.splitlines()]
+        return len(found) >= events
+
+    await eventually(are_told)
+    return found
+
+
 async def test_a_connection_lives_its_life_by_the_command_line(run: Run, tmp_path: Path):
     file = tmp_path / "credentials.json"
     file.write_text(json.dumps(CREDENTIALS))
@@ -79,8 +93,7 @@ async def test_a_connection_lives_its_life_by_the_command_line(run: Run, tmp_pat
     assert (await shown(run, "disconnect", connection_id, "--user-id", USER)) is None
     assert (await shown(run, "get", connection_id))["credentials"] is None
 
-    lines = (await run("events", "--connection-id", connection_id, "-o", "json")).stdout
-    types = [json.loads(line)["type"] for line in lines.splitlines()]
+    types = [event["type"] for event in await told(run, connection_id, events=10)]
     assert types == [
         *("ProviderConnectionAttempted", "ProviderConnectionSucceeded"),
         *("ProviderTokenRefreshAttempted", "ProviderTokenRefreshSucceeded"),
@@ -111,8 +124,7 @@ async def test_a_connection_has_one_name_in_all_that_is_json(run: Run):
 
     got = await shown(run, "get", connection_id)
     (listed,) = await shown(run, "list", "--provider-slug", "named")
-    told = await run("events", "--connection-id", connection_id, "-o", "json")
-    event = json.loads(told.stdout.splitlines()[0])
+    event = (await told(run, connection_id, events=1))[0]
 
     assert got == listed
     assert got["connection_id"] == event["data"]["connection_id"] == connection_id

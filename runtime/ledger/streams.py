@@ -53,6 +53,7 @@ class StreamsError(Exception):
 
 
 PARTITIONS_DEFAULT = 4
+_MADE_LOOKS, _MADE_PAUSE_S = 50, 0.2
 _HEADERS_BYTES_MAX = 512
 """What a batch puts before a record."""
 GROUP_SLACK_BYTES = 320 * 1024
@@ -279,17 +280,27 @@ async def _created(link: NatsLink, config: dict[str, object]) -> StreamInfo:
     try:
         return await create_stream(link, config)
     except JetStreamError as error:
-        if error.err_code == NAME_IN_USE and (
-            found := await stream_info(link, str(config["name"]))
-        ):
+        if error.err_code == NAME_IN_USE:
             # Another daemon was faster; what it has made is checked as any other.
-            return found
+            found = await _made_by_another(link, str(config["name"]))
+            if found is not None:
+                return found
         if error.err_code != SUBJECTS_OVERLAP:
             raise
         raise StreamsError(
             f"stream {config['name']} cannot be made: another one captures a part of its subjects "
             f"{config['subjects']}; choose another service.prefix, or remove that stream"
         ) from None
+
+
+async def _made_by_another(link: NatsLink, name: str) -> StreamInfo | None:
+    """Return a stream that is being made: a cluster knows its name before it can be asked for."""
+    for _ in range(_MADE_LOOKS):
+        found = await stream_info(link, name)
+        if found is not None:
+            return found
+        await asyncio.sleep(_MADE_PAUSE_S)
+    return None
 
 
 def _obey(info: StreamInfo, laws: Mapping[str, tuple[object, str]]) -> None:

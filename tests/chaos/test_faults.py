@@ -79,7 +79,8 @@ async def test_a_daemon_that_stands_still_while_providers_answer_stores_what_the
             daemon.process.send_signal(signal.SIGCONT)
             await scene.goes_on()
 
-        await scene.history.check(scene.caller)
+        # One may have left the process unnoticed when it was stopped: it is not read on for.
+        await scene.history.check(scene.caller, cuts_max=1)
 
 
 async def blow(proxy: TcpProxy, daemon: DaemonProcess, fault: str, scene: Scene) -> None:

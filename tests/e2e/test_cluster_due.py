@@ -82,7 +82,8 @@ class Due:
     async def check(self) -> None:
         """Check that all live, that none was refreshed needlessly, and what was told of them."""
         assert self.provider.stats.families_revoked == 0
-        assert max(self.rotations) - min(self.rotations) <= 2
+        # Those of a killed member wait for its time-out, longer than a token lives here.
+        assert max(self.rotations) - min(self.rotations) <= 3
         for one in self.issued:
             told = Counter(event["type"] for event in await self.cluster.caller.told(one))
             assert told["ProviderGrantExpiring"] == 1

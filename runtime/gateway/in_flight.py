@@ -1,6 +1,7 @@
 """A request that was taken and is not answered yet: on its way to its partition, and back."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 from uuid import UUID
@@ -21,6 +22,11 @@ OWNER_HEADER = "Refreshd-Owner"
 HOPS_HEADER = "Refreshd-Hops"
 MESSAGE_HEADER = "Refreshd-Message"
 """The digest of the caller's ``Nats-Msg-Id``, in hexadecimal digits."""
+_OURS = frozenset({OWNER_HEADER, HOPS_HEADER, MESSAGE_HEADER})
+_NAME = re.compile(r"[!-9;-~]+")
+"""What a header's name may be where it is sent (``runtime.nats.client.header_block``)."""
+_HEADERS_CHARACTERS_MAX = 4096
+"""How much of a caller's headers is handed over with its command."""
 _LOST = database_error("its partition goes from one daemon to another again and again")
 
 
@@ -113,11 +119,7 @@ class InFlight:
         if self.hops >= HOPS_MAX:
             self.fail(_LOST)
             return True
-        headers = {
-            name: value
-            for name, value in self.headers.items()
-            if value.isascii() and value.isprintable()
-        }
+        headers = _passed_on(self.headers)
         left_s = max(self.deadline_s - self.desk.now_s(), 0.001)
         headers[TIMEOUT_HEADER] = str(math.ceil(left_s * 1000))
         headers[OWNER_HEADER] = owner
@@ -164,3 +166,18 @@ class InFlight:
     def _sent(self) -> None:
         self.load.requests -= 1
         self.load.bytes -= len(self.data)
+
+
+def _passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those of a caller's headers that can be sent, for sure, and are not ours to set.
+
+    One that cannot would hold up whatever waits behind it for the same partition.
+    """
+    passed_on: dict[str, str] = {}
+    left = _HEADERS_CHARACTERS_MAX
+    for name, value in headers.items():
+        left -= len(name) + len(value)
+        can_be_sent = _NAME.fullmatch(name) and value.isascii() and value.isprintable()
+        if left >= 0 and can_be_sent and name not in _OURS:
+            passed_on[name] = value
+    return passed_on

@@ -35,6 +35,7 @@ from runtime.gateway.wire import (
     MESSAGE_ID_HEADER,
     TIMEOUT_HEADER,
     MalformedError,
+    body_bytes_max,
     digest_of_message,
     id_of_message,
     read_command,
@@ -253,6 +254,9 @@ class CommandService:
             return
         if self._sited.are_all_here:
             self.begin(in_flight)
+        elif len(in_flight.data) > body_bytes_max(self._limits.credential_bytes_max):
+            # With the headers of a hand-over it might be more than a message can hold.
+            in_flight.fail(Failure(code=FailureCode.TOO_LARGE, message="the body is too large"))
         else:
             in_flight.partition = self._sited.partition_of(connection_id)
             self._sited.router.route(in_flight)

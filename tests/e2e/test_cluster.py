@@ -9,11 +9,10 @@ import pytest
 
 from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.server import running_fake_provider
-from tests.fakes.cluster import Cluster
-from tests.fakes.daemon_process import PlainCaller, external_nats, plain_caller
+from tests.fakes.cluster import Cluster, cluster_of
+from tests.fakes.daemon_process import PlainCaller
 from tests.fakes.eventually import eventually
 from tests.fakes.steady_callers import REFRESHED, SteadyCallers
-from tests.fakes.token_daemon import write_config
 
 MEMBER_TIMEOUT_S = 5.0
 pytestmark = pytest.mark.timeout(120)
@@ -30,14 +29,8 @@ async def cluster(
     tmp_path_factory: pytest.TempPathFactory, provider: FakeProvider
 ) -> AsyncGenerator[Cluster]:
     """Members that share server, configuration and data folder; each test says how many."""
-    folder = tmp_path_factory.mktemp("cluster")
-    config = write_config(folder, provider)
-    async with (
-        external_nats(folder) as server,
-        plain_caller(server.url) as caller,
-        Cluster(folder / "data", caller, "--config", str(config), "--nats", server.url) as together,
-    ):
-        yield together
+    async with cluster_of(tmp_path_factory.mktemp("cluster"), provider) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -154,3 +147,22 @@ async def test_a_killed_member_s_partitions_have_owners_when_it_counts_as_gone(
     say(f"balanced in {took_s:.1f} s, longest gap {callers.gap}, {callers.errors}")
     assert callers.gap.took_s < MEMBER_TIMEOUT_S + 5
     await callers.check()
+
+
+async def test_what_cannot_be_handed_over_is_refused_and_holds_nothing_up(cluster: Cluster):
+    await cluster.of(2)
+    caller = cluster.caller
+    connection_id = await caller.connect()
+
+    large = {
+        (await caller.ask(f"connection.{connection_id}.refresh", b" " * 900_000)).code
+        for _ in range(8)
+    }
+    odd = {
+        (await caller.ask(f"connection.{connection_id}.get", headers={"": "no name"})).code
+        for _ in range(8)
+    }
+
+    assert large == {"TOO_LARGE"}
+    assert odd == {"ok"}
+    assert (await caller.refresh(connection_id)).code == "ok"

@@ -11,10 +11,9 @@ from runtime.fake_provider.grants import Issued
 from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.quirks import Quirks, Rotation
 from runtime.fake_provider.server import running_fake_provider
-from tests.fakes.cluster import Cluster
-from tests.fakes.daemon_process import external_nats, plain_caller
+from tests.fakes.cluster import Cluster, cluster_of
 from tests.fakes.eventually import eventually
-from tests.fakes.token_daemon import connect, write_config
+from tests.fakes.token_daemon import connect
 
 CONNECTIONS = 24
 LIFETIME_S = 4.0
@@ -33,13 +32,8 @@ async def cluster(
     tmp_path_factory: pytest.TempPathFactory, provider: FakeProvider
 ) -> AsyncGenerator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
-    config = write_config(folder, provider, timeout_s="1", reuse_policy='"grace:30"')
-    async with (
-        external_nats(folder) as server,
-        plain_caller(server.url) as caller,
-        Cluster(folder / "data", caller, "--config", str(config), "--nats", server.url) as members,
-    ):
-        yield members
+    async with cluster_of(folder, provider, timeout_s="1", reuse_policy='"grace:30"') as cluster:
+        yield cluster
 
 
 class Due:

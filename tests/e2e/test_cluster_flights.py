@@ -9,18 +9,16 @@ import pytest
 
 from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.server import running_fake_provider
-from tests.fakes.cluster import PARTITIONS, Cluster, paused
+from tests.fakes.cluster import PARTITIONS, Cluster, cluster_of, paused
 from tests.fakes.daemon_process import (
     CREDENTIALS,
     Answer,
     DaemonProcess,
-    external_nats,
-    plain_caller,
 )
 from tests.fakes.eventually import eventually
 from tests.fakes.long_tests import LONG
 from tests.fakes.steady_callers import SteadyCallers
-from tests.fakes.token_daemon import connect, write_config
+from tests.fakes.token_daemon import connect
 
 PATIENCE_S = 40
 HELD = 4
@@ -38,14 +36,8 @@ async def provider() -> AsyncGenerator[FakeProvider]:
 async def cluster(
     tmp_path_factory: pytest.TempPathFactory, provider: FakeProvider
 ) -> AsyncGenerator[Cluster]:
-    folder = tmp_path_factory.mktemp("cluster")
-    config = write_config(folder, provider, timeout_s="50")
-    async with (
-        external_nats(folder) as server,
-        plain_caller(server.url) as caller,
-        Cluster(folder / "data", caller, "--config", str(config), "--nats", server.url) as members,
-    ):
-        yield members
+    async with cluster_of(tmp_path_factory.mktemp("cluster"), provider, timeout_s="50") as cluster:
+        yield cluster
 
 
 class Held:

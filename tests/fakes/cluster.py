@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Self
 from uuid import UUID, uuid4
@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 
 from actors.members import Heartbeat
 from runtime.cluster.wire import decode_heartbeat
+from runtime.fake_provider.provider import FakeProvider
 from runtime.gateway.in_flight import OWNER_HEADER
 from runtime.ledger.subjects import NO_TAG, heartbeats, owner_subject, partition_of
 from tests.fakes.daemon_process import (
@@ -21,9 +22,12 @@ from tests.fakes.daemon_process import (
     DaemonProcess,
     PlainCaller,
     daemon_process,
+    external_nats,
+    plain_caller,
     read_answer,
 )
 from tests.fakes.eventually import eventually
+from tests.fakes.token_daemon import write_config
 
 PARTITIONS = 4
 BALANCED_S = 5.0
@@ -161,6 +165,26 @@ class Cluster:
             },
         )
         return read_answer(message)
+
+
+@contextlib.asynccontextmanager
+async def cluster_of(
+    folder: Path, provider: FakeProvider, **settings: str
+) -> AsyncGenerator[Cluster]:
+    """Yield a cluster without members that refreshes at a provider.
+
+    Args:
+        folder: For all files.
+        provider: A running one.
+        **settings: Further TOML values of its section, as text.
+    """
+    config = write_config(folder, provider, **settings)
+    async with (
+        external_nats(folder) as server,
+        plain_caller(server.url) as caller,
+        Cluster(folder / "data", caller, "--config", str(config), "--nats", server.url) as cluster,
+    ):
+        yield cluster
 
 
 @contextlib.contextmanager

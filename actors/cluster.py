@@ -164,7 +164,7 @@ class Cluster:
         is_here = self._keeper.place(partition)
         if is_here is not False:
             return HERE if is_here else None
-        owner = self.members.serving.get(partition)
+        owner = self.members.who_serves(partition)
         if owner is None or self.members.is_suspect(owner, anyio.current_time()):
             return None
         return owner

@@ -68,6 +68,8 @@ class Members:
         self._me = me
         self._timeout_s = timeout_s
         self._others: dict[str, _Member] = {}
+        self._claimed: dict[int, tuple[int, str]] | None = None
+        """Of each partition the latest claim that is told; None: to be reckoned anew."""
 
     def released(self, beat: Heartbeat) -> list[int]:
         """Return which partitions a member owned until this heartbeat of its."""
@@ -81,6 +83,7 @@ class Members:
         known = self._others.get(beat.daemon)
         if known is not None and beat.number <= known.beat.number:
             return False
+        self._claimed = None
         if beat.is_gone:
             return self._others.pop(beat.daemon, None) is not None
         self._others[beat.daemon] = _Member(beat, now_s)
@@ -102,6 +105,7 @@ class Members:
             if one.heard_s < hears_s - self._timeout_s
         ]
         for daemon in silent:
+            self._claimed = None
             del self._others[daemon]
         return silent
 
@@ -136,18 +140,19 @@ class Members:
         """Who of the others owns or takes what; where two say so, whose claim came later."""
         return {partition: daemon for partition, (_, daemon) in self._claims().items()}
 
-    @property
-    def serving(self) -> dict[int, str]:
-        """Who of the others takes commands for what; who is about to claim does not hear them."""
-        claims = self._claims().items()
-        return {partition: daemon for partition, (claim_seq, daemon) in claims if claim_seq}
+    def who_serves(self, partition: int) -> str | None:
+        """Return who of the others takes commands for it: who is about to claim hears none yet."""
+        claim_seq, daemon = self._claims().get(partition, (0, ""))
+        return daemon if claim_seq else None
 
     def _claims(self) -> dict[int, tuple[int, str]]:
-        claims: dict[int, tuple[int, str]] = {}
-        for beat in self.beats:
-            for partition, claim_seq in beat.owned.items():
-                claims[partition] = max(claims.get(partition, (0, "")), (claim_seq, beat.daemon))
-        return claims
+        if self._claimed is None:
+            claims = self._claimed = {}
+            for beat in self.beats:
+                for partition, claim_seq in beat.owned.items():
+                    known = claims.get(partition, (0, ""))
+                    claims[partition] = max(known, (claim_seq, beat.daemon))
+        return self._claimed
 
     def is_suspect(self, daemon: str, now_s: float) -> bool:
         """Whether a member has let heartbeats pass: what is sent to it may never be answered."""

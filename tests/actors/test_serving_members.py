@@ -14,7 +14,7 @@ def test_who_is_about_to_claim_a_partition_is_left_alone_with_it_and_handed_noth
     members = _heard(Heartbeat(daemon="d-2", number=1, owned={0: 0, 1: 7}))
 
     assert members.owner_of == {0: "d-2", 1: "d-2"}
-    assert members.serving == {1: "d-2"}
+    assert (members.who_serves(0), members.who_serves(1)) == (None, "d-2")
 
 
 def test_until_it_has_claimed_the_one_before_it_is_handed_what_comes() -> None:
@@ -23,8 +23,11 @@ def test_until_it_has_claimed_the_one_before_it_is_handed_what_comes() -> None:
         Heartbeat(daemon="d-3", number=1, owned={0: 0}),
     )
 
-    assert members.serving == {0: "d-2"}
+    assert members.who_serves(0) == "d-2"
 
     members.heard(Heartbeat(daemon="d-3", number=2, owned={0: 12}), 2.0)
 
-    assert members.serving == {0: "d-3"}
+    assert members.who_serves(0) == "d-3"
+    assert members.forget_silent(hears_s=6.5) == ["d-2"]
+    assert members.forget_silent(hears_s=7.5) == ["d-3"]
+    assert members.who_serves(0) is None

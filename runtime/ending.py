@@ -107,4 +107,3 @@ class Ending:
             await service.stop()
         if scope.cancelled_caught:
             log.error("answers_unsent", commands_in_flight=service.commands_in_flight)
-        site.cluster.is_gone()

@@ -31,6 +31,7 @@ from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from nats.protocol.parser import Parser
 
+from runtime.logs import frames_of, log
 from runtime.nats.reply_subjects import ReplySubjects
 from runtime.nats.server_pool import known_servers, others_first
 
@@ -271,7 +272,8 @@ class ArmouredClient(Client):
             self.stats["in_bytes"] += len(data)
             text = subject.decode(errors="replace")
             take(Arrived(text, self._answerable(reply), data, headers))
-        except Exception:  # noqa: BLE001 -- whatever the bytes did, the read loop must go on
+        except Exception as error:  # noqa: BLE001 -- a taker's bug: the read loop must go on
+            log.error("message_crashed", error=type(error).__name__, frames=frames_of(error))
             self._on_bad_message()
 
     def _answerable(self, reply: bytes) -> str:

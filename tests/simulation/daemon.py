@@ -369,7 +369,8 @@ class VirtualAsyncio:
 
 
 async def _not_simulated(*_: object) -> Any:
-    raise NotImplementedError
+    """Stands for ``connections.list`` and ``status``, for which no simulated caller asks."""
+    raise AssertionError("a listing or a status is not simulated")
 
 
 async def heard(nats: Any, subject: str, take: Callable[[bytes], Any]) -> None:

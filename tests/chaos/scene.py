@@ -99,10 +99,18 @@ class Scene:
     async def connect(self, *, connections: int, grants: int) -> None:
         """Connect so many whose callers replace their credentials, and grants to be refreshed."""
         history = self.history
+        # On a cluster the servers tell each other a moment later who listens where.
+        await eventually(self._is_heard, within_s=30)
         history.ids = [*await asyncio.gather(*(self.caller.connect() for _ in range(connections)))]
         for _ in range(grants):
             connection_id, grant = await connect(self.caller, self.provider, lives_s=3600)
             history.grants[connection_id] = grant.grant_id
+
+    async def _is_heard(self) -> bool:
+        try:
+            return (await self.caller.ask("status")).code == "ok"
+        except nats.errors.Error:
+            return False
 
     @contextlib.asynccontextmanager
     async def under_load(self) -> AsyncGenerator[None]:

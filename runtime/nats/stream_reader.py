@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -10,13 +11,15 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from runtime.nats.errors import LinkError, NoAnswerError
+from runtime.nats.errors import LinkError, NoAnswerError, NoRespondersError
 from runtime.nats.jetstream_api import create_reading_consumer
 from runtime.nats.link import NatsLink
 
 _BATCH = 500
 _BATCH_BYTES = 8 * 1024 * 1024
 _WAIT_S = 5.0
+_KNOWN_WITHIN_S, _KNOWN_TICK_S = 2.0, 0.05
+"""How long a new consumer may take until all servers of a cluster know where it is."""
 _TOKENS, _SEQUENCE_TOKEN = 9, 5
 _BATCH_ENDED = frozenset({"Batch Completed", "Message Size Exceeds MaxBytes"})
 
@@ -60,8 +63,8 @@ async def read_stream(
     subscription = await link.client.subscribe(inbox)
     try:
         while not is_over or follow:
-            await _pull(link, stream, consumer.name, inbox, wait_s=wait_s)
-            async with contextlib.aclosing(_batch(subscription, wait_s=wait_s)) as batch:
+            pull = partial(_pull, link, stream, consumer.name, inbox, wait_s=wait_s)
+            async with contextlib.aclosing(_batch(subscription, pull, wait_s=wait_s)) as batch:
                 async for message in batch:
                     sequence, pending = _place(message)
                     yield StreamMessage(sequence, message.subject, message.data)
@@ -77,7 +80,7 @@ async def read_stream(
             await subscription.unsubscribe()
 
 
-async def _pull(link: NatsLink, stream: str, consumer: str, inbox: str, *, wait_s: float) -> None:
+def _pull(link: NatsLink, stream: str, consumer: str, inbox: str, *, wait_s: float) -> None:
     """Ask for the next batch, to be sent to ``inbox``."""
     request = {
         "batch": _BATCH,
@@ -92,13 +95,18 @@ async def _pull(link: NatsLink, stream: str, consumer: str, inbox: str, *, wait_
     )
 
 
-async def _batch(subscription: Subscription, *, wait_s: float) -> AsyncGenerator[Msg]:
-    """Yield the messages of one pull until the server says that it has ended.
+async def _batch(
+    subscription: Subscription, pull: Callable[[], None], *, wait_s: float
+) -> AsyncGenerator[Msg]:
+    """Pull, and yield the messages until the server says that this has ended.
 
     Raises:
-        NoAnswerError: The consumer is gone, or neither a message nor a heartbeat came.
+        NoRespondersError: No server knows the consumer.
+        NoAnswerError: It is gone, or neither a message nor a heartbeat came.
+        NotSentError: The pull was not sent.
     """
-    received = 0
+    pull()
+    received, unknown_s = 0, 0.0
     while received < _BATCH:
         try:
             async with asyncio.timeout(wait_s / 2):
@@ -111,6 +119,13 @@ async def _batch(subscription: Subscription, *, wait_s: float) -> AsyncGenerator
             continue
         if status == "408" or description in _BATCH_ENDED:
             return
+        if status == "503" and not received:
+            if unknown_s >= _KNOWN_WITHIN_S:
+                raise NoRespondersError("no server knows the consumer")
+            await asyncio.sleep(_KNOWN_TICK_S)
+            unknown_s += _KNOWN_TICK_S
+            pull()
+            continue
         if status is not None:
             raise NoAnswerError(f"the consumer ended: {description}")
         received += 1

@@ -21,7 +21,7 @@ trap on the plain client and its absence here.
 
 import re
 import secrets
-from asyncio import Future, StreamWriter
+from asyncio import Future, StreamWriter, get_running_loop
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,6 +36,8 @@ from runtime.nats.reply_subjects import ReplySubjects
 from runtime.nats.server_pool import known_servers, others_first
 
 _CRLF = 2
+_NO_STATUS = b"NATS/1.0\r\n"
+"""How a header block begins that is a caller's own."""
 _MESSAGES = (b"MSG ", b"HMSG ")
 _PLAIN = b"M"[0]
 _WORDS_WITH_REPLY = 5
@@ -119,6 +121,8 @@ class ArmouredClient(Client):
         self._on_bad_message = on_bad_message
         self._replies = replies
         self._wants_tls = wants_tls
+        self._turn: list[bytes] = []
+        self._turn_bytes = 0
         self.takers: dict[bytes, Callable[[Arrived], None]] = {}
         """Who takes a subscription's messages as they are read, by its number as it is written."""
 
@@ -163,10 +167,20 @@ class ArmouredClient(Client):
             headers: A whole header block (ADR-4), or empty.
             payload: Together with the headers within the server's limit.
         """
-        self.send_commands((publish_line(subject, reply, headers, payload),))
+        if not self._turn:
+            get_running_loop().call_soon(self._send_turn)
+        self._turn.append(line := publish_line(subject, reply, headers, payload))
+        self._turn_bytes += len(line)
+
+    def _send_turn(self) -> None:
+        """Write what this turn of the event loop has sent: a write costs as much as a message."""
+        if self._turn:
+            self.send_commands(())
 
     def send_commands(self, commands: Sequence[bytes]) -> None:
         """Put whole protocol lines of messages behind all that was sent before."""
+        if self._turn:
+            commands, self._turn, self._turn_bytes = [*self._turn, *commands], [], 0
         size_bytes = sum(map(len, commands))
         self.stats["out_msgs"] += len(commands)
         self.stats["out_bytes"] += size_bytes
@@ -195,7 +209,7 @@ class ArmouredClient(Client):
         """How much nats-py and the socket's writer hold together."""
         writer = self._writer
         held = 0 if writer is None else writer.transport.get_write_buffer_size()
-        return self._pending_data_size + held
+        return self._turn_bytes + self._pending_data_size + held
 
     @property
     def _writer(self) -> StreamWriter | None:
@@ -213,6 +227,7 @@ class ArmouredClient(Client):
 
     async def close(self) -> None:
         """Close, and leave no socket open where nats-py's own close breaks off before it."""
+        self._send_turn()
         try:
             await super().close()
         finally:
@@ -248,7 +263,12 @@ class ArmouredClient(Client):
         """Hand a message to its subscription, or drop it when it cannot be read."""
         take = self.takers.get(sid)
         if take is not None:
-            lines = await self._process_headers(headers) if headers else None
+            if not headers:
+                lines = None
+            elif headers.startswith(_NO_STATUS):
+                lines = self._parse_header_lines(headers[len(_NO_STATUS) :]) or None
+            else:
+                lines = await self._process_headers(headers)
             self._hand_over(take, subject, reply, data, lines)
             return
         try:
@@ -329,6 +349,7 @@ class ArmouredClient(Client):
 
     async def _send_ping(self, future: Future[bool] | None = None) -> None:
         """Send a PING behind all that is unsent; nats-py's overtakes what a flush shall confirm."""
+        self._send_turn()
         self._pongs.append(future or Future())
         await self._send_command(b"PING\r\n")
         await self._flush_pending()

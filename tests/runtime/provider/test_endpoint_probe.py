@@ -116,7 +116,7 @@ async def test_a_probe_reads_the_code_where_the_profile_says(endpoint: HttpToken
 
 async def test_a_probe_tells_what_could_not_be_done(endpoint: HttpTokenEndpoint):
     async with raw_http(silent) as server:
-        lost = await endpoint.probe(profile_of(server.url, timeout_s=0.1))
+        lost = await endpoint.probe(profile_of(server.url, timeout_s=1.0))
     missing = await endpoint.probe(profile_of(None))
     templated = await endpoint.probe(profile_of("https://{a}.example"), params={"a": "b"})
 

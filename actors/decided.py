@@ -29,8 +29,8 @@ def changed(
         world: The ports.
         no_sooner: Do not look at it before this.
     """
-    if entry.connection is None and before.connection is not None:
-        entry.status_before = before.connection.status
+    if entry.connection is None:
+        entry.before = before.connection
     entry.connection, entry.answers = connection, answers
     if connection is None:
         return Stored(None, answers)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from actors.envelope import Envelope
 from domain.commands import GetToken
-from domain.connection import ConnectionStatus, ProviderConnection
+from domain.connection import ProviderConnection
 from domain.decision import Reply
 from domain.events import Event
 from domain.looks import Look
@@ -34,6 +34,7 @@ class Entry:
 
     __slots__ = (
         "answers",
+        "before",
         "commands",
         "connection",
         "connection_id",
@@ -45,7 +46,6 @@ class Entry:
         "look",
         "maker",
         "replies",
-        "status_before",
     )
 
     def __init__(self, connection_id: UUID, maker: Maker) -> None:
@@ -53,8 +53,8 @@ class Entry:
         self.connection_id = connection_id
         self.connection: ProviderConnection | None = None
         """As it is after the entry; None where nothing changed."""
-        self.status_before: ConnectionStatus | None = None
-        """What its status was before; None where nothing was stored."""
+        self.before: ProviderConnection | None = None
+        """As it was before the entry changed it; None where nothing was stored."""
         self.answers: Answers = ()
         """What is remembered with it."""
         self.look: Look | None = None

@@ -132,8 +132,8 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def needs_reauth(self) -> bool:
         """Whether the grant is dead, by the provider's word or as was told by the calendar."""
-        is_dead = self.trouble is not None and self.trouble.failure_class is FailureClass.USER
-        return self.warned_lead_s == 0 or (self.status is ConnectionStatus.EXPIRED and is_dead)
+        failure_class = None if self.trouble is None else self.trouble.failure_class
+        return is_grant_dead(self.status, failure_class, self.warned_lead_s)
 
     @property
     def is_active(self) -> bool:
@@ -227,6 +227,20 @@ _NO_REFRESH_STATE: dict[str, None] = {
     "warned_lead_s": None,
 }
 """What is left of a grant's story when another grant begins."""
+
+
+def is_grant_dead(
+    status: ConnectionStatus, failure_class: FailureClass | None, warned_lead_s: int | None
+) -> bool:
+    """Whether only its user can mend a grant, by the provider's word or by the calendar.
+
+    Args:
+        status: The connection's.
+        failure_class: Of its last failure, if that was not followed by a success.
+        warned_lead_s: As ``ProviderConnection`` has it.
+    """
+    is_refused = status is ConnectionStatus.EXPIRED and failure_class is FailureClass.USER
+    return warned_lead_s == 0 or is_refused
 
 
 def broken_invariant(connection: ProviderConnection) -> str | None:

@@ -9,7 +9,7 @@ import anyio
 
 from actors.entry import Entry
 from actors.ports import PartitionLostError, RecordUnreadableError, Stored, StoreUnavailableError
-from domain.connection import ConnectionStatus
+from domain.connection import ProviderConnection
 from domain.events import Event
 from domain.looks import epoch_s
 from domain.record import Record, RecordError, decode_record, encode_record
@@ -56,8 +56,8 @@ class Added(NamedTuple):
     encoded: bytes
     due: DueEntry | None
     is_due_new: bool
-    before: ConnectionStatus | None
-    after: ConnectionStatus | None
+    before: ProviderConnection | None
+    after: ProviderConnection | None
     """None where nothing changed."""
 
 
@@ -96,7 +96,7 @@ class PartitionLedger:
         self.trimmed_seq = 0
         self.claim_seq = writer.last_seq
         """Where its claim is: of two who claim it the later one is right."""
-        self.statuses = StatusCount()
+        self.statuses = StatusCount(room.names)
         records.moved = events.moved = self._release
 
     @property
@@ -134,7 +134,6 @@ class PartitionLedger:
             or len(self._adding) >= ENTRIES_PER_GROUP_MAX
         ):
             return False
-        after = None if entry.connection is None else entry.connection.status
         self._adding.append(
             Added(
                 entry.connection_id,
@@ -143,8 +142,8 @@ class PartitionLedger:
                 encoded,
                 _due_entry(entry),
                 entry.is_look_new,
-                entry.status_before,
-                after,
+                entry.before,
+                entry.connection,
             )
         )
         self._adding_bytes += len(encoded)
@@ -167,7 +166,7 @@ class PartitionLedger:
         self._follow(seq, changed, events, daemon=self._owner.daemon, size_bytes=len(data))
         for one in group:
             if one.after is not None:
-                self.statuses.changed(one.connection_id, one.before, one.after)
+                self.statuses.changed(one.before, one.after)
 
     async def release(self) -> None:
         """Give the partition away: whoever reads that need not wait. Nothing may be under way.
@@ -218,8 +217,7 @@ class PartitionLedger:
                 if read.marker_seq >= self.records.mark.seq:
                     stored = _stored(connection_id, read.record)
                     if stored.connection is not None:
-                        status = stored.connection.status
-                        self.statuses.read(connection_id, status, read.record_seq)
+                        self.statuses.read(stored.connection, read.record_seq)
                     return stored
                 cause = "the answer is not fresh"
             if left_s <= _READ_PAUSE_S:

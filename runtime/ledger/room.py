@@ -1,4 +1,6 @@
-"""How much a daemon holds in memory that its views lack, and how much it may."""
+"""What all partitions of a daemon share: how much they may hold, and what they count by."""
+
+from runtime.ledger.provider_names import ProviderNames
 
 
 class Room:
@@ -8,3 +10,4 @@ class Room:
         """Start with nothing held."""
         self.bytes_max = bytes_max
         self.bytes = 0
+        self.names = ProviderNames()

@@ -252,7 +252,7 @@ async def _take_in(file: Path, outcome: Outcome, ledger: Ledger, *, within_s: fl
     if outcome.is_awaited_by(now):
         entry = Entry(connection.id, _Nobody())
         entry.connection, entry.answers = connection, stored.answers
-        entry.status_before = None if now is None else now.status
+        entry.before = now
         # When it is due its policy says; so it is looked at, which is needless only now and then.
         entry.look = Look(connection.updated_at, connection.updated_at)
         entry.is_look_new = True

@@ -1,6 +1,6 @@
-"""How many connections of a partition have each status: counted once, then kept as they change.
+"""How many connections of a partition there are of each kind: counted once, then kept.
 
-A change tells which status it ends and which it begins, so all that is to be found out is what
+A change tells what a connection was and what it is, so all that is to be found out is what
 was stored before. The bucket is read for that, once after each start, page by page beside the
 commands, from its beginning to where it ended when the partition was taken; what lies behind that
 is this daemon's own. Whoever changes a connection has read it before: one that was not reached yet
@@ -8,17 +8,23 @@ is counted when it is read, and passed over later.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
 
-from domain.connection import ConnectionStatus
+from domain.connection import ConnectionStatus, ProviderConnection, is_grant_dead
+from domain.grant_life import NO_REFRESH_TOKEN_NOTE
+from domain.profile import FailureClass
 from runtime.ledger.partition_streams import Kept
+from runtime.ledger.provider_names import ProviderNames
 from runtime.ledger.records_view import Changed
 from runtime.ledger.subjects import is_record_key
 from runtime.logs import log
+
+NEEDING_SHOWN_MAX = 50
 
 
 class Scan(Protocol):
@@ -29,9 +35,45 @@ class Scan(Protocol):
         ...
 
 
+class Kind(NamedTuple):
+    """What a connection is counted as."""
+
+    provider: str
+    """Its slug, or ``other``: see ``ProviderNames``."""
+    status: ConnectionStatus
+    needs_user: bool = False
+    """Whether its grant is dead: only its user can mend it."""
+    lacks_refresh_token: bool = False
+    """Whether it is active, will end and cannot be refreshed."""
+
+
+class Needing(NamedTuple):
+    """A grant that only its user can mend."""
+
+    connection_id: UUID
+    provider_slug: str
+    since: datetime
+    reason: str | None
+
+
+class _Trouble(msgspec.Struct):
+    failure_class: FailureClass
+    at: datetime
+    reason: str | None = None
+
+
+class _Credentials(msgspec.Struct):
+    notes: tuple[str, ...] = ()
+
+
 class _Connection(msgspec.Struct):
     id: UUID
+    provider_slug: str
     status: ConnectionStatus
+    updated_at: datetime
+    credentials: _Credentials | None = None
+    trouble: _Trouble | None = None
+    warned_lead_s: int | None = None
 
 
 class _Record(msgspec.Struct):
@@ -46,9 +88,11 @@ _decoder = msgspec.msgpack.Decoder(_Record)
 class StatusCount:
     """One partition's count. Complete when ``count`` has returned False."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: ProviderNames) -> None:
         """Count nothing before ``begin``."""
-        self._counts: Counter[ConnectionStatus] = Counter()
+        self._names = names
+        self._counts: Counter[Kind] = Counter()
+        self._needing: dict[UUID, Needing] = {}
         self._ahead: set[int] | None = set()
         """What is counted or ours and may lie ahead, by the number of the id; None: all counted.
 
@@ -58,38 +102,50 @@ class StatusCount:
         self._end_seq = 0
 
     @property
+    def by_kind(self) -> Mapping[Kind, int] | None:
+        """How many connections there are of each kind; None: not all are counted yet."""
+        return self._counts if self._ahead is None else None
+
+    @property
     def by_status(self) -> Counter[ConnectionStatus] | None:
         """How many connections have each status; None: not all are counted yet."""
-        return self._counts if self._ahead is None else None
+        if self._ahead is not None:
+            return None
+        counts: Counter[ConnectionStatus] = Counter()
+        for kind, connections in self._counts.items():
+            counts[kind.status] += connections
+        return counts
+
+    @property
+    def needing(self) -> Iterable[Needing]:
+        """Grants that need their users, of those that are counted; the last to end, no more."""
+        return self._needing.values()
 
     def begin(self, held: Iterable[Changed], end_seq: int) -> None:
         """Begin with what memory holds newer than the bucket, which ends at ``end_seq``."""
         assert self._ahead is not None
         for record in held:
-            self._count(record.data)
+            self._count_record(record.data)
             self._ahead.add(record.connection_id.int)
         self._end_seq = end_seq
 
-    def read(self, connection_id: UUID, status: ConnectionStatus, seq: int) -> None:
+    def read(self, connection: ProviderConnection, seq: int) -> None:
         """Know that a connection was read, which lies at ``seq`` of the bucket."""
-        if (
-            self._ahead is not None
-            and seq >= self._next_seq
-            and connection_id.int not in self._ahead
-        ):
-            self._counts[status] += 1
-            self._ahead.add(connection_id.int)
+        number = connection.id.int
+        if self._ahead is not None and seq >= self._next_seq and number not in self._ahead:
+            self._count(connection)
+            self._ahead.add(number)
 
-    def changed(
-        self, connection_id: UUID, before: ConnectionStatus | None, after: ConnectionStatus
-    ) -> None:
+    def changed(self, before: ProviderConnection | None, after: ProviderConnection) -> None:
         """Know that a connection was stored; ``before``: None where it is new."""
         if self._ahead is not None:
-            self._ahead.add(connection_id.int)
-        if before is not after:
-            self._counts[after] += 1
-            if before is not None:
-                self._counts[before] -= 1
+            self._ahead.add(after.id.int)
+        if before is not None:
+            if _are_alike(before, after):
+                return
+            self._counts[self._kind(before)] -= 1
+            self._needing.pop(after.id, None)
+        self._count(after)
 
     async def count(self, scan: Scan, *, records_max: int) -> bool:
         """Count some more; False: all are counted.
@@ -102,13 +158,13 @@ class StatusCount:
         page = await scan(self._next_seq, messages_max=records_max)
         for kept in page:
             if is_record_key(kept.key) and kept.data:
-                self._count(kept.data)
+                self._count_record(kept.data)
             self._next_seq = kept.seq + 1
         if not page or self._next_seq > self._end_seq:
             self._ahead = None
         return self._ahead is not None
 
-    def _count(self, data: bytes) -> None:
+    def _count_record(self, data: bytes) -> None:
         """Count a record, unless it is counted; one that cannot be read has no status."""
         assert self._ahead is not None
         try:
@@ -117,4 +173,42 @@ class StatusCount:
             log.error("record_not_counted")
             return
         if connection.id.int not in self._ahead:
-            self._counts[connection.status] += 1
+            self._count(connection)
+
+    def _count(self, connection: ProviderConnection | _Connection) -> None:
+        kind = self._kind(connection)
+        self._counts[kind] += 1
+        if not kind.needs_user:
+            return
+        trouble = connection.trouble
+        since = connection.updated_at if trouble is None else trouble.at
+        reason = None if trouble is None else trouble.reason
+        slug = connection.provider_slug
+        self._needing[connection.id] = Needing(connection.id, slug, since, reason)
+        if len(self._needing) > NEEDING_SHOWN_MAX:
+            oldest = min(self._needing.values(), key=lambda one: one.since)
+            del self._needing[oldest.connection_id]
+
+    def _kind(self, connection: ProviderConnection | _Connection) -> Kind:
+        status, trouble = connection.status, connection.trouble
+        failure_class = None if trouble is None else trouble.failure_class
+        credentials = connection.credentials
+        return Kind(
+            self._names.of(connection.provider_slug),
+            status,
+            is_grant_dead(status, failure_class, connection.warned_lead_s),
+            status is ConnectionStatus.ACTIVE
+            and credentials is not None
+            and NO_REFRESH_TOKEN_NOTE in credentials.notes,
+        )
+
+
+def _are_alike(before: ProviderConnection, after: ProviderConnection) -> bool:
+    """Whether two states of an active connection are certainly of one kind; most changes are."""
+    return (
+        before.status is after.status is ConnectionStatus.ACTIVE
+        and before.warned_lead_s == after.warned_lead_s
+        and before.credentials is not None
+        and after.credentials is not None
+        and before.credentials.notes == after.credentials.notes
+    )

@@ -114,7 +114,7 @@ async def test_a_successor_that_cannot_be_read_leaves_the_token_in_doubt_since_i
     assert stored.credentials.client_id == "me"
 
 
-async def test_an_entry_says_what_the_status_was_before_all_that_it_holds(
+async def test_an_entry_says_what_the_connection_was_before_all_that_it_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage = Stage()
@@ -122,7 +122,7 @@ async def test_an_entry_says_what_the_status_was_before_all_that_it_holds(
     add = stage.ledger.add
 
     def noted(entry: Entry) -> bool:
-        added.append((entry.connection_id, entry.status_before))
+        added.append((entry.connection_id, entry.before and entry.before.status))
         return add(entry)
 
     monkeypatch.setattr(stage.ledger, "add", noted)

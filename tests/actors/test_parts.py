@@ -74,7 +74,7 @@ class _Maker:
 def test_an_entry_counts_who_came_for_no_token_and_answers_each_in_its_time() -> None:
     maker, answers = _Maker(), list[Reply]()
     entry = Entry(_ID, maker)
-    assert (entry.connection, entry.status_before, entry.answers, entry.commands) == (
+    assert (entry.connection, entry.before, entry.answers, entry.commands) == (
         None,
         None,
         (),

@@ -2,15 +2,20 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from random import Random
 from uuid import UUID
 
 import msgspec
 import pytest
 
-from domain.connection import ConnectionStatus, ProviderConnection
+from domain.connection import ConnectionStatus, ProviderConnection, Trouble
+from domain.grant_life import NO_REFRESH_TOKEN_NOTE
+from domain.profile import FailureClass
 from runtime.ledger.partition_ledger import PartitionLedger
 from runtime.ledger.partition_streams import Kept
+from runtime.ledger.provider_names import ProviderNames
+from runtime.ledger.status_count import NEEDING_SHOWN_MAX, Kind
 from runtime.world import Uuid7Ids
 from tests.fakes.connections import active, pending
 from tests.fakes.ledger_worlds import LedgerWorld, entry_of, store, taken
@@ -33,7 +38,7 @@ async def change(ledger: PartitionLedger, connection_id: UUID, status: Connectio
     """Store a status as an actor does that has just been activated."""
     stored = await ledger.read(connection_id)
     entry = entry_of(in_status(connection_id, status))
-    entry.status_before = stored.connection and stored.connection.status
+    entry.before = stored.connection
     await store(ledger, entry)
 
 
@@ -120,3 +125,87 @@ async def test_whatever_is_read_and_changed_meanwhile_each_connection_is_counted
     await busy.act(ledger, times=10)
 
     assert await counted(ledger) == Counter(busy.stored.values())
+
+
+def dead(connection_id: UUID, day: int = 1) -> ProviderConnection:
+    return msgspec.structs.replace(
+        active(connection_id),
+        status=ConnectionStatus.EXPIRED,
+        trouble=Trouble(
+            failure_class=FailureClass.USER,
+            code="invalid_grant",
+            reason="It is over",
+            at=datetime(2026, 1, day, tzinfo=UTC),
+        ),
+    )
+
+
+def without_refresh_token(connection_id: UUID) -> ProviderConnection:
+    one = active(connection_id)
+    assert one.credentials is not None
+    credentials = msgspec.structs.replace(one.credentials, notes=(NO_REFRESH_TOKEN_NOTE,))
+    return msgspec.structs.replace(one, credentials=credentials)
+
+
+async def put(ledger: PartitionLedger, connection: ProviderConnection) -> None:
+    """Store a connection as an actor does."""
+    entry = entry_of(connection)
+    entry.before = (await ledger.read(connection.id)).connection
+    await store(ledger, entry)
+
+
+async def test_connections_are_counted_by_provider_and_by_what_their_grants_need(
+    world: LedgerWorld,
+) -> None:
+    former, (one, two, three) = await taken(world.streams()), [next(ids) for _ in range(3)]
+    slug = active(one).provider_slug
+    for connection in (active(one), dead(two), without_refresh_token(three)):
+        await put(former, connection)
+    await former.records.advance()
+    read = await taken(world.streams(), daemon="d-2")
+    await counted(read)
+
+    for ledger in (former, read):
+        await counted(ledger)
+        assert +Counter(ledger.statuses.by_kind) == {
+            Kind(slug, ACTIVE): 1,
+            Kind(slug, ConnectionStatus.EXPIRED, needs_user=True): 1,
+            Kind(slug, ACTIVE, lacks_refresh_token=True): 1,
+        }
+        (needing,) = ledger.statuses.needing
+        assert (needing.connection_id, needing.reason) == (two, "It is over")
+
+    for connection in (dead(one), active(two), active(three)):
+        await put(read, connection)
+    assert +Counter(read.statuses.by_kind) == {
+        Kind(slug, ACTIVE): 2,
+        Kind(slug, ConnectionStatus.EXPIRED, needs_user=True): 1,
+    }
+    assert [needing.connection_id for needing in read.statuses.needing] == [one]
+
+
+async def test_of_the_grants_that_need_their_users_the_last_to_end_are_kept(
+    world: LedgerWorld,
+) -> None:
+    ledger = await taken(world.streams())
+    some = [next(ids) for _ in range(NEEDING_SHOWN_MAX + 2)]
+
+    for number, one in enumerate(some):
+        await put(ledger, dead(one, day=30 if number else 1))
+
+    kept = {needing.connection_id for needing in ledger.statuses.needing}
+    assert len(kept) == NEEDING_SHOWN_MAX
+    assert some[0] not in kept
+
+
+def test_however_many_providers_are_named_the_names_they_are_counted_by_are_bounded() -> None:
+    names = ProviderNames(names_max=2)
+    names.admit(["schwab"])
+
+    assert [names.of(slug) for slug in ("a", "b", "c", "schwab", "a")] == [
+        "a",
+        "other",
+        "other",
+        "schwab",
+        "a",
+    ]

@@ -190,6 +190,7 @@ class Flight:
         if self._flying.cancelled_caught:
             return
         if (brought := self._brought) is None:
+            world.journal.outcome_unknown(profile.slug)
             step = left_open(connection, profile, now=world.clock.now(), ids=world.ids)
         else:
             step = Step(brought.outcome.connection, brought.outcome.events)

@@ -60,6 +60,8 @@ class OutcomeSteps:
     def failed(self, verdict: Verdict, secret: OAuthSecret, profile: ProviderProfile) -> MakeStep:
         """Return how to store what a failure means, which may have brought a refresh token."""
         world, ids, draw = self._world, self._world.ids, self._world.providers.draw()
+        if verdict.outcome_unknown:
+            world.journal.outcome_unknown(profile.slug)
 
         def step() -> Step:
             before, now = self._connection(), world.clock.now()

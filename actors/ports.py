@@ -221,6 +221,10 @@ class Journal(Protocol):
         """The daemon stopped while what a provider answered could not be stored, nor spilled."""
         ...
 
+    def outcome_unknown(self, provider_slug: str) -> None:
+        """A refresh failed, and the provider may have spent the refresh token."""
+        ...
+
     def cut_off(self, connection_id: UUID) -> None:
         """The daemon stopped before a provider answered: the intent is open in the ledger."""
         ...

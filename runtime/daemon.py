@@ -51,6 +51,7 @@ from runtime.provider.token_endpoint import HttpTokenEndpoint
 from runtime.reaching import daemon_link, embedded_server, ledgers_of, refuse_others
 from runtime.stop_budget import StopBudget
 from runtime.stream_settings import check_answers, stream_settings
+from runtime.tally import Tally
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
 _OTHERS_CHECKPOINT_S = 3.0
@@ -90,6 +91,9 @@ class Daemon:
         self._keyring = keyring
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
+        ledgers.room.names.admit(profile.slug for profile in profiles)
+        self.tally = Tally(ledgers.room.names, now_s=ledgers.now_s)
+        self.journal.unknown = self.tally.outcome_unknown
         self._gates = ClientGates(
             self.journal.circuit_changed,
             me=daemon_id,
@@ -153,7 +157,7 @@ class Daemon:
             self.waker,
             self.policy,
             hear=partial(self.site.hear, self.service.take_handed_over),
-            told=partial(ToldLedger, tell=self.journal.refresh_failed),
+            told=partial(ToldLedger, tell=self.journal.refresh_failed, stored=self.tally.stored),
         )
         self.site.attach(
             holdings,

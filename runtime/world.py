@@ -1,6 +1,7 @@
 """Time, ids and the operator's journal: the small ports of ``actors.ports``."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -43,6 +44,8 @@ class LoggingJournal:
         """Start with every count at zero."""
         self.counts: Counter[str] = Counter()
         self._verdicts: Counter[tuple[str, str]] = Counter()
+        self.unknown: Callable[[str], None] = lambda _: None
+        """Told of the provider whose refresh has an unknown outcome."""
 
     @property
     def verdicts(self) -> dict[str, dict[str, int]]:
@@ -98,6 +101,10 @@ class LoggingJournal:
         """Log that a provider's answer went with the daemon."""
         self.counts["outcome_lost"] += 1
         log.critical("outcome_lost", connection_id=str(connection_id))
+
+    def outcome_unknown(self, provider_slug: str) -> None:
+        """Have it counted; what it means for the grant its record tells."""
+        self.unknown(provider_slug)
 
     def cut_off(self, connection_id: UUID) -> None:
         """Log that a provider's answer was not waited for."""

@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import UUID
 
 from actors.router import HOPS_MAX
-from actors.world import MOVED, database_error
+from actors.world import MAILBOX_FULL, MOVED, database_error
 from domain.commands import Command
 from domain.decision import Reply
 from domain.result import Failure, Success
@@ -36,6 +36,7 @@ class Desk(Protocol):
     responder: Responder
     arrivals: Arrivals
     now_s: Callable[[], float]
+    mailbox_refusals: int
 
     def begin(self, in_flight: "InFlight") -> None:
         """Hand a request to its actor."""
@@ -128,6 +129,7 @@ class InFlight:
             headers[MESSAGE_HEADER] = self.digest.hex()
         if not self.desk.send_on(self, headers):
             return False
+        self.counted.forwarded += 1
         self._sent()
         return True
 
@@ -140,16 +142,19 @@ class InFlight:
                 else:
                     self.fail(reply)
             case Success():
+                self.counted.succeeded += 1
                 self._send(reply_body(reply), None)
 
     def fail(self, failure: Failure) -> None:
         """Answer with a failure; called instead of ``reply``."""
         self.counted.codes[failure.code] += 1
+        self.desk.mailbox_refusals += failure is MAILBOX_FULL
         self.counted.last_error = failure.code
         self._send(failure_body(failure), failure_headers(failure))
 
     def succeed(self, value: object) -> None:
         """Answer with a value that no actor made; called instead of ``reply``."""
+        self.counted.succeeded += 1
         self._send(value_body(value), None)
 
     def _send(self, body: bytes, headers: dict[str, str] | None) -> None:

@@ -46,7 +46,7 @@ from runtime.gateway.wire import (
 )
 from runtime.logs import log
 from runtime.nats.client import Arrived
-from runtime.nats.discoverable import DiscoverableService, ServiceConfig
+from runtime.nats.discoverable import Counted, DiscoverableService, ServiceConfig
 from runtime.nats.errors import LinkError
 from runtime.nats.link import NatsLink
 
@@ -131,6 +131,13 @@ class CommandService:
         self.now_s = asyncio.get_running_loop().time
         self.arrivals = Arrivals(link)
         self._pulse: asyncio.Task[None] | None = None
+        self.mailbox_refusals = 0
+        """How many commands a connection's full mailbox has refused."""
+
+    @property
+    def counted(self) -> Mapping[str, Counted]:
+        """What each endpoint has done, by its name; empty before ``start``."""
+        return {} if self._service is None else self._service.counted
 
     @property
     def commands_in_flight(self) -> int:

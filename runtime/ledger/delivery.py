@@ -51,6 +51,11 @@ class Delivery:
         self._arrived = anyio.Event()
         self._gone = anyio.Event()
 
+    @property
+    def held(self) -> int:
+        """How many outcomes are kept that no ledger has taken yet."""
+        return len(self._kept)
+
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Send what was spilled before, too."""
         self._kept.update({outcome.attempt_id: outcome for outcome in outcomes})

@@ -58,11 +58,14 @@ async def discovered(link: NatsLink, name: str, *, inbox: str, within_s: float) 
 class Counted:
     """What one endpoint has done, for ``$SRV.STATS``."""
 
-    __slots__ = ("codes", "last_error", "processing_ns", "requests")
+    __slots__ = ("codes", "forwarded", "last_error", "processing_ns", "requests", "succeeded")
 
     def __init__(self) -> None:
         """Start at zero."""
         self.requests = 0
+        self.succeeded = 0
+        self.forwarded = 0
+        """Handed over to another daemon, which answers."""
         self.codes: Counter[str] = Counter()
         self.last_error = ""
         self.processing_ns = 0
@@ -117,7 +120,9 @@ class DiscoverableService(Service):
         endpoint.num_errors = sum(counted.codes.values())
         endpoint.last_error = counted.last_error
         endpoint.processing_time = counted.processing_ns
-        endpoint.average_processing_time = counted.processing_ns // max(endpoint.num_requests, 1)
+        # What is under way, or was handed over, has no time yet.
+        answered = counted.succeeded + endpoint.num_errors
+        endpoint.average_processing_time = counted.processing_ns // max(answered, 1)
         endpoint.data = {"errors": dict(counted.codes)}
 
     async def drain_endpoints(self) -> None:

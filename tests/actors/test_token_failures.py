@@ -298,6 +298,7 @@ async def test_an_open_intent_of_an_earlier_owner_is_waited_for_and_then_in_doub
         assert scene.clock.now() >= intent.deadline_at
         assert again.stored(ID).intent is None
         assert again.stored(ID).doubted_at == intent.started_at
+        assert again.journal.unknown == {"schwab": 1}
         assert again.story_of(ID)[2:] == [
             "token_refresh.attempted",
             "token_refresh.failed",

@@ -199,6 +199,7 @@ class CountingJournal:
     def __init__(self) -> None:
         """Start with every count at zero."""
         self.counts: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
         self.errors: list[Exception] = []
         self.told: list[tuple[object, ...]] = []
         """The name of each call and its arguments, in order."""
@@ -227,6 +228,10 @@ class CountingJournal:
     def outcome_lost(self, connection_id: UUID) -> None:
         """See ``Journal``."""
         self._note("outcome_lost", connection_id)
+
+    def outcome_unknown(self, provider_slug: str) -> None:
+        """See ``Journal``; how often is told apart from troubles."""
+        self.unknown[provider_slug] += 1
 
     def cut_off(self, connection_id: UUID) -> None:
         """See ``Journal``."""

@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+from actors.world import MAILBOX_FULL, overloaded
+from domain.result import Success
 from runtime.gateway.in_flight import (
     HOPS_HEADER,
     MESSAGE_HEADER,
@@ -26,15 +28,23 @@ class _Desk:
         self.sent: list[Mapping[str, str]] = []
         self.now_s = time.monotonic
         self.arrivals = self
-        self.responder: Any = None
+        self.responder: Any = self
+        self.mailbox_refusals = 0
 
     def earliest_s(self) -> float:
         return self.now_s()
+
+    def answer(self, *_: object, **__: object) -> None:
+        """Answer nobody."""
 
     def send_on(self, _in_flight: InFlight, headers: Mapping[str, str]) -> bool:
         header_block(headers)
         self.sent.append(headers)
         return True
+
+
+def in_flight(desk: _Desk, counted: Counted) -> InFlight:
+    return InFlight(cast("Desk", desk), counted, Load(10), reply_subject="_INBOX.x", data=b"{}")
 
 
 def handed_over(headers: Mapping[str, str], digest: bytes | None = None) -> Mapping[str, str]:
@@ -81,3 +91,15 @@ def test_what_daemons_tell_each_other_no_caller_can_set():
 
 def test_the_time_that_is_left_goes_with_it():
     assert 3900 < int(handed_over({})["Refreshd-Timeout-Ms"]) <= 4000
+
+
+def test_a_command_counts_once_where_it_is_answered_and_apart_where_it_is_handed_over():
+    desk, counted = _Desk(), Counted()
+
+    in_flight(desk, counted).reply(Success(None))
+    in_flight(desk, counted).reply(MAILBOX_FULL)
+    in_flight(desk, counted).reply(overloaded("too many connections are busy"))
+    in_flight(desk, counted).forward("d-2")
+
+    assert (counted.succeeded, counted.forwarded, counted.codes) == (1, 1, {"OVERLOADED": 2})
+    assert desk.mailbox_refusals == 1

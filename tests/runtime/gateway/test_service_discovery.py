@@ -100,7 +100,9 @@ async def test_info_is_answered_by_everybody_by_name_and_by_id(client: NatsLink)
     assert await ask(client, f"$SRV.INFO.refreshd.{info['id']}") == info
 
 
-async def test_stats_count_requests_and_failures_and_quote_nothing(client: NatsLink):
+async def test_stats_count_requests_and_failures_and_quote_nothing(
+    client: NatsLink, daemon: Daemon
+):
     await connect(client)
     assert "error" in await connect(client)
     malformed = f'{{"user_id": "{SECRET}"}}'.encode()
@@ -118,6 +120,8 @@ async def test_stats_count_requests_and_failures_and_quote_nothing(client: NatsL
     assert endpoint["data"] == {"errors": {"INVALID_TRANSITION": 1, "INVALID_COMMAND": 3}}
     assert endpoint["processing_time"] > 0
     assert endpoint["average_processing_time"] == endpoint["processing_time"] // 5
+    counted = daemon.service.counted["connection-connect"]
+    assert (counted.succeeded, counted.forwarded) == (1, 0)
     assert SECRET not in json.dumps(stats)
 
 

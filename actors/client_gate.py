@@ -25,13 +25,14 @@ Source:
 
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import NamedTuple
 from uuid import UUID
 
 from msgspec.structs import replace
 
-from actors.circuit import Circuit, CircuitNews
+from actors.circuit import Circuit, CircuitNews, CircuitState
 from actors.closed import SOON_S, Closed
 from actors.cool_down import CoolDown
 from actors.gate_word import ALL_HOSTS, Closure, GateKey, GateWord
@@ -296,6 +297,13 @@ class ClientGates:
     def paused(self) -> list[str]:
         """The providers that have a client paused, everywhere or at a host."""
         return sorted({client.slug for client in self._clients.values() if client.is_paused})
+
+    @property
+    def circuits_down(self) -> Counter[tuple[str, CircuitState]]:
+        """How many circuits are not closed, by provider and state; all of them."""
+        gates = (gate for client in self._clients.values() for gate in client.gates.values())
+        news = (gate.circuit.news for gate in gates if not gate.circuit.is_closed)
+        return Counter((one.provider_slug, one.state) for one in news)
 
     @property
     def circuits(self) -> list[CircuitNews]:

@@ -26,6 +26,7 @@ from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.reply_subjects import INBOX_PREFIXES
 from runtime.provider.choices import with_choices
 from runtime.provider.secret_files import ConfigError, check_secret, secret_of
+from runtime.web.address import HttpConfig
 
 ENVIRONMENT_PREFIX = "REFRESHD_"
 _NOT_SETTINGS = re.compile(
@@ -129,6 +130,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     service: ServiceConfig = ServiceConfig()
     cluster: ClusterConfig = ClusterConfig()
     actors: Limits = Limits()
+    http: HttpConfig = HttpConfig()
     log: LogConfig = LogConfig()
     providers: dict[str, dict[str, Any]] = {}
     """One section a provider; ``runtime.provider.profiles`` reads them."""

@@ -49,9 +49,11 @@ from runtime.nats.link import NatsLink
 from runtime.provider.profiles import Profiles, load_profiles
 from runtime.provider.token_endpoint import HttpTokenEndpoint
 from runtime.reaching import daemon_link, embedded_server, ledgers_of, refuse_others
+from runtime.showing import shown
 from runtime.stop_budget import StopBudget
 from runtime.stream_settings import check_answers, stream_settings
 from runtime.tally import Tally
+from runtime.watching import Watched
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
 _OTHERS_CHECKPOINT_S = 3.0
@@ -76,8 +78,10 @@ class Daemon:
         endpoint: HttpTokenEndpoint,
         spill: SpillFolder,
         budget: StopBudget,
+        http: str,
     ) -> None:
         """Make every part; nothing is started."""
+        self._http = http
         ids = Uuid7Ids()
         self.delivery = Delivery(spill, link, streams)
         self.config = config
@@ -171,10 +175,22 @@ class Daemon:
         return holdings
 
     @property
+    def _parts(self) -> Parts:
+        """What is to be ended."""
+        first = (self.directory, self.service, self.responder)
+        return Parts(*first, self._ledgers, self.delivery, self.site)
+
+    @property
+    def watched(self) -> Watched:
+        """What can be seen of it over HTTP."""
+        first = (self._parts, self.link, self._keeper, self._keyring, self._gates, self.waker)
+        return Watched(*first, self.journal, self.tally, self.ending, self._streams.partitions)
+
+    @property
     def ready_line(self) -> str:
         """The one line that says that commands can be taken."""
         return (
-            f"ready nats={self.link.url} daemon={self.daemon_id} "
+            f"ready nats={self.link.url} http={self._http} daemon={self.daemon_id} "
             f"connections={self.connections_at_start} version={VERSION}"
         )
 
@@ -289,16 +305,7 @@ class Daemon:
 
     async def drain(self) -> None:
         """See ``Ending.drain``."""
-        await self.ending.drain(
-            Parts(
-                self.directory,
-                self.service,
-                self.responder,
-                self._ledgers,
-                self.delivery,
-                self.site,
-            )
-        )
+        await self.ending.drain(self._parts)
 
 
 @contextlib.asynccontextmanager
@@ -324,6 +331,7 @@ async def run_daemon(
     async with contextlib.AsyncExitStack() as stack:
         embedded = None if config.nats.url is not None else embedded_server(config, data_dir)
         outcomes = stack.enter_context(one_daemon_of(data_dir, alone=embedded is not None))
+        web = await stack.enter_async_context(shown(config.http))
         if embedded is not None:
             stack.push_async_callback(_ended_with, embedded, budget)
             login = await embedded.start()
@@ -361,6 +369,7 @@ async def run_daemon(
             endpoint=endpoint,
             spill=spill,
             budget=budget,
+            http=web.address,
         )
         await stack.enter_async_context(daemon.site.among_others())
         # Nobody else can be on a server that only this daemon starts.
@@ -372,6 +381,7 @@ async def run_daemon(
         await follow_rotation(link, streams, keyring, checkpoint=daemon.checkpoint)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         await daemon.start(tasks)
+        web.show(daemon.watched)
         try:
             yield daemon
         finally:

@@ -14,6 +14,7 @@ import pytest
 from domain.events import Event
 from domain.result import FailureCode
 from runtime.cli import asking
+from runtime.web.metrics import METRICS, PREFIX
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -132,3 +133,16 @@ def test_every_file_that_a_page_names_is_there(page: Path):
     for module in modules:
         path = ROOT / module.replace(".", "/")
         assert path.is_dir() or path.with_suffix(".py").exists(), module
+
+
+def test_every_metric_is_there_with_its_labels():
+    told = [row for row in rows("docs/monitoring.md", "Metrics") if row[0].startswith("`refreshd_")]
+
+    assert told == [
+        [
+            f"`{PREFIX}{one.name}{'_total' * (one.kind == 'counter')}`",
+            ", ".join(f"`{label}`" for label in one.labels) or "-",
+            "Histogram. " * (one.kind == "histogram") + one.says,
+        ]
+        for one in METRICS
+    ]

@@ -140,6 +140,11 @@ class CommandService:
         return {} if self._service is None else self._service.counted
 
     @property
+    def is_draining(self) -> bool:
+        """Whether no new commands are taken."""
+        return DRAINING in self._metadata
+
+    @property
     def commands_in_flight(self) -> int:
         """How many requests are taken and not yet answered."""
         return self._commands.requests

@@ -1,6 +1,6 @@
 """By which names providers are counted: a bounded number of them, and one for all others."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 OTHERS = "other"
 NAMES_MAX = 200
@@ -21,6 +21,10 @@ class ProviderNames:
         """Have these counted by their own names, as far as there is room."""
         for slug in slugs:
             self.of(slug)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names that slugs have of their own."""
+        return iter(self._names)
 
     def of(self, slug: str) -> str:
         """Return the name by which a slug is counted: its own, or ``other``."""

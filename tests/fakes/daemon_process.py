@@ -37,10 +37,20 @@ class DaemonProcess:
         self._reading: asyncio.Task[None] | None = None
 
     @property
-    def daemon_id(self) -> str:
-        """Its id, as its ready line tells."""
+    def ready_line(self) -> dict[str, str]:
+        """What its ready line tells."""
         (ready,) = (line for line in self.said if line.startswith("ready "))
-        return dict(word.split("=", 1) for word in ready.split()[1:])["daemon"]
+        return dict(word.split("=", 1) for word in ready.split()[1:])
+
+    @property
+    def daemon_id(self) -> str:
+        """Its id."""
+        return self.ready_line["daemon"]
+
+    @property
+    def http(self) -> str:
+        """Where it is asked over HTTP."""
+        return f"http://{self.ready_line['http']}"
 
     @property
     def context(self) -> dict[str, str]:

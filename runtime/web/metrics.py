@@ -1,0 +1,190 @@
+"""Every metric that a daemon has, and their text as Prometheus reads it.
+
+No label has more values than the configuration, the contract or a bound of ours has: verbs,
+outcomes, partitions, and names of providers as ``runtime.ledger.provider_names`` bounds them.
+
+Source:
+    https://prometheus.io/docs/practices/naming/
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+PREFIX = "refreshd_"
+
+
+class Described(NamedTuple):
+    """What a metric is. A counter's name ends in ``_total`` where it is read."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    says: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS = (
+    Described("gauge", "build_info", "Always 1; the label tells the version.", ("version",)),
+    Described("gauge", "ready", "Whether /readyz passes, as far as is known without asking NATS."),
+    Described("gauge", "nats_connected", "Whether the connection to NATS is there."),
+    Described("counter", "nats_reconnects", "How often it was lost and made anew."),
+    Described(
+        "counter",
+        "commands",
+        "Commands answered, by their outcome: ok, or the code of the error.",
+        ("verb", "outcome"),
+    ),
+    Described(
+        "counter",
+        "command_seconds",
+        "Time from the arrival of commands to their answers, in all.",
+        ("verb",),
+    ),
+    Described(
+        "counter",
+        "commands_forwarded",
+        "Commands handed over to the owner of their partition, which answers.",
+        ("verb",),
+    ),
+    Described("gauge", "commands_in_flight", "Commands not answered yet."),
+    Described("gauge", "token_callers", "Callers of token not answered yet."),
+    Described("counter", "mailbox_refusals", "Commands that a connection's full mailbox refused."),
+    Described("counter", "answers_dropped", "Answers that could not be sent in time."),
+    Described("gauge", "actors", "Connections in memory."),
+    Described("gauge", "flights", "Refreshes at providers under way or waiting for their turn."),
+    Described(
+        "counter",
+        "refreshes",
+        "Refreshes at providers, by outcome: succeeded, or the class of the verdict.",
+        ("provider", "outcome"),
+    ),
+    Described(
+        "counter",
+        "outcome_unknown",
+        "Failed refreshes after which the refresh token may be spent.",
+        ("provider",),
+    ),
+    Described("counter", "needs_reauth", "Grants found to need their users.", ("provider",)),
+    Described(
+        "histogram",
+        "refresh_life_left_seconds",
+        "How long access tokens had to live when they were refreshed; 0: they had ended.",
+        ("provider",),
+    ),
+    Described(
+        "gauge",
+        "due_late_seconds",
+        "How late the connection is that should have been looked at first.",
+    ),
+    Described("gauge", "due_waiting", "Connections that are due and wait for their turn."),
+    Described("gauge", "due_under_way", "Connections that are being looked at."),
+    Described("counter", "appends", "Groups stored in the ledgers."),
+    Described("counter", "append_entries", "Connections' entries in them."),
+    Described(
+        "gauge",
+        "view_lag_groups",
+        "Groups of a ledger that a view lacks.",
+        ("view", "partition"),
+    ),
+    Described("gauge", "events_lacking", "Events that the event stream lacks."),
+    Described("gauge", "unsettled_bytes", "What is in memory because a view lacks it."),
+    Described("gauge", "outcomes_held", "Providers' answers that no ledger has taken yet."),
+    Described(
+        "gauge",
+        "connections",
+        "Connections of the partitions owned here; absent while they are counted.",
+        ("provider", "status"),
+    ),
+    Described(
+        "gauge", "grants_needing_reauth", "Those that only their users can mend.", ("provider",)
+    ),
+    Described(
+        "gauge",
+        "grants_without_refresh_token",
+        "Active ones that will end and cannot be refreshed.",
+        ("provider",),
+    ),
+    Described(
+        "gauge", "circuits", "Token endpoints that are down, by state.", ("provider", "state")
+    ),
+    Described("gauge", "clients_paused", "Whether a client of it is paused.", ("provider",)),
+    Described("gauge", "partitions", "How many partitions there are."),
+    Described("gauge", "partition_owned", "Whether it is owned here.", ("partition",)),
+    Described("gauge", "members", "Daemons that are heard, this one with them."),
+    Described("counter", "troubles", "What the log tells as trouble, by kind.", ("kind",)),
+    Described("gauge", "disk_free_bytes", "Of the embedded server's file system."),
+)
+
+
+class Histogram(NamedTuple):
+    """A histogram's present state."""
+
+    bounds: Sequence[float]
+    counts: Sequence[int]
+    """By the least bound that holds an observation; the last: no bound does."""
+    total: float
+
+    @property
+    def buckets(self) -> list[tuple[str, float]]:
+        """The cumulative counts, by bound."""
+        found: list[tuple[str, float]] = []
+        so_far = 0
+        for bound, count in zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True):
+            so_far += count
+            found.append((bound, so_far))
+        return found
+
+
+Figures = Mapping[str, Mapping[tuple[str, ...], float | Histogram]]
+"""By metric and by the values of its labels; what is not known is not there."""
+
+
+class Metrics(Collector):
+    """The metrics in a registry of their own, read when they are asked for."""
+
+    def __init__(self, figures: Callable[[], Figures]) -> None:
+        """Show what ``figures`` says, and what the process takes."""
+        self._figures = figures
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """Return all of them in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield nothing: nothing is measured to register it."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric as it is now."""
+        figures = self._figures()
+        assert figures.keys() <= {one.name for one in METRICS}
+        for one in METRICS:
+            yield _family(one, figures.get(one.name, {}))
+
+
+def _family(described: Described, figures: Mapping[tuple[str, ...], float | Histogram]) -> Metric:
+    kind, name, says, labels = described
+    name = PREFIX + name
+    if kind == "histogram":
+        family = HistogramMetricFamily(name, says, labels=labels)
+        for values, figure in figures.items():
+            assert isinstance(figure, Histogram)
+            family.add_metric(values, figure.buckets, figure.total)
+        return family
+    family_of = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+    family = family_of(name, says, labels=labels)
+    for values, figure in figures.items():
+        assert not isinstance(figure, Histogram)
+        family.add_metric(values, figure)
+    return family

@@ -208,7 +208,7 @@ class ConnectionActor:
             else:
                 if reading.stale:
                     redate(self, self._house.world)
-                self.answer_behind(envelope, served(connection, asked, stale=reading.stale))
+                self.answer_behind(envelope, served(connection, asked, world, stale=reading.stale))
             return
         is_refused = isinstance(reading, Failure) and not asked.is_waited_out_by(envelope)
         if self._is_held() or (self._flight is not None and not is_refused):
@@ -219,7 +219,7 @@ class ConnectionActor:
                 self.answer_behind(envelope, reading)
             case Ask(can_wait) if (refusal := self.partition.refusal()) is not None:
                 if can_wait:
-                    self.answer_behind(envelope, served(connection, asked, stale=True))
+                    self.answer_behind(envelope, served(connection, asked, world, stale=True))
                 else:
                     envelope.answer(refusal)
             case Ask() | Failure():

@@ -6,6 +6,7 @@ per daemon, by the service, and per provider.
 """
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
@@ -92,10 +93,13 @@ def read_ask(connection: ProviderConnection | None, ask: GetToken, world: World)
     return Asked(reading, secret)
 
 
-def served(connection: ProviderConnection | None, asked: Asked, *, stale: bool) -> Reply:
+def served(
+    connection: ProviderConnection | None, asked: Asked, world: World, *, stale: bool
+) -> Reply:
     """Return the answer that holds the present access token."""
     assert connection is not None
     assert connection.credentials is not None
+    left_s = token_left_s(connection.credentials, world.clock.now())
     assert asked.secret is not None
     access_token = asked.secret.access_token
     assert access_token is not None
@@ -106,6 +110,7 @@ def served(connection: ProviderConnection | None, asked: Asked, *, stale: bool) 
             expires_at=connection.credentials.expires_at,
             generation=connection.generation,
             stale=stale,
+            expires_in_s=None if left_s == math.inf else max(int(left_s), 0),
             endpoint_base=connection.endpoint_base,
             detail=_why(asked.reading) if stale else None,
         )
@@ -139,9 +144,9 @@ def after_flight(
 
     def answer(ask: GetToken) -> Reply:
         if failure is None:
-            return served(connection, asked, stale=False)
+            return served(connection, asked, world, stale=False)
         if lives and ask.if_generation != connection.generation:
-            return served(connection, asked, stale=True)
+            return served(connection, asked, world, stale=True)
         return failure
 
     return answer

@@ -75,6 +75,9 @@ class AccessToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     expires_at: datetime | None
     generation: int
     stale: bool
+    expires_in_s: int | None = None
+    """How long it still lives, whole seconds, for who cannot compare ``expires_at`` with a clock
+    that is right. Absent where it never ends."""
     endpoint_base: str | None = None
     """Where the provider wants to be asked, where it has told (quirk 32)."""
     detail: str | None = None

@@ -37,9 +37,24 @@ async def test_a_token_is_served_with_all_that_is_known_of_it() -> None:
             expires_at=EPOCH + timedelta(seconds=1000.0),
             generation=1,
             stale=False,
+            expires_in_s=1000,
             endpoint_base=None,
             detail=None,
         )
+
+
+@pytest.mark.parametrize(("lives_s", "told_s"), [(1000.9, 700), (None, None)])
+async def test_a_token_tells_how_many_whole_seconds_are_left_of_it(
+    lives_s: float | None, told_s: int | None
+) -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect(lives_s=lives_s))
+        await anyio.sleep(300.5)
+        served = await scene.token()
+
+    assert isinstance(served, AccessToken)
+    assert served.expires_in_s == told_s
 
 
 async def test_a_stale_token_is_served_with_what_the_refresh_has_failed_for() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.fake_provider.provider import FakeProvider
 from runtime.fake_provider.server import running_fake_provider
-from tests.fakes.cluster import Cluster, cluster_of
+from tests.fakes.cluster import BALANCED_S, Cluster, cluster_of
 from tests.fakes.daemon_process import PlainCaller
 from tests.fakes.eventually import eventually
 from tests.fakes.steady_callers import REFRESHED, SteadyCallers

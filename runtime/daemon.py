@@ -104,22 +104,7 @@ class Daemon:
             news=lambda: self.site.cluster.news(),  # noqa: PLW0108 -- made below
         )
         self._ledgers = ledgers
-        self.directory = Directory(
-            world=World(
-                sealer=keyring,
-                clock=SystemClock(),
-                ids=ids,
-                journal=self.journal,
-                providers=Providers(
-                    profiles.get, endpoint, self._gates, random.random, owner=daemon_id
-                ),
-                spill=self.delivery,
-                refusal=self._refusal,
-            ),
-            limits=config.actors,
-            partition_of=partial(partition_of, partitions=streams.partitions),
-            confirms=lambda sent_s: self.site.cluster.confirms(sent_s),  # noqa: PLW0108 -- made below
-        )
+        self.directory = self._actors(ids, profiles, endpoint)
         self.site = self._site()
         buckets = [ledgers.streams_of(number) for number in range(streams.partitions)]
         self.waker = Waker(self.directory.submit, config.actors)
@@ -139,6 +124,25 @@ class Daemon:
         self.policy = due_policy(profiles)
         self.holdings = self._join_site()
         self._overview = Overview(self.site.cluster, self.site.checkpoints, buckets)
+
+    def _actors(self, ids: Uuid7Ids, profiles: Profiles, endpoint: HttpTokenEndpoint) -> Directory:
+        """Return who hands commands to actors."""
+        return Directory(
+            world=World(
+                sealer=self._keyring,
+                clock=SystemClock(),
+                ids=ids,
+                journal=self.journal,
+                providers=Providers(
+                    profiles.get, endpoint, self._gates, random.random, owner=self.daemon_id
+                ),
+                spill=self.delivery,
+                refusal=self._refusal,
+            ),
+            limits=self.config.actors,
+            partition_of=partial(partition_of, partitions=self._streams.partitions),
+            confirms=lambda sent_s: self.site.cluster.confirms(sent_s),  # noqa: PLW0108 -- made later
+        )
 
     def _site(self) -> Site:
         """Return this daemon's place among the others."""

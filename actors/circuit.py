@@ -66,7 +66,7 @@ class Circuit:
         self._slug = profile.slug
         self._host = host
         self._tell = tell
-        self._pause_s_max = profile.outage_probe_interval_s
+        self.pause_s_max = profile.outage_probe_interval_s
         self._state = CircuitState.CLOSED
         self._failed: dict[UUID, bool] = {}
         """Who has failed since the last answer, the longest ago first; whether it is evidence."""
@@ -164,7 +164,7 @@ class Circuit:
     def _pause(self, now_s: float) -> None:
         """Let nobody ask for a while."""
         pause_s = 2 * self._pause_s if self._probes >= _QUICK_PROBES else _PROBE_S
-        self._pause_s = min(pause_s, self._pause_s_max)
+        self._pause_s = min(pause_s, self.pause_s_max)
         self._probe_s = now_s + self._pause_s
         self._become(CircuitState.OPEN)
 

@@ -17,7 +17,7 @@ not, has a trial of its own soon, however many others have failed:
 Whose failures were its own, for others succeeded, is believed again when it has succeeded.
 In a cluster the members share a gate's slots and rate (``actors.shares``), and what one of them
 keeps closed the others hold closed as well (``actors.heard_closures``).
-Kept in memory: a restart, which is how a configuration is mended, begins anew.
+Kept in memory: a restart begins anew, and a reload (``ClientGates.adopt``) lets one try at once.
 
 Source:
     PROVIDERS.md section 4, "Whose fault is it?".
@@ -94,12 +94,29 @@ class ClientGate:
         self._sent = _rate(profile)
         """What has gone out; who is let in may take a moment to send."""
         self._others = others
-        rates = () if rate is None or self._sent is None else (rate, self._sent)
-        others.shares.of(self.key, profile, self._stile, *rates)
+        self._rates = () if rate is None or self._sent is None else (rate, self._sent)
+        self._share = others.shares.of(self.key, profile, self._stile, *self._rates)
         self._cool_down = CoolDown()
         self.circuit = Circuit(profile, host, tell)
         self.secret_index = 0
         """Which of the client's secrets worked last."""
+
+    def adopt(self, profile: ProviderProfile) -> None:
+        """Go by another profile of the same client, or by other secrets, from now on."""
+        if profile.rate_per_s is None:
+            self._rates = ()
+        elif not self._rates:
+            self._rates = (Rate(profile.rate_per_s, 1), Rate(profile.rate_per_s, 1))
+        self._sent = self._rates[1] if self._rates else None
+        self._stile.keep(self._rates[0] if self._rates else None)
+        self._share.adopt(profile, *self._rates)
+        self.pause.mended(profile.probe_interval_s)
+        self.circuit.pause_s_max = profile.outage_probe_interval_s
+        self.secret_index = 0
+
+    def give_up(self) -> None:
+        """Let in who waits; each finds that its profile is another one, and asks for its gate."""
+        self._stile.open()
 
     @property
     def in_flight(self) -> int:
@@ -260,6 +277,24 @@ class ClientGates:
             gate = ClientGate(profile, client, place.host, self._tell, self._others)
             client.gates[place.host] = gate
         return gate
+
+    def adopt(self, slug: str, profile: ProviderProfile | None) -> None:
+        """Go by another profile, or other secrets, of a provider from now on.
+
+        Another client's gates are forgotten, as where there is no profile any more; requests that
+        are under way at one end as they would have.
+        """
+        for key in [key for key in self._clients if key[0] == slug]:
+            client = self._clients[key]
+            if profile is not None and key[1] == profile.client_id:
+                client.pause.mended(profile.probe_interval_s)
+                for gate in client.gates.values():
+                    gate.adopt(profile)
+                continue
+            del self._clients[key]
+            for gate in client.gates.values():
+                self._others.shares.drop(gate.key)
+                gate.give_up()
 
     def word(self) -> GateWord:
         """Return what to tell the other members; each heartbeat needs one of its own."""

@@ -26,7 +26,8 @@ class CrashRecord:
         """Note a crash; return what to answer from now on where it is one too many."""
         limits = self._limits
         self._journal.crashed(connection_id, error)
-        crashes_s = self._crashes_s.setdefault(connection_id, deque(maxlen=limits.restarts_max + 1))
+        before_s = self._crashes_s.get(connection_id, ())
+        crashes_s = self._crashes_s[connection_id] = deque(before_s, limits.restarts_max + 1)
         now_s = anyio.current_time()
         crashes_s.append(now_s)
         is_full = len(crashes_s) > limits.restarts_max

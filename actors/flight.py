@@ -257,6 +257,8 @@ class Flight:
         connection = self.actor.connection
         if self.is_stopped or connection is None or not connection.is_active:
             return False
+        if wish.secret.text(profile.presents) is None or not self._world.providers.has(profile):
+            return False
         return connection.generation == wish.generation and may_still_ask(
             connection, profile, was_rejected=wish.was_rejected, now=self._world.clock.now()
         )

@@ -18,7 +18,7 @@ class OlderAnswers:
 
     def __init__(self, answers_max: int) -> None:
         """Remember none yet."""
-        self._answers_max = answers_max
+        self.answers_max = answers_max
         self._replies: OrderedDict[tuple[int, bytes], Reply] = OrderedDict()
 
     def __len__(self) -> int:
@@ -40,7 +40,7 @@ class OlderAnswers:
             oldest = answers[0]
             key = (envelope.command.connection_id.int, oldest.message_id)
             self._replies[key] = oldest.reply
-            if len(self._replies) > self._answers_max:
+            while len(self._replies) > self.answers_max:
                 self._replies.popitem(last=False)
         return after
 

@@ -60,6 +60,11 @@ class Pause:
             until_s = self._trial_s + (_REFUTED_TRIAL_S if is_refuted else _TRIAL_S)
         return until(until_s, FailureClass.OPERATOR, self._reason)
 
+    def mended(self, probe_interval_s: float) -> None:
+        """Let one of each kind try at once: what has failed may be right now."""
+        self._interval_s = probe_interval_s
+        self._trial_s = self._turn_s = -math.inf
+
     def begins(self, connection_id: UUID) -> None:
         """Note that a connection asks, which may be its trial or its turn."""
         if not self.is_on:

@@ -53,7 +53,7 @@ class Router:
             held_max: How many requests are held.
         """
         self._place = place
-        self._held_max = held_max
+        self.held_max = held_max
         self._held: dict[int, deque[Routed]] = {}
         self._arrived = anyio.Event()
         self.held = 0
@@ -67,7 +67,7 @@ class Router:
             if self._is_sent(request):
                 return
             held = self._held.setdefault(request.partition, deque())
-        if self.held >= self._held_max:
+        if self.held >= self.held_max:
             request.fail(_FULL)
             return
         held.append(request)

@@ -185,6 +185,13 @@ class Share:
             part = self._limits[0] if self._has_it else 0
         return max(self._stile.inside - part, 0)
 
+    def adopt(self, profile: ProviderProfile, *rates: Rate) -> None:
+        """Share other limits from now on; who is inside stays."""
+        self._limits = (profile.max_concurrency, profile.rate_per_s, profile.burst)
+        self._rates = rates
+        self.split()
+        self._stile.resize(self._slots)
+
     def split(self) -> None:
         """Reckon with the members that there are now."""
         slots, per_s, burst = self._limits

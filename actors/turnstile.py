@@ -110,6 +110,15 @@ class Turnstile:
         if self._watch is not None:
             self._watch.wake()
 
+    def keep(self, rate: Rate | None) -> None:
+        """Keep another rate, or none, from now on; ``resize`` lets in whom it lets in."""
+        self._rate = rate
+
+    def open(self) -> None:
+        """Let in everybody who waits: nobody is let in here any more, and each looks elsewhere."""
+        self.moved, self._rate = None, None
+        self.resize(self.inside + self.waiting)
+
     def count(self) -> None:
         """Count a request that somebody inside makes besides the first."""
         if self._rate is not None:

@@ -17,8 +17,11 @@ Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every bound that the actors keep; all of them are configuration."""
+class Limits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Every bound that the actors keep; all of them are configuration.
+
+    All actors of a daemon share one: what a reload sets in it holds for all at once.
+    """
 
     mailbox_commands_max: Count = 1024
     """How many commands of one connection may wait: to be decided, or to be stored."""
@@ -60,6 +63,10 @@ class Providers(NamedTuple):
     """Uniform in [0, 1), for jitter."""
     owner: str
     """This daemon's id, for its intents."""
+
+    def has(self, profile: ProviderProfile) -> bool:
+        """Whether a profile is still its provider's: a reload may have replaced it."""
+        return self.profile(profile.slug) == profile
 
     def of(self, connection: ProviderConnection) -> ProviderProfile:
         """Return the profile of a connection's provider; one that knows nothing, if need be."""

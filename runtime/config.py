@@ -7,7 +7,8 @@ unknown key, in the file or in the environment, is an error. Secrets come by ``*
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
@@ -25,7 +26,7 @@ from runtime.nats.embedded_keeper import RestartsMax
 from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.reply_subjects import INBOX_PREFIXES
 from runtime.provider.choices import with_choices
-from runtime.provider.secret_files import ConfigError, check_secret, secret_of
+from runtime.provider.secret_files import ConfigError, check_secret, located, secret_of
 from runtime.web.address import HttpConfig
 
 ENVIRONMENT_PREFIX = "REFRESHD_"
@@ -87,7 +88,7 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     partitions: Annotated[int, Meta(ge=1, le=64)] | None = None
     """Fixed by the first start (4); another value later is refused."""
-    limits: LedgerLimits = LedgerLimits()
+    limits: LedgerLimits = msgspec.field(default_factory=LedgerLimits)
 
 
 class EventsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,7 +111,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How a request's reply subject must begin to be answered."""
     drain_grace_s: Seconds = 25.0
     """How long a stop takes at most, from SIGTERM to the end of the process."""
-    limits: ServiceLimits = ServiceLimits()
+    limits: ServiceLimits = msgspec.field(default_factory=ServiceLimits)
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,11 +126,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     nats: NatsConfig = NatsConfig()
     keys: KeysConfig = KeysConfig()
-    state: StateConfig = StateConfig()
+    state: StateConfig = msgspec.field(default_factory=StateConfig)
     events: EventsConfig = EventsConfig()
-    service: ServiceConfig = ServiceConfig()
+    service: ServiceConfig = msgspec.field(default_factory=ServiceConfig)
     cluster: ClusterConfig = ClusterConfig()
-    actors: Limits = Limits()
+    actors: Limits = msgspec.field(default_factory=Limits)
     http: HttpConfig = HttpConfig()
     log: LogConfig = LogConfig()
     providers: dict[str, dict[str, Any]] = {}
@@ -143,24 +144,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """
         nats = self.nats
         assert nats.url is not None
-        for key, file in (
-            ("creds_file", nats.creds_file),
-            ("nkey_seed_file", nats.nkey_seed_file),
-            ("key_file", nats.key_file),
-            ("cert_file", None if nats.key_file else nats.cert_file),
-        ):
-            if file is not None:
+        named = ("creds_file", "nkey_seed_file", "key_file", "cert_file", "ca_file")
+        files = {key: file and located(file) for key in named if (file := getattr(nats, key))}
+        for key, file in files.items():
+            if key != "ca_file" and (key != "cert_file" or "key_file" not in files):
                 check_secret(file, f"nats.{key}")
         login = Login(
             url=nats.url,
             user=nats.user,
             password=secret_of(nats.password_file, "nats.password_file"),
             token=secret_of(nats.token_file, "nats.token_file"),
-            creds_file=nats.creds_file,
-            nkey_seed_file=nats.nkey_seed_file,
-            ca_file=nats.ca_file,
-            cert_file=nats.cert_file,
-            key_file=nats.key_file,
+            **files,
         )
         try:
             _ = (login.servers, login.options())
@@ -192,13 +186,11 @@ def load_config(
         ConfigError: The file cannot be read, or something in it or in the environment is wrong.
     """
     environment = os.environ if environment is None else environment
-    if file is None and environment.get("REFRESHD_CONFIG"):
-        file = Path(environment["REFRESHD_CONFIG"])
+    file = file or config_file(environment)
     settings = {} if file is None else _read_toml(file)
     _convert(settings, Config, where=str(file))
-    for name in sorted(environment):
-        if name.startswith(ENVIRONMENT_PREFIX) and not _NOT_SETTINGS.fullmatch(name):
-            _apply_variable(settings, name, environment[name])
+    for _, apply in variables_of(environment):
+        apply(settings)
     if nats_url is not None:
         settings["nats"] = {**settings.get("nats", {}), "url": nats_url}
     config: Config = _convert(settings, Config, where="configuration")
@@ -207,6 +199,33 @@ def load_config(
             "service.prefix: plain tokens of letters, digits, - and _, at most 100 characters"
         )
     return config
+
+
+def config_file(environment: Mapping[str, str]) -> Path | None:
+    """Return ``$REFRESHD_CONFIG``, if it is set."""
+    given = environment.get("REFRESHD_CONFIG")
+    return Path(given) if given else None
+
+
+def variables_of(
+    environment: Mapping[str, str],
+) -> Iterator[tuple[str, Callable[[dict[str, Any]], None]]]:
+    """Yield each variable that is a setting, and how to apply it: that may raise ConfigError."""
+    for name in sorted(environment):
+        if name.startswith(ENVIRONMENT_PREFIX) and not _NOT_SETTINGS.fullmatch(name):
+            yield name, partial(_apply_variable, name=name, value=environment[name])
+
+
+def convert_setting(settings: dict[str, Any], to: type[msgspec.Struct]) -> None:
+    """Return where a section of the file can be used.
+
+    Raises:
+        ConfigError: It cannot; msgspec's message names the path within it.
+    """
+    try:
+        msgspec.convert(settings, to, dec_hook=_from_text)
+    except msgspec.ValidationError as error:
+        raise ConfigError(with_choices(str(error), to)) from None
 
 
 def _apply_variable(settings: dict[str, Any], name: str, value: str) -> None:

@@ -46,9 +46,11 @@ from runtime.nats.durability import Durable, warn_unless_durable
 from runtime.nats.embedded import EmbeddedNats, EmbeddedNatsError
 from runtime.nats.embedded_keeper import EmbeddedKeeper
 from runtime.nats.link import NatsLink
-from runtime.provider.profiles import Profiles, load_profiles
+from runtime.provider.held_profiles import Profiles
+from runtime.provider.profiles import load_profiles
 from runtime.provider.token_endpoint import HttpTokenEndpoint
 from runtime.reaching import daemon_link, embedded_server, ledgers_of, refuse_others
+from runtime.reloading import Reloadable
 from runtime.showing import shown
 from runtime.stop_budget import StopBudget
 from runtime.stream_settings import check_answers, stream_settings
@@ -81,18 +83,13 @@ class Daemon:
         http: str,
     ) -> None:
         """Make every part; nothing is started."""
-        self._http = http
-        ids = Uuid7Ids()
+        self._http, ids = http, Uuid7Ids()
         self.delivery = Delivery(spill, link, streams)
-        self.config = config
-        self.link = link
-        self.daemon_id = daemon_id
-        self._keeper = keeper
+        self.config, self.link, self.daemon_id = config, link, daemon_id
+        self._keeper, self._is_durable = keeper, is_durable
         self.connections_at_start = 0
-        self._is_durable = is_durable
         self.ending = Ending(link, budget)
-        self._streams = streams
-        self._keyring = keyring
+        self._streams, self._keyring = streams, keyring
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
         ledgers.room.names.admit(profile.slug for profile in profiles)
@@ -107,6 +104,7 @@ class Daemon:
         self.directory = self._actors(ids, profiles, endpoint)
         self.site = self._site()
         buckets = [ledgers.streams_of(number) for number in range(streams.partitions)]
+        listing = listing_of(config, buckets, profiles, self.site.checkpoints)
         self.waker = Waker(self.directory.submit, config.actors)
         self.responder = Responder(link)
         self.service = CommandService(
@@ -116,7 +114,7 @@ class Daemon:
             ids=ids,
             prefix=config.service.prefix,
             limits=config.service.limits,
-            list_connections=listing_of(config, buckets, profiles, self.site.checkpoints).page,
+            list_connections=listing.page,
             report_status=self.status,
             profile=profiles.get,
             sited=self.site,
@@ -124,6 +122,10 @@ class Daemon:
         self.policy = due_policy(profiles)
         self.holdings = self._join_site()
         self._overview = Overview(self.site.cluster, self.site.checkpoints, buckets)
+        self.reloadable = Reloadable(
+            *(config, profiles, endpoint, self._gates, keyring, self.directory, self.service),
+            *(listing, ledgers, self.holdings, self.site.router, link, streams),
+        )
 
     def _actors(self, ids: Uuid7Ids, profiles: Profiles, endpoint: HttpTokenEndpoint) -> Directory:
         """Return who hands commands to actors."""
@@ -291,8 +293,7 @@ class Daemon:
 
     async def _take_commands(self) -> None:
         metadata = {"daemon": self.daemon_id, "partitions": str(self._streams.partitions)}
-        metadata["prefix"] = self.config.service.prefix
-        metadata[CLUSTER] = "1"
+        metadata |= {"prefix": self.config.service.prefix, CLUSTER: "1"}
         await self.service.start(version=VERSION, metadata=metadata)
 
     def _refusal(self) -> Failure | None:

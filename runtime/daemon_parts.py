@@ -13,7 +13,7 @@ from runtime.ledger.partition_streams import PartitionStreams
 from runtime.nats.embedded import EmbeddedNats
 from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
 from runtime.nats.free_space import FreeSpace
-from runtime.provider.profiles import Profiles
+from runtime.provider.held_profiles import Profiles
 from runtime.world import SystemClock
 
 

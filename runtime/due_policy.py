@@ -6,7 +6,7 @@ import msgspec
 
 from runtime import VERSION
 from runtime.ledger.due_scan import DuePolicy
-from runtime.provider.profiles import Profiles
+from runtime.provider.held_profiles import Profiles
 
 
 def due_policy(profiles: Profiles) -> DuePolicy:

@@ -75,6 +75,12 @@ def configure_logs(
     root.addHandler(_OfLibraries())
 
 
+def set_level(level: str) -> None:
+    """Show lines from another level on; see ``configure_logs``."""
+    number = getattr(logging, level.upper())
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
+
+
 class _OfLibraries(logging.Handler):
     """Makes lines of ours of what libraries log: where, and never a text, which may quote anything.
 

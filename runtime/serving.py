@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
+
 from runtime.config import Config
 from runtime.daemon import run_daemon
 from runtime.logs import log
+from runtime.reloading import Place, Reloading
 
 
 async def serve(
@@ -15,16 +18,30 @@ async def serve(
     *,
     announce: Callable[[str], None],
     stop: asyncio.Event,
+    hang_up: asyncio.Event,
+    came_from: Place,
     takes_over: bool = False,
 ) -> None:
     """Run a daemon until ``stop`` is set.
+
+    Args:
+        config: What it begins with.
+        data_dir: Its folder.
+        announce: Told the ready line.
+        stop: Ends it.
+        hang_up: Has it read its configuration again.
+        came_from: Where that is.
+        takes_over: See ``run_daemon``.
 
     Raises:
         DaemonError: And the others of ``run_daemon``; and those of ``Ending.check``.
     """
     async with run_daemon(config, data_dir, takes_over=takes_over) as daemon:
         announce(daemon.ready_line)
-        await daemon.ending.awaited(stop)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Reloading(came_from, daemon.reloadable).run, hang_up)
+            await daemon.ending.awaited(stop)
+            tasks.cancel_scope.cancel()
         log.info("draining")
     daemon.ending.check()
     log.info("stopped")

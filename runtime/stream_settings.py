@@ -4,7 +4,7 @@ from runtime.config import Config
 from runtime.gateway.wire import body_bytes_max
 from runtime.ledger.stream_configs import StreamSettings
 from runtime.ledger.streams import Streams, StreamsError
-from runtime.provider.profiles import Profiles
+from runtime.provider.held_profiles import Profiles
 
 _RECORD_BYTES = 32 * 1024
 """What a record may hold besides its secret: params, what it remembers, what was wrong last."""

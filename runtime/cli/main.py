@@ -47,6 +47,7 @@ from runtime.cli.provider_commands import provider
 from runtime.cli.status_verbs import add_status_verbs
 from runtime.cli.tables import event_head, show_event, show_fields
 from runtime.logs import configure_logs, log
+from runtime.reloading import Place as ConfigPlace
 from runtime.serving import serve
 
 Many = Annotated[int, Parameter(validator=validators.Number(gte=1))]
@@ -76,7 +77,7 @@ add_bulk_verbs(app)
 def serve_command(
     *, take_over: Annotated[bool, Parameter(negative=())] = False, place: Place = _SOMEWHERE
 ) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; a second one ends it at once, SIGHUP never does.
+    """Run the daemon until SIGTERM or Ctrl-C; a second one ends it at once. SIGHUP reloads.
 
     Parameters
     ----------
@@ -105,8 +106,17 @@ def serve_command(
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
-        loop.add_signal_handler(signal.SIGHUP, log.warning, "sighup_ignored")
-        await serve(settings, place.folder(), announce=to_stderr, stop=stop, takes_over=take_over)
+        hang_up = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, hang_up.set)
+        await serve(
+            settings,
+            place.folder(),
+            announce=to_stderr,
+            stop=stop,
+            hang_up=hang_up,
+            came_from=ConfigPlace(place.config, place.folder(), place.nats),
+            takes_over=take_over,
+        )
 
     uvloop.run(run())
 

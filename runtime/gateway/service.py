@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
+import anyio
 import msgspec
 
 from actors.bus import Bus, Heard
@@ -55,7 +56,7 @@ ListConnections = Callable[[ListQuery, float], Awaitable[Success[object] | Failu
 ReportStatus = Callable[[], Awaitable[dict[str, object]]]
 
 
-class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ServiceLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What the endpoints hold at once; beyond it a request is answered ``OVERLOADED``."""
 
     commands_max: Count = 20_000
@@ -117,15 +118,14 @@ class CommandService:
         self.responder = responder
         self._ids = ids
         self._prefix = prefix
-        self._limits = limits
-        self._answer_margin_s = directory.limits.answer_margin_s
+        self.limits = limits
         self._list_connections = list_connections
         self._report_status = report_status
         self._profile = profile
         self._commands = Load(limits.commands_max)
         self._token_callers = Load(limits.token_callers_max)
         self._lists: set[asyncio.Task[None]] = set()
-        self._list_slots = asyncio.Semaphore(limits.lists_max)
+        self._list_slots = anyio.CapacityLimiter(limits.lists_max)
         self._service: DiscoverableService | None = None
         self._metadata: dict[str, str] = {}
         self.now_s = asyncio.get_running_loop().time
@@ -143,6 +143,12 @@ class CommandService:
     def is_draining(self) -> bool:
         """Whether no new commands are taken."""
         return DRAINING in self._metadata
+
+    def reread_limits(self) -> None:
+        """Keep what the limits say from now on; who is in stays."""
+        self._commands.requests_max = self.limits.commands_max
+        self._token_callers.requests_max = self.limits.token_callers_max
+        self._list_slots.total_tokens = self.limits.lists_max
 
     @property
     def commands_in_flight(self) -> int:
@@ -225,13 +231,14 @@ class CommandService:
         # A token that memory can answer needs no place among those who wait.
         in_flight.can_wait = load.requests <= load.requests_max
         is_full = not in_flight.can_wait and load is not self._token_callers
-        if is_full or load.bytes > self._limits.bytes_max:
+        if is_full or load.bytes > self.limits.bytes_max:
             in_flight.fail(overloaded("the daemon has too many commands in flight"))
             return
         try:
             headers = in_flight.headers = request.headers or {}
             timeout_s = in_flight.timeout_s = read_timeout_s(headers.get(TIMEOUT_HEADER))
-            in_flight.due_s = due_s(in_flight.started_s, timeout_s, self._answer_margin_s)
+            margin_s = self._directory.limits.answer_margin_s
+            in_flight.due_s = due_s(in_flight.started_s, timeout_s, margin_s)
             message_id = headers.get(MESSAGE_ID_HEADER)
             if message_id:
                 in_flight.digest = digest_of_message(message_id)
@@ -248,7 +255,7 @@ class CommandService:
         command = read_connect(
             request.data,
             new_id=partial(self._new_id, message_id),
-            credential_bytes_max=self._limits.credential_bytes_max,
+            credential_bytes_max=self.limits.credential_bytes_max,
         )
         in_flight.command = command
         self._address(in_flight, "connect", command.connection_id)
@@ -266,7 +273,7 @@ class CommandService:
             return
         if self._sited.are_all_here:
             self.begin(in_flight)
-        elif len(in_flight.data) > body_bytes_max(self._limits.credential_bytes_max):
+        elif len(in_flight.data) > body_bytes_max(self.limits.credential_bytes_max):
             # With the headers of a hand-over it might be more than a message can hold.
             in_flight.fail(Failure(code=FailureCode.TOO_LARGE, message="the body is too large"))
         else:
@@ -323,7 +330,7 @@ class CommandService:
                 in_flight.verb,
                 in_flight.connection_id,
                 in_flight.data,
-                credential_bytes_max=self._limits.credential_bytes_max,
+                credential_bytes_max=self.limits.credential_bytes_max,
             )
         except MalformedError as error:
             in_flight.fail(Failure(code=error.code, message=str(error)))
@@ -353,7 +360,7 @@ class CommandService:
 
     def _is_crowded(self, in_flight: InFlight) -> bool:
         """Refuse the request where too many others keep JetStream busy; say whether."""
-        crowded = len(self._lists) >= 5 * self._limits.lists_max
+        crowded = len(self._lists) >= 5 * self.limits.lists_max
         if crowded:
             in_flight.fail(overloaded("too many listings at once"))
         return crowded

@@ -40,6 +40,8 @@ class _Holding:
         self.scope = anyio.CancelScope()
         self.has_read = anyio.Event()
         """Set when what was missed is read."""
+        self.is_stale = anyio.Event()
+        """Set when the policy has changed."""
 
 
 class Holdings:
@@ -85,6 +87,13 @@ class Holdings:
     def owned(self) -> Mapping[int, int]:
         """See ``Keeper``."""
         return {number: one.ledger.claim_seq for number, one in self._holdings.items()}
+
+    def decide_by(self, policy: DuePolicy) -> None:
+        """Go by another policy from now on; records that lack an entry by it get one."""
+        self._policy = policy
+        for holding in self._holdings.values():
+            holding.ledger.records.mark.decide_by(policy.name)
+            holding.is_stale.set()
 
     def place(self, partition: int) -> bool | None:
         """See ``Keeper``."""
@@ -206,17 +215,22 @@ class Holdings:
         holding.has_read.set()
         tasks.start_soon(ledger.due.run)
         tasks.start_soon(ledger.due.counts.run)
-        ledgers = self._ledgers
-        scan = DueScan(
+        while True:
+            holding.is_stale = anyio.Event()
+            # One partition after the other.
+            async with self._scanning:
+                await self._scan(ledger).run()
+            await holding.is_stale.wait()
+
+    def _scan(self, ledger: PartitionLedger) -> DueScan:
+        """Return what goes through the records by the policy as it is now."""
+        return DueScan(
             ledger,
             self._policy,
-            now_s=ledgers.now_s,
-            limits=ledgers.limits,
+            now_s=self._ledgers.now_s,
+            limits=self._ledgers.limits,
             note=self._waker.note,
         )
-        # One partition after the other.
-        async with self._scanning:
-            await scan.run()
 
 
 def _first(group: BaseExceptionGroup[PartitionLostError]) -> PartitionLostError:

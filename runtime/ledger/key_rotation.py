@@ -97,6 +97,26 @@ async def follow_rotation(
         await _note(link, streams.tag, keyring.primary, sorted(earlier))
 
 
+async def note_joined(link: NatsLink, tag: str, keyring: Keyring) -> None:
+    """Note the keys of a ring that a reload has brought, before anything is sealed with them.
+
+    Raises:
+        KeyringError: What sealed last here, perhaps another member's key, is not in it.
+        LinkError, JetStreamError: What is noted cannot be read or written.
+    """
+    info = await stream_info(link, bucket_stream(0, tag))
+    metadata = (info and info.config.get("metadata")) or {}
+    assert isinstance(metadata, dict)
+    last = metadata.get(KEYRING_METADATA, keyring.primary)
+    earlier = msgspec.json.decode(metadata.get(EARLIER_KEYS_METADATA, "[]"), type=set[str])
+    if last not in keyring:
+        raise KeyringError(
+            f"key {last!r} is not in it, but that is what sealed last here: {REMEDY}"
+        )
+    earlier = (earlier | {last} | keyring.ids) - {keyring.primary}
+    await _note(link, tag, keyring.primary, sorted(earlier))
+
+
 async def _sealed_with(link: NatsLink, streams: Streams, keys: Sequence[str]) -> Counter[str]:
     """Return how many records each of the keys still seals; it reads them all."""
     sealed: Counter[str] = Counter()

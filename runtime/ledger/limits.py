@@ -8,8 +8,8 @@ from msgspec import Meta
 from actors.world import Count, Seconds
 
 
-class LedgerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a partition's ledger is written and followed."""
+class LedgerLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How a partition's ledger is written and followed. A reload sets some in place."""
 
     answer_timeout_s: Seconds = 1.0
     """How long one copy of an append, a batch or a trim waits for its answer."""

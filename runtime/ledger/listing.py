@@ -139,7 +139,7 @@ class Listing:
         self._action_needed = action_needed
         self._proven = proven
         self._buckets = buckets
-        self._records_max = records_max
+        self.records_max = records_max
         self._read_timeout_s = read_timeout_s
 
     async def page(self, query: ListQuery, timeout_s: float) -> Success[object] | Failure:
@@ -156,7 +156,7 @@ class Listing:
             self._with_action if query.needs_action else self._view,
             partition=partition,
             start_seq=start_seq,
-            records_max=self._records_max,
+            records_max=self.records_max,
         )
         try:
             async with asyncio.timeout(max(min(timeout_s - 0.5, timeout_s * 0.75), 0.01)):

@@ -52,20 +52,44 @@ class Keyring:
         """Take keys of 32 bytes each; ``primary`` is the id of the one that seals."""
         self._primary = primary
         self._nonces: list[bytes] = []
-        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self.ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
 
     def __repr__(self) -> str:
         """Show key ids only."""
-        return f"Keyring(primary={self._primary!r}, keys={sorted(self._ciphers)})"
+        return f"Keyring(primary={self._primary!r}, keys={sorted(self.ciphers)})"
 
     def __contains__(self, key_id: str) -> bool:
         """Whether a key is in the ring."""
-        return key_id in self._ciphers
+        return key_id in self.ciphers
+
+    def joined(self, other: "Keyring") -> "Keyring":
+        """Return a ring of the keys of both that seals with the other's primary key.
+
+        Raises:
+            KeyringError: They have different keys of one id.
+        """
+        for key_id in self.ids & other.ids:
+            nonce = os.urandom(_NONCE_BYTES)
+            try:
+                self.ciphers[key_id].decrypt(
+                    nonce, other.ciphers[key_id].encrypt(nonce, b"", None), None
+                )
+            except InvalidTag:
+                raise KeyringError(
+                    f"key {key_id!r} is another one than the daemon has: give a new key a new id"
+                ) from None
+        ring = Keyring(primary=other.primary, keys={})
+        ring.ciphers = {**self.ciphers, **other.ciphers}
+        return ring
+
+    def become(self, other: "Keyring") -> None:
+        """Seal and open as ``other`` does, for all who hold this ring."""
+        self.ciphers, self._primary = other.ciphers, other.primary
 
     @property
     def ids(self) -> AbstractSet[str]:
         """The ids of all keys."""
-        return self._ciphers.keys()
+        return self.ciphers.keys()
 
     @property
     def primary(self) -> str:
@@ -75,7 +99,7 @@ class Keyring:
     def seal(self, secret: Secret, *, connection_id: UUID, generation: int) -> Sealed:
         """Return ``secret`` sealed for exactly this connection and generation."""
         nonce = self._nonce()
-        ciphertext = self._ciphers[self._primary].encrypt(
+        ciphertext = self.ciphers[self._primary].encrypt(
             nonce, secret.reveal(), _associated_data(connection_id, generation)
         )
         return Sealed(key_id=self._primary, nonce=nonce, ciphertext=ciphertext)
@@ -96,7 +120,7 @@ class Keyring:
         Raises:
             UnsealError: Unknown key id, another connection's or generation's, or damaged.
         """
-        cipher = self._ciphers.get(sealed.key_id)
+        cipher = self.ciphers.get(sealed.key_id)
         if cipher is None:
             raise UnsealError(f"no key {sealed.key_id!r} in the keyring")
         try:

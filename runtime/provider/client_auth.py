@@ -57,9 +57,9 @@ class ClientAuthenticator:
     """Makes proofs, with secrets that are looked up each time and keys that are parsed once."""
 
     def __init__(
-        self, secrets: Callable[[str], ProviderSecrets], *, now: Callable[[], datetime]
+        self, secrets: Callable[[ProviderProfile], ProviderSecrets], *, now: Callable[[], datetime]
     ) -> None:
-        """Take the secrets by profile slug.
+        """Take the secrets by profile.
 
         Args:
             secrets: May raise LookupError or OSError where there are none.
@@ -93,7 +93,7 @@ class ClientAuthenticator:
         if not profile.client_id:
             return Misconfigured(code="client_id_missing")
         try:
-            secrets = self._secrets(profile.slug)
+            secrets = self._secrets(profile)
         except (LookupError, OSError):
             secrets = ProviderSecrets()
         if profile.client_auth is ClientAuth.PRIVATE_KEY_JWT:

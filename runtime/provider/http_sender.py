@@ -111,6 +111,9 @@ class _Progress:
                 await self._socket.aclose()
 
 
+_Pool = tuple[str, int | None, str | None, Path | None]
+
+
 class HttpSender:
     """One request, one connection, one outcome."""
 
@@ -126,7 +129,7 @@ class HttpSender:
         self._trusted: dict[Path | None, ssl.SSLContext] = {}
         self.last_cause: str | None = None
         """Why the last request that failed did so, for who makes one at a time. No secret in it."""
-        self._transports: dict[tuple[str, int | None, str | None], httpx2.AsyncHTTPTransport] = {}
+        self._transports: dict[_Pool, httpx2.AsyncHTTPTransport] = {}
         # It writes headers at its debug level.
         logging.getLogger("httpcore2").setLevel(logging.CRITICAL)
 
@@ -135,6 +138,11 @@ class HttpSender:
         transports, self._transports = self._transports, {}
         for transport in transports.values():
             await transport.aclose()
+
+    def reread(self) -> None:
+        """Make transports anew, that trust what the files say now; requests under way go on."""
+        self._trusted.clear()
+        self._transports.clear()
 
     async def send(self, request: httpx2.Request, bounds: Bounds) -> NotSent | Lost | Answered:
         """Send ``request`` and return what came of it. Raises nothing but a cancellation.
@@ -177,7 +185,7 @@ class HttpSender:
         return now - timedelta(seconds=took_s), now
 
     def _transport(self, bounds: Bounds, proxy: str | None) -> httpx2.AsyncHTTPTransport:
-        key = (bounds.pool, bounds.connections_max, proxy)
+        key = (bounds.pool, bounds.connections_max, proxy, bounds.route.ca_file)
         if key not in self._transports:
             # A connection is never used twice: one that the server closes while we write gives an
             # error that does not tell whether the request was handled, and a token is spent once.

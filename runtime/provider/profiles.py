@@ -8,7 +8,7 @@ Every fault is a ``ProfileError`` that names its path and quotes no secret.
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +22,9 @@ from domain.profile import AnswerPaths, ClientAuth, ErrorRule, ProviderProfile, 
 from runtime.provider.choices import with_choices
 from runtime.provider.client_auth import ProviderSecrets, fault_of_key
 from runtime.provider.endpoint_url import may_be_allowed, resolved_url
-from runtime.provider.route import DIRECT, Route, check_environment, route_of
-from runtime.provider.secret_files import ConfigError, secret_of
+from runtime.provider.held_profiles import Configured, Profiles
+from runtime.provider.route import check_environment, route_of
+from runtime.provider.secret_files import ConfigError, located, secret_of
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 TIMEOUT_S_MIN = 1.0
@@ -35,7 +36,7 @@ _SECRET_KEYS = frozenset({"client_secret_file", "client_secret_files", "private_
 _DERIVED = frozenset({"slug", "client_secrets"})
 _FIELDS = frozenset(ProviderProfile.__struct_fields__) - _DERIVED
 _TABLES = frozenset({"answer", "params", "extra_parameters", "extra_headers"})
-_KEYS = _FIELDS | _SECRET_KEYS | {"profile", "ca_file", "proxy"}
+KEYS = _FIELDS | _SECRET_KEYS | {"profile", "ca_file", "proxy"}
 _PLACES = ("token_endpoint", "issuer")
 _TEMPLATE = re.compile(r"\{[A-Za-z][A-Za-z0-9_]{0,63}\}")
 _ALLOWED_HOST = re.compile(
@@ -74,66 +75,26 @@ class ProfileError(ConfigError):
     """A provider's section cannot be used; the text names its path."""
 
 
-class Profiles:
-    """The configured providers and their secrets. Never shows a secret."""
-
-    def __init__(
-        self,
-        profiles: Mapping[str, ProviderProfile],
-        secrets: Mapping[str, ProviderSecrets],
-        routes: Mapping[str, Route],
-    ) -> None:
-        """Take all by slug."""
-        self._profiles = dict(profiles)
-        self._secrets = dict(secrets)
-        self._routes = dict(routes)
-
-    def get(self, slug: str) -> ProviderProfile | None:
-        """Return a provider's profile, or None where there is none of that name."""
-        return self._profiles.get(slug)
-
-    def secrets(self, slug: str) -> ProviderSecrets:
-        """Return what the client proves itself with at a provider.
-
-        Raises:
-            LookupError: There is no such provider.
-        """
-        return self._secrets[slug]
-
-    def route(self, slug: str) -> Route:
-        """Return the way to a provider."""
-        return self._routes.get(slug, DIRECT)
-
-    def __iter__(self) -> Iterator[ProviderProfile]:
-        """Go through the profiles by slug."""
-        return iter(self._profiles[slug] for slug in sorted(self._profiles))
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self._profiles)
-
-    def __repr__(self) -> str:
-        """Tell the slugs only."""
-        return f"Profiles({', '.join(sorted(self._profiles))})"
-
-
 def load_profiles(sections: Mapping[str, Mapping[str, Any]]) -> Profiles:
     """Return the profiles that ``[providers]`` configures, their secret files read.
 
     Raises:
         ProfileError: A section is wrong, or a secret file cannot be read; names the path.
     """
-    profiles: dict[str, ProviderProfile] = {}
-    secrets: dict[str, ProviderSecrets] = {}
-    routes: dict[str, Route] = {}
     if sections:
         check_environment()
-    for slug, section in sections.items():
-        profile = configured_profile(slug, section)
-        secrets[slug] = _secrets_of(profile, section)
-        routes[slug] = route_of(section, f"providers.{slug}")
-        profiles[slug] = profile
-    return Profiles(profiles, secrets, routes)
+    return Profiles({slug: configured(slug, section) for slug, section in sections.items()})
+
+
+def configured(slug: str, section: Mapping[str, Any]) -> Configured:
+    """Return one provider, its secret files read.
+
+    Raises:
+        ProfileError: As ``load_profiles``.
+    """
+    profile = configured_profile(slug, section)
+    secrets = _secrets_of(profile, section)
+    return Configured(profile, secrets, route_of(section, f"providers.{slug}"))
 
 
 def configured_profile(slug: str, section: Mapping[str, Any]) -> ProviderProfile:
@@ -169,6 +130,11 @@ def shipped_profile(slug: str) -> ProviderProfile:
     return structs.replace(_built(slug, section, f"catalogue.{slug}"), client_secrets=0)
 
 
+def shipped_section(slug: str) -> dict[str, Any]:
+    """Return what a shipped profile sets; empty where none is shipped under that name."""
+    return _shipped(slug) if slug in shipped_slugs() else {}
+
+
 def _shipped(slug: str) -> dict[str, Any]:
     if slug not in shipped_slugs():
         raise LookupError(slug)
@@ -180,7 +146,7 @@ def _base(slug: str, section: Mapping[str, Any], where: str) -> dict[str, Any]:
     name = section.get("profile", slug)
     if not isinstance(name, str) or ("profile" in section and name not in (*shipped_slugs(), "")):
         raise ProfileError(f"{where}.profile: none of that name is shipped")
-    return _shipped(name) if name in shipped_slugs() else {}
+    return shipped_section(name)
 
 
 def _on_top(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,7 +214,7 @@ def _check_keys(section: Mapping[str, Any], where: str) -> None:
     for key in section:
         if key == "client_secret":
             raise ProfileError(f"{where}.{key}: a secret comes by file: client_secret_file")
-        if key not in _KEYS:
+        if key not in KEYS:
             raise ProfileError(f"{where}.{key}: no such key")
 
 
@@ -358,7 +324,7 @@ def _secret_files(section: Mapping[str, Any], where: str = "") -> tuple[Path, ..
 def _path(value: object, where: str) -> Path:
     if not isinstance(value, str | Path) or not str(value):
         raise ProfileError(f"{where}: expected a path")
-    return Path(value)
+    return located(Path(value))
 
 
 def _secrets_of(profile: ProviderProfile, section: Mapping[str, Any]) -> ProviderSecrets:

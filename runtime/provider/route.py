@@ -15,7 +15,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 
 import httpx2
 
-from runtime.provider.secret_files import ConfigError
+from runtime.provider.secret_files import ConfigError, located
 
 _PROXY = re.compile(r"http://([^/@\s]+@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?/?")
 
@@ -60,13 +60,14 @@ def route_of(section: Mapping[str, Any], where: str) -> Route:
     if ca_file is not None:
         if not isinstance(ca_file, str | Path) or not str(ca_file):
             raise ConfigError(f"{where}.ca_file: expected a path")
-        _check_authorities(Path(ca_file), f"{where}.ca_file")
+        ca_file = located(Path(ca_file))
+        _check_authorities(ca_file, f"{where}.ca_file")
     if proxy is not None and proxy != "":
         if not isinstance(proxy, str) or _PROXY.fullmatch(proxy) is None:
             raise ConfigError(f"{where}.proxy: expected http://host:port, or empty for none")
         if "@" in proxy:
             raise ConfigError(f"{where}.proxy: no password here; HTTPS_PROXY may have one")
-    return Route(None if ca_file is None else Path(ca_file), proxy)
+    return Route(ca_file, proxy)
 
 
 def check_environment() -> None:

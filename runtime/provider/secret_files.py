@@ -1,5 +1,6 @@
 """Secrets come in files of their own, never in the configuration."""
 
+import os
 from pathlib import Path
 
 from runtime.private import ExposedError, check_secret_file
@@ -7,6 +8,21 @@ from runtime.private import ExposedError, check_secret_file
 
 class ConfigError(Exception):
     """The configuration cannot be used; the text names where and which key."""
+
+
+def located(file: Path) -> Path:
+    """Return where a file of the configuration is.
+
+    A relative path is one below ``$CREDENTIALS_DIRECTORY``, where systemd has put such a file, and
+    else below the working directory.
+
+    Source:
+        systemd.exec(5), LoadCredential=.
+    """
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    if given and not file.is_absolute() and (found := Path(given) / file).exists():
+        return found
+    return file
 
 
 def secret_of(file: Path | None, key: str) -> str | None:
@@ -18,6 +34,7 @@ def secret_of(file: Path | None, key: str) -> str | None:
     """
     if file is None:
         return None
+    file = located(file)
     check_secret(file, key)
     try:
         return file.read_text().strip()

@@ -66,19 +66,19 @@ class HttpTokenEndpoint:
 
     def __init__(
         self,
-        secrets: Callable[[str], ProviderSecrets],
+        secrets: Callable[[ProviderProfile], ProviderSecrets],
         *,
         now: Callable[[], datetime],
         tls: ssl.SSLContext | None = None,
-        routes: Callable[[str], Route] = lambda _slug: DIRECT,
+        routes: Callable[[ProviderProfile], Route] = lambda _: DIRECT,
     ) -> None:
         """Take what is needed of the world.
 
         Args:
-            secrets: A client's secrets by profile slug; LookupError or OSError: there are none.
+            secrets: A client's secrets by profile; LookupError or OSError: there are none.
             now: The time, aware UTC.
             tls: Whom to trust, whatever a route says; None does as routes say.
-            routes: The way to a provider, by profile slug.
+            routes: The way to a provider, by profile.
         """
         self._sender = HttpSender(now=now, tls=tls)
         self._clients = ClientAuthenticator(secrets, now=now)
@@ -100,6 +100,10 @@ class HttpTokenEndpoint:
         for discovery in self._discoveries.values():
             await discovery.aclose()
         await self._sender.aclose()
+
+    def reread(self) -> None:
+        """Read the files of authorities again, for requests that begin from now on."""
+        self._sender.reread()
 
     def place(
         self, profile: ProviderProfile, params: dict[str, str] | None, endpoint_base: str | None
@@ -191,7 +195,7 @@ class HttpTokenEndpoint:
         wait_s = min(profile.connect_timeout_s, profile.timeout_s / 2)
         try:
             async with asyncio.timeout_at(start_s + wait_s):
-                return await self._discovery(self._routes(profile.slug)).token_endpoint(
+                return await self._discovery(self._routes(profile)).token_endpoint(
                     url, allowed_hosts=profile.allowed_hosts
                 )
         except TimeoutError:
@@ -219,7 +223,7 @@ class HttpTokenEndpoint:
             connect_timeout_s=profile.connect_timeout_s,
             deadline_s=deadline_s,
             answer_bytes_max=profile.answer_bytes_max,
-            route=self._routes(profile.slug),
+            route=self._routes(profile),
         )
         exchange = await self._sender.send(message, bounds)
         if isinstance(exchange, Answered):

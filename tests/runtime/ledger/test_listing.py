@@ -319,7 +319,7 @@ async def test_no_page_is_too_large_for_one_message(link: NatsLink, listing: Lis
 
 
 async def test_a_page_looks_at_so_many_records_and_no_more(link: NatsLink, listing: Listing):
-    listing._records_max = 10
+    listing.records_max = 10
     ids = await put_many(link, 35)
     wanted = msgspec.structs.replace(active(ids[17]), user_id=STRANGER)
     await put(link, wanted)

@@ -44,7 +44,7 @@ def prove(
         client_secrets=tuple(Secret(secret) for secret in secrets),
         private_key=None if key is None else Secret(key),
     )
-    clients = ClientAuthenticator({"acme": provider_secrets}.__getitem__, now=lambda: NOW)
+    clients = ClientAuthenticator(lambda one: {"acme": provider_secrets}[one.slug], now=lambda: NOW)
     return clients.proof(profile, endpoint=ENDPOINT, secret_index=index, clock_offset=offset)
 
 
@@ -127,7 +127,7 @@ def test_a_secret_that_is_not_configured_is_missing(auth: ClientAuth, index: int
 
 @pytest.mark.parametrize("error", [KeyError("acme"), OSError("gone")])
 def test_secrets_that_cannot_be_looked_up_are_missing(error: Exception):
-    def lookup(_slug: str) -> ProviderSecrets:
+    def lookup(_profile: ProviderProfile) -> ProviderSecrets:
         raise error
 
     clients = ClientAuthenticator(lookup, now=lambda: NOW)

@@ -20,9 +20,9 @@ from domain.profile import (
 )
 from runtime.config import load_config
 from runtime.provider import profiles as module
+from runtime.provider.held_profiles import Profiles
 from runtime.provider.profiles import (
     ProfileError,
-    Profiles,
     configured_profile,
     load_profiles,
     shipped_profile,
@@ -304,8 +304,8 @@ def test_secrets_are_read_from_their_files_in_their_order(tmp_path: Path):
     profiles = load_profiles(sections)
 
     shown = {
-        slug: [secret.reveal().decode() for secret in profiles.secrets(slug).client_secrets]
-        for slug in sections
+        one.slug: [secret.reveal().decode() for secret in profiles.secrets(one).client_secrets]
+        for one in profiles
     }
     assert shown == {
         "two": ["new secret", "old secret"],
@@ -315,9 +315,15 @@ def test_secrets_are_read_from_their_files_in_their_order(tmp_path: Path):
     }
     counts = {profile.slug: profile.client_secrets for profile in profiles}
     assert counts == {"two": 2, "one": 1, "key": 0, "nil": 0}
-    key = profiles.secrets("key").private_key
+    key = profiles.secrets(_of(profiles, "key")).private_key
     assert key is not None
     assert key.reveal() == KEY.strip()
+
+
+def _of(profiles: Profiles, slug: str) -> ProviderProfile:
+    profile = profiles.get(slug)
+    assert profile is not None
+    return profile
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe"])
@@ -343,14 +349,15 @@ def test_profiles_are_found_by_slug_and_show_no_secret(tmp_path: Path):
     assert profiles.get("google") == configured_profile("google", given)
     assert profiles.get("slack") is None
     with pytest.raises(LookupError):
-        profiles.secrets("slack")
-    for shown in (repr(profiles), repr(profiles.secrets("zoho")), repr(profiles.get("zoho"))):
+        profiles.secrets(shipped_profile("slack"))
+    zoho = _of(profiles, "zoho")
+    for shown in (repr(profiles), repr(profiles.secrets(zoho)), repr(zoho)):
         assert "hush" not in shown
 
 
 def test_no_providers_are_no_profiles():
     assert list(load_profiles({})) == []
-    assert list(Profiles({}, {}, {})) == []
+    assert list(Profiles({})) == []
 
 
 def test_sections_come_from_the_configuration_file(tmp_path: Path):

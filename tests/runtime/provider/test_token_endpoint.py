@@ -35,7 +35,9 @@ PRESENTED = "old+refresh/=& \u00fc"
 
 @pytest.fixture
 async def endpoint() -> AsyncGenerator[HttpTokenEndpoint]:
-    async with HttpTokenEndpoint({"acme": SECRETS}.__getitem__, now=lambda: NOW) as opened:
+    async with HttpTokenEndpoint(
+        lambda one: {"acme": SECRETS}[one.slug], now=lambda: NOW
+    ) as opened:
         yield opened
 
 

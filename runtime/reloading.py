@@ -32,6 +32,7 @@ from runtime.nats.jetstream_api import JetStreamError
 from runtime.nats.link import NatsLink
 from runtime.provider.held_profiles import Changes, Profiles
 from runtime.provider.token_endpoint import HttpTokenEndpoint
+from runtime.service_manager import ServiceManager
 from runtime.stream_settings import check_answers
 
 _LEDGER_LIMITS = (
@@ -72,9 +73,10 @@ class Reloadable(NamedTuple):
 class Reloading:
     """Reloads one daemon."""
 
-    def __init__(self, place: Place, parts: Reloadable) -> None:
+    def __init__(self, place: Place, parts: Reloadable, manager: ServiceManager) -> None:
         """Reload nothing yet; what is in force is what ``parts`` began with."""
         self._place = place
+        self._manager = manager
         self._parts = parts
         self._in_force = flat(parts.config)
 
@@ -87,10 +89,14 @@ class Reloading:
         while True:
             await asked.wait()
             asked.clear()
+            self._manager.reloading()
+            status = "configuration refused, the log says why; the former one is in force"
             try:
-                await self.reload()
+                if await self.reload():
+                    status = "reloaded"
             except Exception as error:  # noqa: BLE001 -- the edge: a bug in it ends no daemon
                 log.error("reload_crashed", error=type(error).__name__, frames=frames_of(error))
+            self._manager.ready(status)
 
     async def reload(self) -> bool:
         """Take what the configuration says now; False: it was refused, and all is as before.

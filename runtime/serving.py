@@ -1,6 +1,7 @@
 """A daemon from its start to the signal that ends it."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import anyio
 
 from runtime.config import Config
 from runtime.daemon import run_daemon
+from runtime.liveness import Liveness
 from runtime.logs import log
 from runtime.reloading import Place, Reloading
+from runtime.service_manager import service_manager_of
 
 
 async def serve(
@@ -36,12 +39,18 @@ async def serve(
     Raises:
         DaemonError: And the others of ``run_daemon``; and those of ``Ending.check``.
     """
-    async with run_daemon(config, data_dir, takes_over=takes_over) as daemon:
-        announce(daemon.ready_line)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Reloading(came_from, daemon.reloadable).run, hang_up)
-            await daemon.ending.awaited(stop)
-            tasks.cancel_scope.cancel()
-        log.info("draining")
+    manager = service_manager_of(os.environ)
+    with manager.kept_patient():
+        async with run_daemon(config, data_dir, takes_over=takes_over) as daemon:
+            manager.is_alive = Liveness(daemon.directory, daemon.reloadable.ledgers).is_live
+            announce(daemon.ready_line)
+            manager.ready(daemon.ready_line)
+            async with anyio.create_task_group() as tasks:
+                reloading = Reloading(came_from, daemon.reloadable, manager)
+                tasks.start_soon(reloading.run, hang_up)
+                await daemon.ending.awaited(stop)
+                tasks.cancel_scope.cancel()
+            manager.stopping(config.service.drain_grace_s)
+            log.info("draining")
     daemon.ending.check()
     log.info("stopped")

@@ -40,6 +40,8 @@ class LogWriter:
         self._partition = partition
         self.last_seq = last_seq
         """The last sequence that is known: everything up to it was read or acknowledged."""
+        self.tries = 0
+        """How many copies of appends were sent."""
         self.trouble = ""
         """Why the append under way is not known to be stored; empty where none is."""
         self._short = 0
@@ -53,6 +55,7 @@ class LogWriter:
         """
         pause_s, began_s, is_told = _PAUSE_S_MIN, anyio.current_time(), False
         while True:
+            self.tries += 1
             try:
                 seq = await self._streams.append(data, expected_seq=self.last_seq)
                 if seq == self.last_seq + 1:

@@ -44,6 +44,7 @@ from runtime.cli.fake_provider import fake_provider_command
 from runtime.cli.listing import list_command
 from runtime.cli.no_core import leave_no_core
 from runtime.cli.provider_commands import provider
+from runtime.cli.setup_verbs import add_setup_verbs
 from runtime.cli.status_verbs import add_status_verbs
 from runtime.cli.tables import event_head, show_event, show_fields
 from runtime.logs import configure_logs, log
@@ -71,6 +72,7 @@ app.command(connect)
 app.command(list_command, name="list")
 add_status_verbs(app)
 add_bulk_verbs(app)
+add_setup_verbs(app)
 
 
 @app.command(name="serve")

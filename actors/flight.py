@@ -36,13 +36,7 @@ from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_
 from domain.connection import ProviderConnection
 from domain.exchange import NotSent, Tokens, Verdict
 from domain.profile import ProviderProfile
-from domain.refreshing import (
-    PREPARATION_S_MAX,
-    Step,
-    attempt_s_max,
-    begun,
-    left_open,
-)
+from domain.refreshing import PREPARATION_S_MAX, Step, attempt_s_max, begun, left_open
 from domain.result import Failure
 from domain.token_read import failure_of, may_still_ask
 from domain.verdicts import judge
@@ -247,8 +241,7 @@ class Flight:
 
     def _waits_out(self, hold: Hold, now_s: float) -> None:
         """Take the connection's own back-off into account, where it is longer than its client's."""
-        left_s = hold.until_s - now_s
-        if left_s > SOON_S and hold.until_s > self._opens_s:
+        if (left_s := hold.until_s - now_s) > SOON_S and hold.until_s > self._opens_s:
             told_s = max(round(left_s, 1), 0.1)
             self._opens_s, self.failure = hold.until_s, replace(hold.failure, retry_after_s=told_s)
 
@@ -259,8 +252,9 @@ class Flight:
             return False
         if wish.secret.text(profile.presents) is None or not self._world.providers.has(profile):
             return False
-        return connection.generation == wish.generation and may_still_ask(
-            connection, profile, was_rejected=wish.was_rejected, now=self._world.clock.now()
+        is_same, now = connection.generation == wish.generation, self._world.clock.now()
+        return is_same and may_still_ask(
+            connection, profile, was_rejected=wish.was_rejected, now=now
         )
 
     async def _attempt(self, wish: Wish, route: Route) -> MakeStep | None:

@@ -46,7 +46,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Site:
-    """Implements ``runtime.gateway.service.Sited`` over a bus."""
+    """Implements ``runtime.gateway.sited.Sited`` over a bus."""
 
     def __init__(
         self,

@@ -9,17 +9,16 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import anyio
 import msgspec
 
-from actors.bus import Bus, Heard
+from actors.bus import Heard
 from actors.directory import Directory
 from actors.envelope import Envelope, due_s
 from actors.ports import Ids
-from actors.router import Router
 from actors.world import TIMED_OUT, Count, overloaded
 from domain.commands import Connect
 from domain.list_query import ListQuery
@@ -30,6 +29,7 @@ from runtime.gateway.connect_warnings import with_warnings
 from runtime.gateway.in_flight import HOPS_HEADER, MESSAGE_HEADER, OWNER_HEADER, InFlight, Load
 from runtime.gateway.living import DRAINING
 from runtime.gateway.responder import Responder
+from runtime.gateway.sited import Sited
 from runtime.gateway.subjects import QUEUE_GROUP, SERVICE_NAME
 from runtime.gateway.wire import (
     CONNECTION_VERBS,
@@ -70,28 +70,6 @@ class ServiceLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     list_records_max: Count = 5_000
     """How many records one page of a listing looks at; it may be short for that, even empty."""
     credential_bytes_max: Count = 64 * 1024
-
-
-class Sited(Protocol):
-    """Where partitions are."""
-
-    me: str
-    """This daemon's id."""
-    router: Router
-    bus: Bus
-
-    @property
-    def are_all_here(self) -> bool:
-        """Whether every partition is served here."""
-        ...
-
-    def partition_of(self, connection_id: UUID) -> int:
-        """Return a connection's partition."""
-        ...
-
-    def owner_subject(self, partition: int, verb: str, key: str) -> str:
-        """Return where a command goes to whoever owns its partition."""
-        ...
 
 
 class CommandService:

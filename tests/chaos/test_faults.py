@@ -96,7 +96,7 @@ async def blow(proxy: TcpProxy, daemon: DaemonProcess, fault: str, scene: Scene)
         case "reset":
             await proxy.reset()
         case "delay":
-            proxy.delay_s = 0.2
+            proxy.delay_s = 0.1
             await scene.goes_on(times=1)
             proxy.delay_s = 0.0
         case "refuse":

@@ -22,7 +22,7 @@ from runtime.cluster.overview import Overview
 from runtime.cluster.site import JOIN_S, Site
 from runtime.cluster.totals import Report
 from runtime.config import Config
-from runtime.daemon_parts import keeper_of, listing_of
+from runtime.daemon_parts import keeper_of, listing_of, tally_of
 from runtime.data_folder import KEYRING_FILE, make_data_folder, one_daemon_of
 from runtime.due_policy import due_policy
 from runtime.ending import DaemonError, Ending, Parts
@@ -54,7 +54,6 @@ from runtime.reloading import Reloadable
 from runtime.showing import shown
 from runtime.stop_budget import StopBudget
 from runtime.stream_settings import check_answers, stream_settings
-from runtime.tally import Tally
 from runtime.watching import Watched
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
@@ -64,6 +63,9 @@ NO_SPACE = database_error("too little disk space is free to store what a provide
 
 class Daemon:
     """A running daemon, as ``run_daemon`` yields it."""
+
+    http = "off"
+    """Where it can be seen."""
 
     def __init__(
         self,
@@ -80,10 +82,9 @@ class Daemon:
         endpoint: HttpTokenEndpoint,
         spill: SpillFolder,
         budget: StopBudget,
-        http: str,
     ) -> None:
         """Make every part; nothing is started."""
-        self._http, ids = http, Uuid7Ids()
+        ids = Uuid7Ids()
         self.delivery = Delivery(spill, link, streams)
         self.config, self.link, self.daemon_id = config, link, daemon_id
         self._keeper, self._is_durable = keeper, is_durable
@@ -92,9 +93,7 @@ class Daemon:
         self._streams, self._keyring = streams, keyring
         self._started_s = time.monotonic()
         self.journal = LoggingJournal()
-        ledgers.room.names.admit(profile.slug for profile in profiles)
-        self.tally = Tally(ledgers.room.names, now_s=ledgers.now_s)
-        self.journal.unknown = self.tally.outcome_unknown
+        self.tally = tally_of(ledgers, profiles, self.journal)
         self._gates = ClientGates(
             self.journal.circuit_changed,
             me=daemon_id,
@@ -196,7 +195,7 @@ class Daemon:
     def ready_line(self) -> str:
         """The one line that says that commands can be taken."""
         return (
-            f"ready nats={self.link.url} http={self._http} daemon={self.daemon_id} "
+            f"ready nats={self.link.url} http={self.http} daemon={self.daemon_id} "
             f"connections={self.connections_at_start} version={VERSION}"
         )
 
@@ -374,8 +373,8 @@ async def run_daemon(
             endpoint=endpoint,
             spill=spill,
             budget=budget,
-            http=web.address,
         )
+        daemon.http = web.address
         await stack.enter_async_context(daemon.site.among_others())
         # Nobody else can be on a server that only this daemon starts.
         await daemon.join(within_s=0.0 if embedded else JOIN_S)

@@ -1,4 +1,4 @@
-"""Two parts of the daemon, as they are configured: its listing, and who keeps its server alive."""
+"""Parts of the daemon, as they are configured: listing, tally, who keeps its server alive."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,8 @@ from runtime.nats.embedded import EmbeddedNats
 from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
 from runtime.nats.free_space import FreeSpace
 from runtime.provider.held_profiles import Profiles
-from runtime.world import SystemClock
+from runtime.tally import Tally
+from runtime.world import LoggingJournal, SystemClock
 
 
 def listing_of(
@@ -33,6 +34,15 @@ def listing_of(
         records_max=config.service.limits.list_records_max,
         read_timeout_s=config.state.limits.read_timeout_s,
     )
+
+
+def tally_of(ledgers: Ledgers, profiles: Profiles, journal: LoggingJournal) -> Tally:
+    """Return what counts, by the names of the configured providers before all others."""
+    names = ledgers.room.names
+    names.admit(profile.slug for profile in profiles)
+    tally = Tally(names, now_s=ledgers.now_s)
+    journal.unknown = tally.outcome_unknown
+    return tally
 
 
 def keeper_of(

@@ -18,6 +18,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 PREFIX = "refreshd_"
 
@@ -137,7 +138,9 @@ class Histogram(NamedTuple):
         """The cumulative counts, by bound."""
         found: list[tuple[str, float]] = []
         so_far = 0
-        for bound, count in zip([*map(str, self.bounds), "+Inf"], self.counts, strict=True):
+        for bound, count in zip(
+            [*map(floatToGoString, self.bounds), "+Inf"], self.counts, strict=True
+        ):
             so_far += count
             found.append((bound, so_far))
         return found

@@ -118,7 +118,7 @@ async def test_what_is_done_is_counted(scene: Scene) -> None:
     now = await scene.metrics()
     reauth = frozenset({("verb", "token"), ("outcome", "REAUTH_REQUIRED")})
     assert now["commands_total", reauth] == 1
-    life = frozenset({("provider", "fake"), ("le", "0")})
+    life = frozenset({("provider", "fake"), ("le", "0.0")})
     assert now["refresh_life_left_seconds_bucket", life] == 2
     assert now["ready", frozenset()] == 1
 

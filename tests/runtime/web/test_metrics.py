@@ -27,7 +27,7 @@ def test_counts_gauges_and_histograms_are_read_as_they_were_told() -> None:
     assert found["refreshd_refreshes_total", ("outcome", "user"), ("provider", '"odd\\\n')] == 1
     assert found[("refreshd_due_late_seconds",)] == 1.5
     life = "refreshd_refresh_life_left_seconds"
-    buckets = [found[f"{life}_bucket", ("le", le), schwab] for le in ("0", "30", "+Inf")]
+    buckets = [found[f"{life}_bucket", ("le", le), schwab] for le in ("0.0", "30.0", "+Inf")]
     assert buckets == [1, 3, 6]
     assert found[f"{life}_sum", schwab] == 400.0
     assert found[f"{life}_count", schwab] == 6

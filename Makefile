@@ -23,7 +23,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
-	$(BIN)/lint-imports
+	PYTHONPATH=clients/python $(BIN)/lint-imports
 
 # Every row next to its ceilings and peers, round after round. LONG=1: with 1,000,000 stored, too.
 bench: $(VENV)/.dev

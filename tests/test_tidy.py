@@ -37,7 +37,7 @@ FUNCTION_LINES_MAX = 70
 
 MODULES = [
     path
-    for folder in ("domain", "actors", "runtime", "tests", "bench")
+    for folder in ("domain", "actors", "runtime", "tests", "bench", "clients")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 INNER = [path for path in MODULES if path.relative_to(ROOT).parts[0] in LAYERS]

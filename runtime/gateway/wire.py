@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from domain.commands import (
     ChangeStatus,
@@ -27,11 +27,21 @@ from domain.commands import (
     MarkSynced,
     Refresh,
 )
-from domain.connection import ALIAS_LENGTH_MAX, SLUG_PATTERN, ConnectionStatus
+from domain.connection import ConnectionStatus
 from domain.credentials import Credentials, CredentialType, Opaque, Secret, Unsealed
 from domain.list_query import ListQuery
 from domain.profile import RefreshMode
 from domain.result import FailureCode
+from runtime.gateway.bodies import (
+    ConnectBody,
+    CredentialsBody,
+    DisconnectBody,
+    EmptyBody,
+    OAuth2Secret,
+    ReasonBody,
+    RefreshBody,
+    TokenBody,
+)
 from runtime.gateway.replies import printable
 
 TIMEOUT_HEADER = "Refreshd-Timeout-Ms"
@@ -42,7 +52,6 @@ TIMEOUT_MS_MAX = 60_000
 _CANONICAL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ENVELOPE_BYTES = 16 * 1024
 _IDS_KNOWN = 32_768
-_TTL_S_MAX = 10 * 366 * 86_400
 
 _T = TypeVar("_T")
 
@@ -56,72 +65,15 @@ class MalformedError(Exception):
         self.code = code
 
 
-Text = Annotated[str, Meta(max_length=500)]
-Time = Annotated[datetime, Meta(tz=True)]
-Slug = Annotated[str, Meta(pattern=SLUG_PATTERN)]
-Mode = Annotated[str, Meta(pattern=rf"\A({'|'.join(RefreshMode)})\Z")]
-Alias = Annotated[str, Meta(max_length=ALIAS_LENGTH_MAX)]
-ParamName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
-Params = Annotated[dict[ParamName, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)]
-
-
-class _CredentialsBody(msgspec.Struct, forbid_unknown_fields=True):
-    credential_type: str | UnsetType = UNSET
-    expires_at: Time | UnsetType | None = UNSET
-    secret: msgspec.Raw | UnsetType = UNSET
-    encrypted_data: str | UnsetType | None = UNSET
-
-
-class _ConnectBody(msgspec.Struct, forbid_unknown_fields=True):
-    user_id: UUID
-    provider_id: UUID
-    provider_slug: Slug
-    credentials: _CredentialsBody | UnsetType | None = UNSET
-    alias: Alias | None = None
-    connection_id: UUID | None = None
-    params: Params | None = None
-    refresh: Mode | None = None
-    granted_at: Time | None = None
-    grant_expires_at: Time | None = None
-    pending: bool = False
-
-
-class _RefreshBody(msgspec.Struct, forbid_unknown_fields=True):
-    credentials: _CredentialsBody | None
-
-
-class _ReasonBody(msgspec.Struct, forbid_unknown_fields=True):
-    reason: Text | None = None
-
-
-class _DisconnectBody(msgspec.Struct, forbid_unknown_fields=True):
-    user_id: UUID
-
-
-class _TokenBody(msgspec.Struct, forbid_unknown_fields=True):
-    min_ttl_s: Annotated[float, Meta(ge=0, le=_TTL_S_MAX)] = 60.0
-    if_generation: Annotated[int, Meta(ge=0, le=2**53)] | None = None
-    force: bool = False
-
-
-class _OAuth2Secret(msgspec.Struct):
-    """What an oauth2 secret must have; further fields are kept as they are."""
-
-    access_token: str
-    refresh_token: str | None = None
-    token_type: str | None = None
-    scope: str | None = None
-
-
-_connect_body = msgspec.json.Decoder(_ConnectBody)
-_refresh_body = msgspec.json.Decoder(_RefreshBody)
-_reason_body = msgspec.json.Decoder(_ReasonBody)
-_disconnect_body = msgspec.json.Decoder(_DisconnectBody)
-_token_body = msgspec.json.Decoder(_TokenBody)
-_empty_body = msgspec.json.Decoder(msgspec.defstruct("_EmptyBody", (), forbid_unknown_fields=True))
+_connect_body = msgspec.json.Decoder(ConnectBody)
+_refresh_body = msgspec.json.Decoder(RefreshBody)
+_reason_body = msgspec.json.Decoder(ReasonBody)
+_disconnect_body = msgspec.json.Decoder(DisconnectBody)
+_token_body = msgspec.json.Decoder(TokenBody)
+_empty_body = msgspec.json.Decoder(EmptyBody)
 _list_query = msgspec.json.Decoder(ListQuery)
 _object = msgspec.json.Decoder(dict[str, Any])
-_oauth2_secret = msgspec.json.Decoder(_OAuth2Secret)
+_oauth2_secret = msgspec.json.Decoder(OAuth2Secret)
 _CREDENTIAL_TYPES = {credential_type.value: credential_type for credential_type in CredentialType}
 _STATUSES = frozenset(status.value for status in ConnectionStatus)
 
@@ -309,7 +261,7 @@ def _explained(error: Exception) -> str:
 
 
 def _read_credentials(
-    given: _CredentialsBody | None, bytes_max: int
+    given: CredentialsBody | None, bytes_max: int
 ) -> Credentials | Unsealed | str:
     """Return the credentials, or in words that they are null, empty or of an unknown type.
 
@@ -317,7 +269,7 @@ def _read_credentials(
         MalformedError: Neither or both of ``secret`` and ``encrypted_data``, or not of the
             shape that their type asks for, or too large.
     """
-    if given is None or (given.credential_type is UNSET and given == _CredentialsBody()):
+    if given is None or (given.credential_type is UNSET and given == CredentialsBody()):
         return "credentials are null" if given is None else "credentials are empty"
     if given.credential_type is UNSET:
         raise MalformedError("Object missing required field `credential_type` - at `$.credentials`")

@@ -44,6 +44,7 @@ from runtime.cli.fake_provider import fake_provider_command
 from runtime.cli.listing import list_command
 from runtime.cli.no_core import leave_no_core
 from runtime.cli.provider_commands import provider
+from runtime.cli.schema_verb import add_schema_verb
 from runtime.cli.setup_verbs import add_setup_verbs
 from runtime.cli.status_verbs import add_status_verbs
 from runtime.cli.tables import event_head, show_event, show_fields
@@ -73,6 +74,7 @@ app.command(list_command, name="list")
 add_status_verbs(app)
 add_bulk_verbs(app)
 add_setup_verbs(app)
+add_schema_verb(app)
 
 
 @app.command(name="serve")

@@ -17,6 +17,7 @@ import yaml
 
 from runtime.checking import check
 from runtime.config import load_config
+from runtime.web.address import DEFAULT_LISTEN
 from tests.conftest import ROOT
 from tests.fakes.nats_process import NATS_SERVER
 
@@ -141,6 +142,12 @@ def test_kubernetes_has_three_servers_and_two_members_that_are_nobody_much():
     assert stateful_set("refreshd")["spec"]["replicas"] == 2
     grace_s = load_config(DEPLOY / "refreshd.toml", environment={}).service.drain_grace_s
     assert pod("refreshd")["terminationGracePeriodSeconds"] > grace_s
+    (member,) = pod("refreshd")["containers"]
+    (port,) = member["ports"]
+    assert kubernetes_environment()["REFRESHD_HTTP_LISTEN"] == f"0.0.0.0:{port['containerPort']}"
+    paths = {member[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness")}
+    assert paths == {"/livez"}
+    assert member["readinessProbe"]["httpGet"]["path"] == "/readyz"
     for name in ("nats", "refreshd"):
         spec = stateful_set(name)["spec"]
         container = pod(name)["containers"][0]
@@ -172,6 +179,7 @@ def test_the_image_is_made_of_what_is_there_and_runs_as_a_number_that_is_not_roo
     assert all((ROOT / source).exists() for source in sources)
     assert [line for line in lines if line.startswith("USER")] == ["USER 10001:10001"]
     assert "VOLUME /var/lib/refreshd" in lines
+    assert any(f"http://{DEFAULT_LISTEN}/livez" in line for line in lines)
     assert 'CMD ["serve"]' in lines
     assert pod("refreshd")["securityContext"]["runAsUser"] == 10001
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

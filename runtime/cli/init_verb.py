@@ -33,6 +33,11 @@ TEMPLATE = """\
 # How long a stop may take. Keep it below what the platform allows.
 # drain_grace_s = 25.0
 
+[http]
+# Health, metrics and the page, read-only and without a login: on loopback unless
+# you say otherwise; "" for nowhere.
+# listen = "127.0.0.1:9377"
+
 [log]
 # level = "info"
 # format = "auto"

@@ -8,8 +8,10 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import structs
@@ -24,6 +26,7 @@ from runtime.provider.secret_files import ConfigError, located
 
 _PLACED = re.compile(r"(?P<path>[a-z_]+(\.[A-Za-z0-9_-]+|\[[0-9]+\])*): (?P<message>.*)", re.DOTALL)
 _AT = re.compile(r"(?P<message>.*?)( - at `\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
+_SCHEMES = ("nats", "tls", "ws", "wss")
 _NEEDED = frozenset(
     {"token_endpoint", "issuer", "client_id", "client_auth", "profile"}
     | {"client_secret_file", "client_secret_files", "private_key_file"}
@@ -35,7 +38,7 @@ class Fault(NamedTuple):
     """One thing that is wrong."""
 
     file: str
-    """The file, or ``environment``, or ``arguments``."""
+    """The file, or ``environment`` for a variable; ``configuration`` where there is no file."""
     path: str
     """The key, with its sections; empty: the file as a whole."""
     message: str
@@ -84,7 +87,7 @@ def check(
         FaultsError: It cannot be used; it has every fault that was found.
     """
     file = file or config_file(environment)
-    where = "environment" if file is None else str(file)
+    where = "configuration" if file is None else str(file)
     settings = _read(file)
     faults = [*_setting_faults(settings, Config, "", where), *_variable_faults(environment)]
     profiles: dict[str, Configured] = {}
@@ -100,9 +103,9 @@ def check(
         raise FaultsError(faults or [_fault(error, where)]) from None
     key_file = located(config.keys.file) if config.keys.file else data_dir / KEYRING_FILE
     keyring = _keyring(key_file, faults, where, is_named=config.keys.file is not None)
-    for look in (check_environment, config.login if config.nats.url is not None else None):
+    for look in (check_environment, partial(_check_servers, config)):
         try:
-            _ = look and look()
+            look()
         except ConfigError as error:
             faults.append(_fault(error, where))
     if faults:
@@ -186,6 +189,28 @@ def _provider(slug: str, section: dict[str, Any], where: str) -> Configured | li
                 return faults
         else:
             return faults or found
+
+
+def _check_servers(config: Config) -> None:
+    """Return where there is an address to connect to, and what it takes to be let in.
+
+    Raises:
+        ConfigError: A file cannot be used, or a server has no address.
+    """
+    if config.nats.url is None:
+        return
+    for server in config.login().servers:
+        try:
+            found = urlsplit(server if "://" in server else f"nats://{server}")
+            is_one = found.scheme in _SCHEMES and bool(found.hostname) and found.port != 0
+            is_one = is_one and not re.search(r"\s", server)
+        except ValueError:
+            is_one = False
+        if not is_one:
+            raise ConfigError(
+                "nats.url: expected nats://host:port, or tls://, ws://, wss://; several with "
+                "commas between"
+            )
 
 
 def _keyring(file: Path, faults: list[Fault], where: str, *, is_named: bool) -> Keyring | None:

@@ -15,7 +15,7 @@ from domain.credentials import Sealed
 from domain.record import RecordError, decode_record
 from runtime.ledger.sealing import Keyring, KeyringError, open_keyring
 from runtime.ledger.stream_configs import KEYRING_METADATA
-from runtime.ledger.streams import EARLIER_KEYS_METADATA, Streams
+from runtime.ledger.streams import EARLIER_KEYS_METADATA, Streams, StreamsError
 from runtime.ledger.subjects import (
     MARKER_KEY,
     RECORDS_FILTER,
@@ -102,10 +102,13 @@ async def note_joined(link: NatsLink, tag: str, keyring: Keyring) -> None:
 
     Raises:
         KeyringError: What sealed last here, perhaps another member's key, is not in it.
+        StreamsError: The bucket that keeps the note is gone.
         LinkError, JetStreamError: What is noted cannot be read or written.
     """
     info = await stream_info(link, bucket_stream(0, tag))
-    metadata = (info and info.config.get("metadata")) or {}
+    if info is None:
+        raise StreamsError(f"stream {bucket_stream(0, tag)} is gone: restore a backup")
+    metadata = info.config.get("metadata") or {}
     assert isinstance(metadata, dict)
     last = metadata.get(KEYRING_METADATA, keyring.primary)
     earlier = msgspec.json.decode(metadata.get(EARLIER_KEYS_METADATA, "[]"), type=set[str])

@@ -120,6 +120,20 @@ async def test_check_tells_every_fault_with_file_path_and_message_and_exits_2(tm
     assert SECRET not in found.stderr
 
 
+@pytest.mark.parametrize("url", ["http://a:4222", "nats://a:4222x", "nats://us:p@:4222", "a b"])
+async def test_check_refuses_what_is_no_address_of_a_server(url: str):
+    found = await refreshd("check", "--nats", url)
+
+    assert found.code == 2
+    assert "nats.url: expected nats://host:port" in found.stderr
+    assert "us:p" not in found.stderr
+
+
+@pytest.mark.parametrize("url", ["a", "a:4222,b:4222", "nats://us:p@[::1]:4222", "tls://a"])
+async def test_check_takes_the_address_of_a_server(url: str):
+    assert (await refreshd("check", "--nats", url)).code == 0
+
+
 async def test_check_reads_every_file_that_is_named(tmp_path: Path):
     (tmp_path / "keyring.json").write_text("{}")
     file = tmp_path / "refreshd.toml"

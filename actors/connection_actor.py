@@ -33,7 +33,7 @@ from actors.world import BROKEN, INTERNAL_ERROR, MAILBOX_FULL, TIMED_OUT, databa
 from domain.commands import Command, Get, GetToken
 from domain.connection import ProviderConnection
 from domain.decision import Reply, decide
-from domain.events import Event
+from domain.events import Event, traced
 from domain.refreshing import Step
 from domain.remembered import Answers
 from domain.result import Failure
@@ -227,7 +227,7 @@ class ConnectionActor:
                 if envelope.is_answered:
                     return
                 assert connection is not None
-                self.take_off(asked.wish(ask, connection, due_s=envelope.due_s))
+                self.take_off(asked.wish(ask, connection, envelope))
 
     def _decide(self, envelope: Envelope, command: Command) -> None:
         """Decide a command that may change state."""
@@ -248,7 +248,7 @@ class ConnectionActor:
             self.answer_behind(envelope, decision.reply)
             return
         entry = self._opened_entry()
-        self._change(entry, decision.connection, answers, decision.events)
+        self._change(entry, decision.connection, answers, traced(decision.events, envelope.trace))
         entry.owe(envelope, decision.reply)
 
     def _change(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from domain.commands import Command, Get, GetToken
 from domain.decision import Reply
+from domain.trace import Trace
 
 _MARGIN_FRACTION = 0.2
 
@@ -11,7 +12,7 @@ _MARGIN_FRACTION = 0.2
 class Envelope:
     """One command; it is answered once, whoever comes first."""
 
-    __slots__ = ("_reply", "can_wait", "command", "due_s", "message_id")
+    __slots__ = ("_reply", "can_wait", "command", "due_s", "message_id", "trace")
 
     def __init__(
         self,
@@ -21,6 +22,7 @@ class Envelope:
         reply: Callable[[Reply], None],
         message_id: bytes | None = None,
         can_wait: bool = True,
+        trace: Trace | None = None,
     ) -> None:
         """Address a command.
 
@@ -32,11 +34,13 @@ class Envelope:
             message_id: A digest of the caller's ``Nats-Msg-Id``; None where it gave none.
             can_wait: Whether there is room for one more who waits for a token; if not, it is
                 answered at once, where it can be.
+            trace: That it belongs to.
         """
         self.command = command
         self.due_s = due_s
         self.message_id = message_id
         self.can_wait = can_wait
+        self.trace = trace
         self._reply: Callable[[Reply], None] | None = reply
 
     @property

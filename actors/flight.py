@@ -39,6 +39,7 @@ from domain.profile import ProviderProfile
 from domain.refreshing import PREPARATION_S_MAX, Step, attempt_s_max, begun, left_open
 from domain.result import Failure
 from domain.token_read import failure_of, may_still_ask
+from domain.trace import Trace
 from domain.verdicts import judge
 
 _LOOK_AGAIN_S = 1.0
@@ -211,7 +212,7 @@ class Flight:
                 break
             if make_step is not None:
                 assert route is not None
-                await self._keep(make_step, route.gate)
+                await self._keep(make_step, route.gate, wish.trace)
 
     async def _open_route(self, wish: Wish) -> Route | None:
         """Wait until the provider may be asked, if that is in the time of a caller: return where.
@@ -276,7 +277,7 @@ class Flight:
             now=world.clock.now(),
         )
         self.is_begun = True
-        entry = self.actor.commit(step)
+        entry = self.actor.commit(step.traced(wish.trace))
         in_time = await self._is_stored(entry, within_s=PREPARATION_S_MAX)
         took_s = anyio.current_time() - started_s
         if entry.is_lost:
@@ -295,6 +296,7 @@ class Flight:
                 wish.secret,
                 self._connection(),
                 route,
+                trace=wish.trace,
                 endpoint=world.providers.endpoint,
                 departs=lambda: self._departs(gate, until_s),
             )
@@ -331,9 +333,9 @@ class Flight:
             await self._sleep(left_s)
         return not self.is_stopped
 
-    async def _keep(self, make_step: MakeStep, gate: ClientGate) -> None:
+    async def _keep(self, make_step: MakeStep, gate: ClientGate, trace: Trace | None) -> None:
         """Store an outcome, and know what to answer."""
-        intent, step = self._connection().intent, make_step()
+        intent, step = self._connection().intent, make_step().traced(trace)
         assert intent is not None
         entry = self.actor.commit(step)
         outcome = Outcome(intent.attempt_id, intent.generation, step.connection, step.events)

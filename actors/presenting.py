@@ -8,6 +8,7 @@ from domain.connection import ProviderConnection
 from domain.credentials import Secret
 from domain.exchange import ExchangeRequest, Tokens, Verdict
 from domain.oauth_secret import OAuthSecret
+from domain.trace import Trace
 from domain.verdicts import judge
 
 
@@ -16,6 +17,7 @@ async def presented(
     connection: ProviderConnection,
     route: Route,
     *,
+    trace: Trace | None = None,
     endpoint: TokenEndpoint,
     departs: Callable[[], Awaitable[bool]],
 ) -> Tokens | Verdict:
@@ -27,6 +29,7 @@ async def presented(
         secret: What holds the token to present.
         connection: Whose it is.
         route: How its requests go.
+        trace: That its requests belong to.
         endpoint: The token endpoints.
         departs: Waits until one more request may go out; False: none may, the last answer stands.
     """
@@ -45,6 +48,7 @@ async def presented(
                 endpoint_base=connection.endpoint_base,
                 secret_index=index % secrets,
                 with_scope=with_scope,
+                trace=trace,
             )
         )
         outcome = judge(profile, exchange, sent_scope=with_scope and profile.scope is not None)

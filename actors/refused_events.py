@@ -7,7 +7,7 @@ from actors.world import World
 from domain.commands import Get, GetToken
 from domain.connection import ProviderConnection
 from domain.decision import store_failed
-from domain.events import Event
+from domain.events import Event, traced
 
 
 def refused_events(
@@ -17,9 +17,10 @@ def refused_events(
 
     Reads have none.
     """
-    for command in (envelope.command for envelope in envelopes):
+    for envelope in envelopes:
+        command = envelope.command
         if not isinstance(command, Get | GetToken):
             now = world.clock.now()
             decision = store_failed(connection, command, cause=cause, now=now, ids=world.ids)
             if decision.events:
-                yield decision.events
+                yield traced(decision.events, envelope.trace)

@@ -52,7 +52,7 @@ class Asked(NamedTuple):
             and opens_s(failure) < envelope.due_s
         )
 
-    def wish(self, ask: GetToken, connection: ProviderConnection, *, due_s: float) -> Wish:
+    def wish(self, ask: GetToken, connection: ProviderConnection, envelope: Envelope) -> Wish:
         """Return what a flight is for that is begun for a caller."""
         assert self.secret is not None
         generation, failure = connection.generation, self.own or self.reading
@@ -60,8 +60,9 @@ class Asked(NamedTuple):
             self.secret,
             generation,
             was_rejected=ask.if_generation == generation,
-            due_s=due_s,
+            due_s=envelope.due_s,
             hold=Hold(opens_s(failure), failure) if isinstance(failure, Failure) else None,
+            trace=envelope.trace,
         )
 
 

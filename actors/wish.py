@@ -10,6 +10,7 @@ from actors.turnstile import Turn
 from domain.oauth_secret import OAuthSecret
 from domain.profile import ProviderProfile
 from domain.result import Failure, FailureCode
+from domain.trace import Trace
 
 
 class Hold(NamedTuple):
@@ -34,6 +35,8 @@ class Wish(NamedTuple):
     """How urgent it is, on the event loop's monotonic clock: when its caller must be answered; of
     a proactive one, when what it renews ends."""
     hold: Hold | None = None
+    trace: Trace | None = None
+    """Of the caller that it is begun for."""
 
     def turn(self) -> Turn:
         """Return a place for it in line."""

@@ -6,6 +6,7 @@ class name is the CloudEvents ``type``; workflow and outcome are two tokens of t
 (DESIGN.md section 4). No event has a field that could hold a credential.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ import msgspec
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.grant_life import EndCause
 from domain.profile import FailureClass
+from domain.trace import Trace
 
 
 class Workflow(StrEnum):
@@ -45,6 +47,9 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, omit
     id: UUID
     """UUIDv7; also the ``Nats-Msg-Id`` of the published message."""
     occurred_at: datetime
+    traceparent: str | None = None
+    """The trace of the command that it came of (W3C), an attribute of the CloudEvent."""
+    tracestate: str | None = None
     user_id: UUID
     connection_id: UUID
     provider_id: UUID
@@ -198,6 +203,14 @@ Event = (
     | ProviderClientPaused
     | ProviderClientResumed
 )
+
+
+def traced(events: Sequence[Event], trace: Trace | None) -> Sequence[Event]:
+    """Return the events as of a trace, if there is one."""
+    if trace is None:
+        return events
+    fields = {"traceparent": trace.parent, "tracestate": trace.state}
+    return [msgspec.structs.replace(event, **fields) for event in events]
 
 
 def about(connection: ProviderConnection) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from domain.credentials import Secret
 from domain.profile import FailureClass, ProviderProfile
+from domain.trace import Trace
 
 SCOPE_CHARS_MAX = 1_024
 
@@ -57,6 +58,8 @@ class ExchangeRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Which of the client's secrets to use; 0 is the first configured."""
     with_scope: bool = True
     """Whether to send the profile's ``scope``, if it has one."""
+    trace: Trace | None = None
+    """Of the command that it is made for."""
 
 
 class NotSent(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,10 +25,12 @@ from domain.events import (
     ProviderTokenRefreshFailed,
     ProviderTokenRefreshSucceeded,
     about,
+    traced,
 )
 from domain.exchange import Tokens, Verdict
 from domain.grant_life import end_slides, grant_ends, still_told_s
 from domain.profile import FailureClass, ProviderProfile
+from domain.trace import Trace
 
 PREPARATION_S_MAX = 5.0
 """How long after an intent was made its request may still be begun."""
@@ -48,6 +50,10 @@ class Step(NamedTuple):
 
     connection: ProviderConnection
     events: tuple[Event, ...]
+
+    def traced(self, trace: Trace | None) -> "Step":
+        """Return it with its events as of a trace, if there is one."""
+        return Step(self.connection, tuple(traced(self.events, trace)))
 
 
 def begun(

@@ -22,7 +22,7 @@ from runtime.cluster.overview import Overview
 from runtime.cluster.site import JOIN_S, Site
 from runtime.cluster.totals import Report
 from runtime.config import Config
-from runtime.daemon_parts import keeper_of, listing_of, tally_of
+from runtime.daemon_parts import ended_with, keeper_of, listing_of, tally_of
 from runtime.data_folder import KEYRING_FILE, make_data_folder, one_daemon_of
 from runtime.due_policy import due_policy
 from runtime.ending import DaemonError, Ending, Parts
@@ -43,7 +43,7 @@ from runtime.ledger.subjects import partition_of
 from runtime.ledger.told_ledger import ToldLedger
 from runtime.nats.bus import NatsBus
 from runtime.nats.durability import Durable, warn_unless_durable
-from runtime.nats.embedded import EmbeddedNats, EmbeddedNatsError
+from runtime.nats.embedded import EmbeddedNatsError
 from runtime.nats.embedded_keeper import EmbeddedKeeper
 from runtime.nats.link import NatsLink
 from runtime.provider.held_profiles import Profiles
@@ -52,6 +52,7 @@ from runtime.provider.token_endpoint import HttpTokenEndpoint
 from runtime.reaching import daemon_link, embedded_server, ledgers_of, refuse_others
 from runtime.reloading import Reloadable
 from runtime.showing import shown
+from runtime.spans import open_spans, with_spans
 from runtime.stop_budget import StopBudget
 from runtime.stream_settings import check_answers, stream_settings
 from runtime.watching import Watched
@@ -91,7 +92,7 @@ class Daemon:
         self.connections_at_start = 0
         self.ending = Ending(link, budget)
         self._streams, self._keyring = streams, keyring
-        self._started_s = time.monotonic()
+        self._started_s, self.spans = time.monotonic(), open_spans()
         self.journal = LoggingJournal()
         self.tally = tally_of(ledgers, profiles, self.journal)
         self._gates = ClientGates(
@@ -117,6 +118,7 @@ class Daemon:
             report_status=self.status,
             profile=profiles.get,
             sited=self.site,
+            begin_span=None if self.spans is None else self.spans.command,
         )
         self.policy = due_policy(profiles)
         self.holdings = self._join_site()
@@ -128,6 +130,7 @@ class Daemon:
 
     def _actors(self, ids: Uuid7Ids, profiles: Profiles, endpoint: HttpTokenEndpoint) -> Directory:
         """Return who hands commands to actors."""
+        asked = with_spans(endpoint, self.spans)
         return Directory(
             world=World(
                 sealer=self._keyring,
@@ -135,7 +138,7 @@ class Daemon:
                 ids=ids,
                 journal=self.journal,
                 providers=Providers(
-                    profiles.get, endpoint, self._gates, random.random, owner=self.daemon_id
+                    profiles.get, asked, self._gates, random.random, owner=self.daemon_id
                 ),
                 spill=self.delivery,
                 refusal=self._refusal,
@@ -337,7 +340,7 @@ async def run_daemon(
         outcomes = stack.enter_context(one_daemon_of(data_dir, alone=embedded is not None))
         web = await stack.enter_async_context(shown(config.http))
         if embedded is not None:
-            stack.push_async_callback(_ended_with, embedded, budget)
+            stack.push_async_callback(ended_with, embedded, budget)
             login = await embedded.start()
             is_durable = True
         else:
@@ -392,8 +395,3 @@ async def run_daemon(
             with anyio.CancelScope(shield=True):
                 await daemon.drain()
             tasks.cancel_scope.cancel()
-
-
-async def _ended_with(embedded: EmbeddedNats, budget: StopBudget) -> None:
-    """End the embedded server in what is left of the stop's time."""
-    await embedded.stop(within_s=budget.all_s)

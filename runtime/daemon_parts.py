@@ -14,6 +14,7 @@ from runtime.nats.embedded import EmbeddedNats
 from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
 from runtime.nats.free_space import FreeSpace
 from runtime.provider.held_profiles import Profiles
+from runtime.stop_budget import StopBudget
 from runtime.tally import Tally
 from runtime.world import LoggingJournal, SystemClock
 
@@ -59,3 +60,8 @@ def keeper_of(
         ),
         is_silent=lambda: ledgers.is_silent,
     )
+
+
+async def ended_with(embedded: EmbeddedNats, budget: StopBudget) -> None:
+    """End the embedded server in what is left of the stop's time."""
+    await embedded.stop(within_s=budget.all_s)

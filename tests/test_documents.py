@@ -19,7 +19,7 @@ from runtime.web.metrics import METRICS, PREFIX
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("clients/*/*.md")])
 EVENT_TYPES: tuple[type[msgspec.Struct], ...] = typing.get_args(Event)
-ENVELOPE = {"id", "occurred_at"}
+ENVELOPE = {"id", "occurred_at", "traceparent", "tracestate"}
 ALWAYS = ["user_id", "connection_id", "provider_id", "provider_slug"]
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 from uuid import UUID
 
+from actors.envelope import Envelope
 from actors.router import HOPS_MAX
 from actors.world import MAILBOX_FULL, MOVED, database_error
-from domain.commands import Command
+from domain.commands import Command, GetToken
 from domain.decision import Reply
 from domain.result import Failure, Success
+from domain.trace import PARENT, STATE, read_trace
 from runtime.gateway.arrivals import Arrivals
 from runtime.gateway.replies import failure_body, failure_headers, reply_body, value_body
 from runtime.gateway.responder import Responder
@@ -27,7 +29,19 @@ _NAME = re.compile(r"[!-9;-~]+")
 """What a header's name may be where it is sent (``runtime.nats.client.header_block``)."""
 _HEADERS_CHARACTERS_MAX = 4096
 """How much of a caller's headers is handed over with its command."""
+_OK = "ok"
 _LOST = database_error("its partition goes from one daemon to another again and again")
+
+
+class Span(Protocol):
+    """A command in a trace, for as long as it is under way here."""
+
+    headers: Mapping[str, str]
+    """What names it as the parent of what it brings about."""
+
+    def end(self, outcome: str, *, is_failure: bool) -> None:
+        """End it; the outcome is a code."""
+        ...
 
 
 class Desk(Protocol):
@@ -80,6 +94,7 @@ class InFlight:
         "load",
         "partition",
         "reply_subject",
+        "span",
         "started_s",
         "timeout_s",
         "verb",
@@ -105,6 +120,7 @@ class InFlight:
         self.connection_id: UUID | None = None
         self.command: Command | None = None
         """Where it had to be read to know the id."""
+        self.span: Span | None = None
 
     @property
     def deadline_s(self) -> float:
@@ -120,7 +136,7 @@ class InFlight:
         if self.hops >= HOPS_MAX:
             self.fail(_LOST)
             return True
-        headers = _passed_on(self.headers)
+        headers = _passed_on(self._traced_headers)
         left_s = max(self.deadline_s - self.desk.now_s(), 0.001)
         headers[TIMEOUT_HEADER] = str(math.ceil(left_s * 1000))
         headers[OWNER_HEADER] = owner
@@ -130,8 +146,21 @@ class InFlight:
         if not self.desk.send_on(self, headers):
             return False
         self.counted.forwarded += 1
+        if self.span is not None:
+            self.span.end("forwarded", is_failure=False)
         self._sent()
         return True
+
+    def envelope(self, command: Command | GetToken) -> Envelope:
+        """Return what its actor is sent."""
+        return Envelope(
+            command,
+            due_s=self.due_s,
+            reply=self.reply,
+            message_id=self.digest,
+            can_wait=self.can_wait,
+            trace=read_trace(self._traced_headers) if self.headers or self.span else None,
+        )
 
     def reply(self, reply: Reply) -> None:
         """Answer with what an actor says; where its partition has moved, try again there."""
@@ -150,15 +179,25 @@ class InFlight:
         self.counted.codes[failure.code] += 1
         self.desk.mailbox_refusals += failure is MAILBOX_FULL
         self.counted.last_error = failure.code
-        self._send(failure_body(failure), failure_headers(failure))
+        self._send(failure_body(failure), failure_headers(failure), outcome=failure.code)
 
     def succeed(self, value: object) -> None:
         """Answer with a value that no actor made; called instead of ``reply``."""
         self.counted.succeeded += 1
         self._send(value_body(value), None)
 
-    def _send(self, body: bytes, headers: dict[str, str] | None) -> None:
+    @property
+    def _traced_headers(self) -> Mapping[str, str]:
+        """The caller's, with the present span for the caller's own."""
+        if self.span is None:
+            return self.headers
+        others = {k: v for k, v in self.headers.items() if k.lower() not in (PARENT, STATE)}
+        return {**self.span.headers, **others}
+
+    def _send(self, body: bytes, headers: dict[str, str] | None, *, outcome: str = _OK) -> None:
         now_s = self.desk.now_s()
+        if self.span is not None:
+            self.span.end(outcome, is_failure=outcome is not _OK)
         self.counted.processing_ns += int((now_s - self.started_s) * 1e9)
         self.desk.responder.answer(
             self.reply_subject,

@@ -17,7 +17,7 @@ import msgspec
 
 from actors.bus import Heard
 from actors.directory import Directory
-from actors.envelope import Envelope, due_s
+from actors.envelope import due_s
 from actors.ports import Ids
 from actors.world import TIMED_OUT, Count, overloaded
 from domain.commands import Connect
@@ -26,7 +26,14 @@ from domain.profile import ProviderProfile
 from domain.result import Failure, FailureCode, Success
 from runtime.gateway.arrivals import Arrivals
 from runtime.gateway.connect_warnings import with_warnings
-from runtime.gateway.in_flight import HOPS_HEADER, MESSAGE_HEADER, OWNER_HEADER, InFlight, Load
+from runtime.gateway.in_flight import (
+    HOPS_HEADER,
+    MESSAGE_HEADER,
+    OWNER_HEADER,
+    InFlight,
+    Load,
+    Span,
+)
 from runtime.gateway.living import DRAINING
 from runtime.gateway.responder import Responder
 from runtime.gateway.sited import Sited
@@ -87,7 +94,8 @@ class CommandService:
         list_connections: ListConnections,
         report_status: ReportStatus,
         profile: Callable[[str], ProviderProfile | None],
-        sited: "Sited",
+        sited: Sited,
+        begin_span: Callable[[str, Mapping[str, str]], Span] | None = None,
     ) -> None:
         """Prepare the endpoints; ``start`` makes them known to NATS."""
         self._sited = sited
@@ -109,6 +117,7 @@ class CommandService:
         self.now_s = asyncio.get_running_loop().time
         self.arrivals = Arrivals(link)
         self._pulse: asyncio.Task[None] | None = None
+        self._begin_span = begin_span
         self.mailbox_refusals = 0
         """How many commands a connection's full mailbox has refused."""
 
@@ -214,6 +223,8 @@ class CommandService:
             return
         try:
             headers = in_flight.headers = request.headers or {}
+            if self._begin_span is not None:
+                in_flight.span = self._begin_span(name, headers)
             timeout_s = in_flight.timeout_s = read_timeout_s(headers.get(TIMEOUT_HEADER))
             margin_s = self._directory.limits.answer_margin_s
             in_flight.due_s = due_s(in_flight.started_s, timeout_s, margin_s)
@@ -315,15 +326,7 @@ class CommandService:
             return
         if isinstance(command, Connect):
             command = with_warnings(command, self._profile)
-        self._directory.submit(
-            Envelope(
-                command,
-                due_s=in_flight.due_s,
-                reply=in_flight.reply,
-                message_id=in_flight.digest,
-                can_wait=in_flight.can_wait,
-            )
-        )
+        self._directory.submit(in_flight.envelope(command))
 
     def _take_list(self, request: Arrived, in_flight: InFlight) -> None:
         """Take a listing, which reads the buckets and not the actors."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from domain.events import Event
+from domain.trace import Trace
 
 CONTENT_TYPE = "application/cloudevents+json"
 _UUID_LENGTH = 36
@@ -34,7 +35,8 @@ def encode_event(event: Event, *, source: str) -> CloudEvent:
         source: ``/refreshd/<daemon>``.
     """
     # One encoding holds it all in the order of the fields, and each is as long as it always is
-    # or ends where the next begins. Nothing before the slug can hold a quote.
+    # or ends where the next begins. Nothing before the slug can hold a quote that is not escaped.
+    # Between time and user stand the attributes of a trace, where there is one, in order for both.
     fields = _encoder.encode(event)
     id_at, id_end, time_at, between = _frame(type(event), source)
     time_end = fields.index(_BEFORE_USER, time_at)
@@ -47,6 +49,17 @@ def encode_event(event: Event, *, source: str) -> CloudEvent:
         % (event_id, between, connection_id, fields[time_at:time_end], fields[time_end + 2 :])
     )
     return CloudEvent(event_id.decode(), connection_id.decode(), body)
+
+
+def trace_lines(event: Event) -> str:
+    """Return the headers of an event that belongs to a trace, each ended by CRLF.
+
+    Source:
+        CloudEvents, extension "Distributed Tracing"; the same two are attributes of the body.
+    """
+    assert event.traceparent is not None
+    headers = Trace(event.traceparent, event.tracestate).headers
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
 @cache

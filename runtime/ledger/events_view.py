@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import anyio
 
 from domain.events import Event
-from runtime.ledger.cloud_events import CONTENT_TYPE, encode_event
+from runtime.ledger.cloud_events import CONTENT_TYPE, encode_event, trace_lines
 from runtime.ledger.marked_view import MarkedView
 from runtime.ledger.partition_streams import Outgoing
 from runtime.ledger.subjects import event_subject
@@ -108,13 +108,11 @@ class EventsView(ViewRunner):
             source = f"/refreshd/{daemon}"
             for event in events:
                 event_id, connection_id, body = encode_event(event, source=source)
-                messages.append(
-                    Outgoing(
-                        event_subject(self._prefix, event, connection_id),
-                        body,
-                        f"Nats-Msg-Id: {event_id}\r\ncontent-type: {CONTENT_TYPE}\r\n",
-                    )
-                )
+                lines = f"Nats-Msg-Id: {event_id}\r\ncontent-type: {CONTENT_TYPE}\r\n"
+                if event.traceparent is not None:
+                    lines += trace_lines(event)
+                subject = event_subject(self._prefix, event, connection_id)
+                messages.append(Outgoing(subject, body, lines))
             through = seq
         return messages, through
 

@@ -56,6 +56,8 @@ def token_request(
         if is_ours or not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             return Misconfigured(code="header_not_allowed")
         headers[name] = value
+    if request.trace is not None:
+        headers.update(request.trace.headers)
     if proof.authorization is not None:
         headers["authorization"] = proof.authorization
     try:

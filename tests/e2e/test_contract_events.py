@@ -236,3 +236,24 @@ async def test_events_reach_whoever_subscribes_without_jetstream(caller: PlainCa
 
     await heard.unsubscribe()
     assert [".".join(message.subject.split(".")[-2:]) for message in messages] == CONNECTED
+
+
+async def test_a_trace_goes_from_a_command_into_its_events(caller: PlainCaller):
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    connection_id = await caller.connect()
+    trace = {"traceparent": parent, "tracestate": 'a="1"'}
+
+    assert (await caller.refresh(connection_id, headers=trace)).code == "ok"
+    await caller.refresh(connection_id, headers={"traceparent": "no such thing"})
+
+    events = [
+        one
+        for one in (await caller.stories())[connection_id]
+        if ".token_refresh." in one["_subject"]
+    ]
+    for event in events[:2]:
+        assert trace.items() <= event.items()
+        assert trace.items() <= event["_headers"].items()
+    for event in events[2:]:
+        assert not trace.keys() & (event.keys() | event["_headers"].keys())
+    assert len(events) == 4

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from domain import events
 from domain.connection import ConnectionStatus
 from domain.events import Event
-from runtime.ledger.cloud_events import CONTENT_TYPE, encode_event
+from domain.trace import Trace
+from runtime.ledger.cloud_events import CONTENT_TYPE, encode_event, trace_lines
 from runtime.ledger.subjects import event_subject
 from tests.domain.shapes import CONNECTION_ID, PROVIDER_ID, USER_ID
 
@@ -182,3 +183,19 @@ def test_the_states_of_a_change_are_the_words_of_the_wire() -> None:
         _, data = accepted(encode_event(event, source=SOURCE).body)
 
         assert data["from_status"] == from_status.value == from_status.name.lower()
+
+
+@each_event
+@given(state=st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1))
+def test_a_trace_is_two_attributes_and_two_headers(
+    kind: type[Event], extra: dict[str, Any], subject: str, state: str
+) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    [event] = events.traced([event_of(kind, extra)], Trace(parent, state))
+
+    attributes, data = accepted(encode_event(event, source=SOURCE).body)
+
+    assert (attributes["traceparent"], attributes["tracestate"]) == (parent, state)
+    assert (attributes["time"], attributes["id"]) == (OCCURRED_AT, str(EVENT_ID))
+    assert data == {**SHARED_DATA, **extra}
+    assert trace_lines(event) == f"traceparent: {parent}\r\ntracestate: {state}\r\n"

@@ -55,6 +55,7 @@ from runtime.showing import shown
 from runtime.spans import open_spans, with_spans
 from runtime.stop_budget import StopBudget
 from runtime.stream_settings import check_answers, stream_settings
+from runtime.viewing import view_of
 from runtime.watching import Watched
 from runtime.world import LoggingJournal, SystemClock, Uuid7Ids
 
@@ -192,7 +193,8 @@ class Daemon:
     def watched(self) -> Watched:
         """What can be seen of it over HTTP."""
         first = (self._parts, self.link, self._keeper, self._keyring, self._gates, self.waker)
-        return Watched(*first, self.journal, self.tally, self.ending, self._streams.partitions)
+        counts = (self._streams.partitions, self._started_s)
+        return Watched(*first, self.journal, self.tally, self.ending, *counts)
 
     @property
     def ready_line(self) -> str:
@@ -388,7 +390,7 @@ async def run_daemon(
         await follow_rotation(link, streams, keyring, checkpoint=daemon.checkpoint)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         await daemon.start(tasks)
-        web.show(daemon.watched)
+        web.show(daemon.watched, partial(view_of, daemon.watched))
         try:
             yield daemon
         finally:

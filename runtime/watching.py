@@ -45,6 +45,8 @@ class Watched(NamedTuple):
     tally: Tally
     ending: Ending
     partitions: int
+    started_s: float
+    """On the monotonic clock."""
 
     def alive(self) -> tuple[Check, ...]:
         """See ``Seen``."""
@@ -52,12 +54,12 @@ class Watched(NamedTuple):
 
     async def ready(self) -> tuple[Check, ...]:
         """See ``Seen``: what stands in the way is told by the part that it is in."""
-        checks = self._checks()
+        checks = self.checks()
         if any(check.trouble for check in checks) or await self._has_jetstream():
             return checks
         return (*checks, Check("jetstream", NO_ANSWER_IN_TIME))
 
-    def _checks(self) -> tuple[Check, ...]:
+    def checks(self) -> tuple[Check, ...]:
         """Return what is known without asking anybody."""
         return (
             Check("commands", "it is stopping" if self.parts.service.is_draining else ""),
@@ -124,7 +126,7 @@ class Watched(NamedTuple):
             **self._state(standings),
             **self._connections(),
             **self._providers(),
-            "ready": {(): not any(check.trouble for check in self._checks())},
+            "ready": {(): not any(check.trouble for check in self.checks())},
             "nats_connected": {(): self.link.is_connected},
             "nats_reconnects": {(): self.link.reconnects},
             "actors": {(): self.parts.directory.resident_actors},

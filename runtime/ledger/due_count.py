@@ -45,6 +45,16 @@ class DueCount:
         counts = [self._counts.get(minute) for minute in range(first, first + minutes)]
         return None if None in counts else sum(count or 0 for count in counts)
 
+    @property
+    def hours(self) -> list[int] | None:
+        """How many are due in each of the 24 hours to come; None: not known yet."""
+        first = minute_of_s(self._now_s())
+        counts = [self._counts.get(first + ahead) for ahead in range(DAY_MINUTES)]
+        known = [count for count in counts if count is not None]
+        if len(known) < DAY_MINUTES:
+            return None
+        return [sum(known[start : start + 60]) for start in range(0, DAY_MINUTES, 60)]
+
     def decided(self, entry: DueEntry) -> None:
         """Count a new entry."""
         if entry.minute in self._counts:

@@ -1,16 +1,21 @@
 """How a partition stands: how far its views are behind, what it holds, what is due."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from domain.connection import ConnectionStatus
-from runtime.ledger.due_count import DAY_MINUTES
 from runtime.ledger.marked_view import MarkedView, MarkerError
 from runtime.ledger.partition_ledger import PartitionLedger
 from runtime.ledger.partition_streams import PartitionStreams, View
+from runtime.ledger.provider_names import OTHERS
+from runtime.ledger.status_count import Kind
 from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import JetStreamError
+
+NEEDS_USER = "needs_user"
+_PROVIDERS_TOLD_MAX = 20
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -37,6 +42,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     next_minute: int = 0
     next_hour: int | None = None
     next_day: int | None = None
+    due_hours: Sequence[int] | None = None
+    """How many are due in each of the 24 hours to come."""
+    by_provider: Mapping[str, Mapping[str, int]] = {}
+    """How many connections of each provider have each status, and ``needs_user``; of the providers
+    that have the most, and of all others together."""
     late_s: float = 0.0
     """See ``due`` in docs/operation.md."""
 
@@ -62,6 +72,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def standing_of(ledger: PartitionLedger) -> Standing:
     """Return how a partition stands that is owned here."""
     counts, due = ledger.statuses.by_status, ledger.due
+    hours = due.counts.hours
     troubles = (
         ("ledger", ledger.writer.trouble),
         ("records", ledger.records.trouble),
@@ -80,9 +91,27 @@ def standing_of(ledger: PartitionLedger) -> Standing:
         by_status=None if counts is None else {one.value: counts[one] for one in ConnectionStatus},
         next_minute=due.next_minute,
         next_hour=due.counts.within(60),
-        next_day=due.counts.within(DAY_MINUTES),
+        next_day=None if hours is None else sum(hours),
+        due_hours=hours,
+        by_provider=_by_provider(ledger.statuses.by_kind or {}),
         late_s=due.late_s,
     )
+
+
+def _by_provider(kinds: Mapping[Kind, int]) -> dict[str, dict[str, int]]:
+    """Return the counts that are not 0, of a bounded number of providers: heartbeats hold them."""
+    totals: Counter[str] = Counter()
+    for kind, connections in kinds.items():
+        totals[kind.provider] += connections
+    named = {provider for provider, _ in totals.most_common(_PROVIDERS_TOLD_MAX)}
+    found: dict[str, dict[str, int]] = {}
+    for kind, connections in kinds.items():
+        if connections:
+            one = found.setdefault(kind.provider if kind.provider in named else OTHERS, {})
+            one[kind.status] = one.get(kind.status, 0) + connections
+            if kind.needs_user:
+                one[NEEDS_USER] = one.get(NEEDS_USER, 0) + connections
+    return found
 
 
 async def read_standing(streams: PartitionStreams, partition: int) -> Standing:

@@ -1,6 +1,8 @@
-"""The paths: ``/livez``, ``/readyz`` and ``/metrics``."""
+"""The paths: the page at ``/``, ``/livez``, ``/readyz`` and ``/metrics``."""
 
 import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -8,15 +10,23 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from runtime.web.health import STARTING, Check, Health
 from runtime.web.metrics import Figures, Metrics
+from runtime.web.page import page
+from runtime.web.view import View
 
-_METRICS_AGE_S = 1.0
+_AGE_S = 1.0
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _NO_STORE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_PAGE = _NO_STORE | {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+}
 
 
 class Seen(Protocol):
@@ -49,9 +59,14 @@ class Web:
         """Where it listens, for the ready line."""
         self._seen: Seen | None = None
         self._metrics: Metrics | None = None
+        self._view: Callable[[], View] | None = None
         self._measured = (0.0, b"")
+        self._drawn = (0.0, "")
         self.app = Starlette(
             routes=[
+                Route("/", self._page),
+                Route("/page.css", _file("page.css", "text/css")),
+                Route("/page.js", _file("page.js", "text/javascript")),
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._measure),
@@ -65,9 +80,21 @@ class Web:
             ],
         )
 
-    def show(self, seen: Seen) -> None:
-        """Show a daemon that has started."""
-        self._seen, self._metrics = seen, Metrics(seen.figures)
+    def show(self, seen: Seen, view: Callable[[], View]) -> None:
+        """Show a daemon that has started.
+
+        Args:
+            seen: Its health and figures.
+            view: What its page shows.
+        """
+        self._seen, self._metrics, self._view = seen, Metrics(seen.figures), view
+
+    async def _page(self, _request: Request) -> Response:
+        if self._view is None:
+            return HTMLResponse(page(None), 503, _PAGE)
+        if time.monotonic() - self._drawn[0] >= _AGE_S:
+            self._drawn = (time.monotonic(), page(self._view()))
+        return HTMLResponse(self._drawn[1], headers=_PAGE)
 
     async def _livez(self, request: Request) -> Response:
         return _health(request, "livez", () if self._seen is None else self._seen.alive())
@@ -81,7 +108,7 @@ class Web:
         if self._metrics is None:
             return PlainTextResponse(f"{STARTING}\n", 503, _NO_STORE)
         age_s = time.monotonic() - self._measured[0]
-        if age_s >= _METRICS_AGE_S:
+        if age_s >= _AGE_S:
             self._measured = (time.monotonic(), self._metrics.text())
         return Response(self._measured[1], media_type=CONTENT_TYPE_LATEST, headers=_NO_STORE)
 
@@ -90,3 +117,13 @@ def _health(request: Request, name: str, checks: tuple[Check, ...]) -> Response:
     health = Health(name, checks)
     text = health.text(is_verbose="verbose" in request.query_params)
     return PlainTextResponse(text, health.status, _NO_STORE)
+
+
+def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    """Return what answers with a file that lies beside this one."""
+    content = (Path(__file__).parent / name).read_bytes()
+
+    async def answer(_request: Request) -> Response:
+        return Response(content, media_type=media_type, headers=_NO_STORE)
+
+    return answer

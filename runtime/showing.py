@@ -1,17 +1,21 @@
 """The web of a daemon, where it is configured and can be."""
 
 import contextlib
+import importlib
 from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
 
 from runtime.logs import log
 from runtime.provider.secret_files import ConfigError
 from runtime.web.address import DEFAULT_LISTEN, HttpConfig, read_address
-from runtime.web.app import Web
 from runtime.web.server import listening
+
+if TYPE_CHECKING:
+    from runtime.web.app import Web
 
 
 @contextlib.asynccontextmanager
-async def shown(config: HttpConfig) -> AsyncGenerator[Web]:
+async def shown(config: HttpConfig) -> AsyncGenerator["Web"]:
     """Yield a web that answers until the end, as starting until ``show``.
 
     Where nothing is configured and the port is taken, as by another daemon of this machine, it
@@ -25,7 +29,9 @@ async def shown(config: HttpConfig) -> AsyncGenerator[Web]:
         address = read_address(DEFAULT_LISTEN if config.listen is None else config.listen)
     except ValueError as error:
         raise ConfigError(f"http.listen: {error}") from None
-    web = Web(is_local=address is None or address.is_loopback)
+    # It takes longer to import than most commands take, and nobody else needs it.
+    app = importlib.import_module("runtime.web.app")
+    web: Web = app.Web(is_local=address is None or address.is_loopback)
     async with contextlib.AsyncExitStack() as stack:
         if address is not None:
             try:

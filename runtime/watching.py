@@ -23,8 +23,8 @@ from runtime.nats.errors import NO_ANSWER_IN_TIME, LinkError
 from runtime.nats.jetstream_api import JetStreamError
 from runtime.nats.link import NatsLink
 from runtime.tally import LIFE_LEFT_BOUNDS_S, SUCCEEDED, Tally
+from runtime.web.figures import Figures, Histogram
 from runtime.web.health import Check
-from runtime.web.metrics import Figures, Histogram
 from runtime.world import LoggingJournal
 
 _PROBE_S = 1.0

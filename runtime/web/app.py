@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+import anyio
+import anyio.to_thread
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -13,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from runtime.web.figures import Figures
 from runtime.web.health import STARTING, Check, Health
-from runtime.web.metrics import Figures, Metrics
+from runtime.web.metrics import Metrics
 from runtime.web.page import page
 from runtime.web.view import View
 
@@ -58,7 +61,8 @@ class Web:
         self.address = "off"
         """Where it listens, for the ready line."""
         self._seen: Seen | None = None
-        self._metrics: Metrics | None = None
+        self._metrics = Metrics()
+        self._measuring = anyio.Lock()
         self._view: Callable[[], View] | None = None
         self._measured = (0.0, b"")
         self._drawn = (0.0, "")
@@ -87,7 +91,7 @@ class Web:
             seen: Its health and figures.
             view: What its page shows.
         """
-        self._seen, self._metrics, self._view = seen, Metrics(seen.figures), view
+        self._seen, self._view = seen, view
 
     async def _page(self, _request: Request) -> Response:
         if self._view is None:
@@ -105,11 +109,14 @@ class Web:
         )
 
     async def _measure(self, _request: Request) -> Response:
-        if self._metrics is None:
+        if self._seen is None:
             return PlainTextResponse(f"{STARTING}\n", 503, _NO_STORE)
-        age_s = time.monotonic() - self._measured[0]
-        if age_s >= _AGE_S:
-            self._measured = (time.monotonic(), self._metrics.text())
+        async with self._measuring:
+            if time.monotonic() - self._measured[0] >= _AGE_S:
+                at_s, figures = time.monotonic(), self._seen.figures()
+                # With many providers that takes longer than commands may wait.
+                text = await anyio.to_thread.run_sync(self._metrics.text, figures)
+                self._measured = (at_s, text)
         return Response(self._measured[1], media_type=CONTENT_TYPE_LATEST, headers=_NO_STORE)
 
 

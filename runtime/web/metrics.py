@@ -7,7 +7,7 @@ Source:
     https://prometheus.io/docs/practices/naming/
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -19,6 +19,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+from runtime.web.figures import Figures, Histogram
 
 PREFIX = "refreshd_"
 
@@ -125,43 +127,20 @@ METRICS = (
 )
 
 
-class Histogram(NamedTuple):
-    """A histogram's present state."""
-
-    bounds: Sequence[float]
-    counts: Sequence[int]
-    """By the least bound that holds an observation; the last: no bound does."""
-    total: float
-
-    @property
-    def buckets(self) -> list[tuple[str, float]]:
-        """The cumulative counts, by bound."""
-        found: list[tuple[str, float]] = []
-        so_far = 0
-        for bound, count in zip(
-            [*map(floatToGoString, self.bounds), "+Inf"], self.counts, strict=True
-        ):
-            so_far += count
-            found.append((bound, so_far))
-        return found
-
-
-Figures = Mapping[str, Mapping[tuple[str, ...], float | Histogram]]
-"""By metric and by the values of its labels; what is not known is not there."""
-
-
 class Metrics(Collector):
-    """The metrics in a registry of their own, read when they are asked for."""
+    """The metrics in a registry of their own."""
 
-    def __init__(self, figures: Callable[[], Figures]) -> None:
-        """Show what ``figures`` says, and what the process takes."""
-        self._figures = figures
+    def __init__(self) -> None:
+        """Know what the process takes, and no figures yet."""
+        self._figures: Figures = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def text(self) -> bytes:
-        """Return all of them in Prometheus's text format."""
+    def text(self, figures: Figures) -> bytes:
+        """Return figures in Prometheus's text format; for one thread at a time."""
+        assert figures.keys() <= {one.name for one in METRICS}
+        self._figures = figures
         return generate_latest(self._registry)
 
     def describe(self) -> Iterator[Metric]:
@@ -169,11 +148,9 @@ class Metrics(Collector):
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric as it is now."""
-        figures = self._figures()
-        assert figures.keys() <= {one.name for one in METRICS}
+        """Yield every metric."""
         for one in METRICS:
-            yield _family(one, figures.get(one.name, {}))
+            yield _family(one, self._figures.get(one.name, {}))
 
 
 def _family(described: Described, figures: Mapping[tuple[str, ...], float | Histogram]) -> Metric:
@@ -183,7 +160,7 @@ def _family(described: Described, figures: Mapping[tuple[str, ...], float | Hist
         family = HistogramMetricFamily(name, says, labels=labels)
         for values, figure in figures.items():
             assert isinstance(figure, Histogram)
-            family.add_metric(values, figure.buckets, figure.total)
+            family.add_metric(values, _buckets(figure), figure.total)
         return family
     family_of = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
     family = family_of(name, says, labels=labels)
@@ -191,3 +168,14 @@ def _family(described: Described, figures: Mapping[tuple[str, ...], float | Hist
         assert not isinstance(figure, Histogram)
         family.add_metric(values, figure)
     return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Return the cumulative counts, by bound."""
+    found: list[tuple[str, float]] = []
+    so_far = 0
+    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
+    for bound, count in zip(bounds, histogram.counts, strict=True):
+        so_far += count
+        found.append((bound, so_far))
+    return found

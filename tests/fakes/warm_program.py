@@ -136,7 +136,8 @@ def _warm() -> socket.socket:
 
 def _serve() -> None:
     """Fork for each request until nobody can send one; return in the fork, as the program."""
-    importlib.import_module("runtime.cli.main")
+    for name in ("runtime.cli.main", "runtime.web.app"):
+        importlib.import_module(name)
     gc.freeze()
     requests = socket.socket(fileno=0)
     while True:

@@ -4,17 +4,18 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.web.metrics import METRICS, Histogram, Metrics
+from runtime.web.figures import Histogram
+from runtime.web.metrics import METRICS, Metrics
 
 
 def test_counts_gauges_and_histograms_are_read_as_they_were_told() -> None:
-    text = Metrics(
-        lambda: {
+    text = Metrics().text(
+        {
             "refreshes": {("schwab", "succeeded"): 3, ('"odd\\\n', "user"): 1},
             "due_late_seconds": {(): 1.5},
             "refresh_life_left_seconds": {("schwab",): Histogram((0, 30), [1, 2, 3], 400.0)},
         }
-    ).text()
+    )
 
     found = {
         (sample.name, *sorted(sample.labels.items())): sample.value

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import nats.errors
 import pytest
 
@@ -82,7 +83,7 @@ CONNECT_FIELDS = (
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncGenerator[DaemonProcess]:
-    environment = {"REFRESHD_LOG_LEVEL": "debug"}
+    environment = {"REFRESHD_LOG_LEVEL": "debug", "REFRESHD_HTTP_LISTEN": "127.0.0.1:0"}
     async with daemon_process(tmp_path / "data", environment=environment) as process:
         yield process
 
@@ -110,6 +111,7 @@ async def take_every_path(caller: PlainCaller) -> list[bytes]:
                 await ask(f"connection.{connection_id}.{verb}", body)
         timeout = {"Refreshd-Timeout-Ms": CANARY}
         await ask(f"connection.{connection_id}.get", None, headers=timeout)
+        await ask(f"connection.{connection_id}.refresh", None, headers={"traceparent": CANARY})
         await ask(f"connection.{connection_id}.expire", {"reason": [CANARY]})
         await ask(f"connection.{connection_id}.disconnect", {"user_id": CANARY})
     user_id = str(uuid4())
@@ -143,6 +145,9 @@ async def test_a_secret_is_nowhere_but_in_the_sealed_record(daemon: DaemonProces
         events = json.dumps(await caller.stories()).encode()
         for verb in ("PING", "INFO", "STATS"):
             seen.append((await caller.client.request(f"$SRV.{verb}.refreshd", timeout=5)).data)
+    async with httpx2.AsyncClient(base_url=daemon.http) as web:
+        for path in ("/", "/metrics", "/livez?verbose", "/readyz?verbose", f"/{CANARY}"):
+            seen.append((await web.get(path)).content)
     arguments = [
         (Path("/proc") / pid / "cmdline").read_bytes()
         for pid in (str(daemon.process.pid), *children(daemon.process.pid))

@@ -61,8 +61,9 @@ class Watched(NamedTuple):
 
     def checks(self) -> tuple[Check, ...]:
         """Return what is known without asking anybody."""
+        is_stopping = self.parts.service.is_draining or self.parts.site.cluster.is_leaving
         return (
-            Check("commands", "it is stopping" if self.parts.service.is_draining else ""),
+            Check("commands", "it is stopping" if is_stopping else ""),
             Check("nats", "" if self.link.is_connected else "not connected", self.link.url),
             self._ledger(),
             self._views(),

@@ -214,3 +214,59 @@ async def test_two_daemons_of_one_machine_start_and_one_of_them_has_the_usual_po
     assert at[2] == "off"
     told = [json.loads(line)["event"] for line in two.said if line.startswith("{")]
     assert "http_off" in told
+
+
+async def test_while_it_starts_it_lives_and_is_not_ready(tmp_path: Path) -> None:
+    with socket.socket() as silent, socket.socket() as free:
+        for one in (silent, free):
+            one.bind(("127.0.0.1", 0))
+        silent.listen()
+        nats, there = (f"127.0.0.1:{one.getsockname()[1]}" for one in (silent, free))
+        free.close()
+        starting = asyncio.create_task(
+            refreshd(
+                *("serve", "--data-dir", str(tmp_path), "--nats", f"nats://{nats}"),
+                REFRESHD_HTTP_LISTEN=there,
+                REFRESHD_NATS_LINK_CONNECT_TIMEOUT_S="2",
+            )
+        )
+        async with httpx2.AsyncClient(base_url=f"http://{there}") as web:
+
+            async def answers() -> bool:
+                with contextlib.suppress(httpx2.TransportError):
+                    return (await web.get("/livez")).text == "ok\n"
+                return False
+
+            await eventually(answers)
+            ready, page = await web.get("/readyz"), await web.get("/")
+        ended = await starting
+
+    assert (ready.status_code, page.status_code) == (503, 503)
+    assert ready.text == "[-]start failed: the daemon has not started yet\nreadyz check failed\n"
+    assert "The daemon is starting." in page.text
+    assert ended.code == 69
+
+
+async def test_while_it_stops_it_lives_and_is_not_ready(tmp_path: Path) -> None:
+    async with running_fake_provider() as provider:
+        provider.quirks.set({"delay_before_s": 2.0})
+        config = write_config(tmp_path, provider)
+        async with (
+            daemon_process(
+                tmp_path / "data", "--config", str(config), environment=ANYWHERE
+            ) as daemon,
+            plain_caller(**daemon.context) as caller,
+            httpx2.AsyncClient(base_url=daemon.http) as web,
+        ):
+            connection_id, _ = await connect(caller, provider)
+            asked = asyncio.create_task(token(caller, connection_id))
+            await eventually(lambda: provider.stats.calls == 1)
+            stopping = asyncio.create_task(daemon.stop())
+
+            async def is_not_ready() -> bool:
+                return "[-]commands failed: it is stopping" in (await web.get("/readyz")).text
+
+            await eventually(is_not_ready)
+            assert (await web.get("/livez")).text == "ok\n"
+            assert (await asked).code == "ok"
+            assert await stopping == 0

@@ -99,11 +99,37 @@ async def test_what_a_token_endpoint_has_answered_is_connected_as_it_is(
 
 
 @pytest.mark.parametrize(
+    ("told", "ends_at"),
+    [
+        ({"expires_at": 1_800_000_000.5, "expires_in": 3600}, 1_800_000_000.5),
+        ({"expires_at": "1800000000"}, 1_800_000_000.0),
+        ({"expires_at": None}, None),
+        ({}, None),
+    ],
+)
+def test_an_end_that_a_library_has_reckoned_comes_before_a_lifetime_that_has_begun_before(
+    told: dict[str, object], ends_at: float | None
+):
+    credentials = Credentials.from_token_response({"access_token": "a", **told})
+
+    assert ends_at == (credentials.expires_at and credentials.expires_at.timestamp())
+
+
+def test_a_lifetime_of_nothing_ends_now():
+    ends_at = Credentials.from_token_response({"access_token": "a", "expires_in": 0}).expires_at
+
+    assert ends_at is not None
+    assert abs((ends_at - datetime.now(UTC)).total_seconds()) < 5
+
+
+@pytest.mark.parametrize(
     ("answer", "says"),
     [
         ({}, "access_token"),
         ({"access_token": "a", "expires_in": "soon"}, "expires_in"),
         ({"access_token": "a", "expires_in": 1e300}, "expires_in"),
+        ({"access_token": "a", "expires_at": "2026-01-01"}, "expires_at"),
+        ({"access_token": "a", "expires_at": 1e300}, "expires_at"),
         ({"access_token": "a", "expires_in": float("nan")}, "expires_in"),
     ],
 )

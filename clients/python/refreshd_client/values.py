@@ -51,24 +51,26 @@ class Credentials:
 
     @classmethod
     def from_token_response(cls, answer: Mapping[str, object]) -> "Credentials":
-        """Return what a token endpoint has just answered (RFC 6749 section 5.1).
+        """Return what a token endpoint has answered (RFC 6749 section 5.1).
 
         Args:
-            answer: The JSON object, with ``access_token`` and whatever came with it;
-                ``expires_in`` counts from now.
+            answer: The JSON object, with ``access_token`` and whatever came with it. Its token
+                ends at ``expires_at``, seconds since the epoch, where a library has put that in;
+                else ``expires_in`` seconds from now, so give it at once; else never.
 
         Raises:
-            ValueError: There is no ``access_token``, or ``expires_in`` is no number of seconds.
+            ValueError: There is no ``access_token``, or one of the two is no number of seconds.
         """
         if not answer.get("access_token"):
             raise ValueError("the answer has no access_token")
-        seconds = answer.get("expires_in")
+        at_s, in_s = (_seconds(answer, name) for name in ("expires_at", "expires_in"))
         try:
-            lifetime = None if seconds is None else timedelta(seconds=float(str(seconds)))
-            expires_at = None if lifetime is None else datetime.now(UTC) + lifetime
-        except (ValueError, OverflowError):
-            raise ValueError("expires_in is no number of seconds") from None
-        return cls(secret=answer, expires_at=expires_at)
+            if at_s is not None:
+                return cls(secret=answer, expires_at=datetime.fromtimestamp(at_s, UTC))
+            ends_at = None if in_s is None else datetime.now(UTC) + timedelta(seconds=in_s)
+            return cls(secret=answer, expires_at=ends_at)
+        except (ValueError, OverflowError, OSError):
+            raise ValueError("expires_at or expires_in is out of range") from None
 
     def fields(self) -> dict[str, object]:
         """Return them as the daemon takes them, without what is None."""
@@ -79,6 +81,15 @@ class Credentials:
             "expires_at": self.expires_at,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+
+def _seconds(answer: Mapping[str, object], name: str) -> float | None:
+    """Return a number of seconds, or None where there is none."""
+    given = answer.get(name)
+    try:
+        return None if given is None else float(str(given))
+    except ValueError:
+        raise ValueError(f"{name} is no number of seconds") from None
 
 
 class Connected(msgspec.Struct, frozen=True, kw_only=True):

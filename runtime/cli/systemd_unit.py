@@ -16,7 +16,6 @@ After=network-online.target
 # With systemd before 253: Type=notify, and ExecReload=kill -HUP $MAINPID.
 Type=notify-reload
 NotifyAccess=main
-ExecStartPre={program} check /etc/refreshd/refreshd.toml --data-dir /var/lib/refreshd
 ExecStart={program} serve --config /etc/refreshd/refreshd.toml --data-dir /var/lib/refreshd
 # A configuration that is wrong (2) is not mended by starting again.
 Restart=on-failure

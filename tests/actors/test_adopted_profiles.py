@@ -56,6 +56,7 @@ async def test_a_rate_comes_changes_and_goes() -> None:
         gates.adopt("acme", replace(wide, rate_per_s=1.0, burst=2))
         await come(first)
         assert await _entered(first) == 2
+        assert [gate.departs() > 0 for _ in range(3)] == [False, False, True]
         gates.adopt("acme", replace(wide, rate_per_s=100.0, burst=2))
         await anyio.sleep(0.2)
         assert await _entered(first) == 6

@@ -2,15 +2,14 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Literal
 
 from cyclopts import App
 
-from runtime.cli.asking import Place
+from runtime.config import load_config
 from runtime.contract.asyncapi import asyncapi
 from runtime.contract.schemas import json_schema
-
-_SOMEWHERE = Place()
 
 
 def add_schema_verb(app: App) -> None:
@@ -18,7 +17,9 @@ def add_schema_verb(app: App) -> None:
     app.command(schema)
 
 
-def schema(kind: Literal["asyncapi", "json"] = "asyncapi", /, *, place: Place = _SOMEWHERE) -> None:
+def schema(
+    kind: Literal["asyncapi", "json"] = "asyncapi", /, *, config: Path | None = None
+) -> None:
     """Print what refreshd takes, answers and tells, for programs to read.
 
     Parameters
@@ -26,6 +27,8 @@ def schema(kind: Literal["asyncapi", "json"] = "asyncapi", /, *, place: Place = 
     kind
         asyncapi: an AsyncAPI document, of the configured subject prefix.
         json: JSON Schemas of bodies, answers and events.
+    config
+        The TOML file, for its prefix; $REFRESHD_CONFIG.
     """
-    document = asyncapi(place.settings().service.prefix) if kind == "asyncapi" else json_schema()
+    document = asyncapi(load_config(config).service.prefix) if kind == "asyncapi" else json_schema()
     sys.stdout.write(json.dumps(document, indent=2) + "\n")

@@ -42,6 +42,8 @@ class ScriptedDaemon:
     async def listen(self) -> None:
         """Take requests from now on."""
         await self.client.subscribe("refreshd.v1.>", cb=self._take)
+        # The first may overtake the subscription.
+        await self.client.flush()
         await self.client.flush()
 
     async def _take(self, message: Msg) -> None:

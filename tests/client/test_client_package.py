@@ -33,6 +33,10 @@ def test_a_module_imports_nats_and_msgspec_and_an_http_library_only_where_it_is_
     assert imported(path) <= {"nats", "msgspec"} | own
 
 
+def test_its_license_is_the_daemons():
+    assert (FOLDER / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
 def test_its_version_is_the_daemons():
     projects = [
         tomllib.loads((folder / "pyproject.toml").read_text())["project"]
@@ -83,6 +87,7 @@ def test_its_wheel_installs_by_itself_and_is_typed(tmp_path: Path):
 
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"refreshd_client"}
     assert "refreshd_client/py.typed" in names
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert {one.partition(">")[0] for one in needs[:2]} == {"msgspec", "nats-py"}
     assert str(clean) in told.stdout
     assert "pip install 'refreshd-client[httpx2]'" in lacks.stderr

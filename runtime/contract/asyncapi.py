@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime import VERSION
 from runtime.contract.commands import COMMANDS, Command
-from runtime.contract.schemas import EVENT_TYPES, definitions
+from runtime.contract.schemas import EVENT_TYPES, TRACE, definitions
 from runtime.gateway.subjects import QUEUE_GROUP
 from runtime.gateway.wire import (
     MESSAGE_ID_HEADER,
@@ -152,12 +152,12 @@ def _headers() -> dict[str, Part]:
     }
     event_id = {MESSAGE_ID_HEADER: {**_TEXT, "format": "uuid", "description": "The event's id."}}
     return {
-        "ReadHeaders": {"type": "object", "properties": time_limit},
-        "ChangeHeaders": {"type": "object", "properties": time_limit | message_id},
+        "ReadHeaders": {"type": "object", "properties": time_limit | TRACE},
+        "ChangeHeaders": {"type": "object", "properties": time_limit | message_id | TRACE},
         "AnswerHeaders": {"type": "object", "properties": service_error},
         "EventHeaders": {
             "type": "object",
-            "properties": {**event_id, "content-type": {"const": CONTENT_TYPE}},
+            "properties": {**event_id, "content-type": {"const": CONTENT_TYPE}, **TRACE},
             "required": [*event_id, "content-type"],
         },
     }

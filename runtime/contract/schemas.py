@@ -15,13 +15,19 @@ from domain.credentials import CredentialType
 from domain.events import Event
 from domain.profile import RefreshMode
 from domain.result import Failure
+from domain.trace import PARENT, STATE
 from runtime.contract.commands import COMMANDS, Command
 from runtime.gateway.bodies import OAuth2Secret
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 EVENT_TYPES: tuple[type[Event], ...] = typing.get_args(Event)
 _FOR_READERS_OF_CODE = re.compile(r" \((?:DESIGN|PROVIDERS|seed)[^)]*\)| Never shows\.")
-_NOT_IN_DATA = ("type", "id", "occurred_at")
+TRACE: dict[str, dict[str, Any]] = {
+    name: {"type": "string", "description": "Of the command's trace (W3C)."}
+    for name in (PARENT, STATE)
+}
+"""Headers of a command, and attributes and headers of its events."""
+_NOT_IN_DATA = ("type", "id", "occurred_at", *TRACE)
 
 Schema = dict[str, Any]
 
@@ -97,7 +103,8 @@ def _cloud_event(name: str, description: str, data: Schema) -> Schema:
         "datacontenttype": {"const": "application/json"},
         "data": data,
     }
-    return {"title": name, **_object(fields, description)}
+    schema = {"title": name, **_object(fields, description)}
+    return {**schema, "properties": fields | TRACE}
 
 
 def _object(fields: dict[str, Schema], description: str) -> Schema:

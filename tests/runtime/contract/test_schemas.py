@@ -11,8 +11,9 @@ from jsonschema import Draft7Validator, Draft202012Validator
 
 from domain.connection import ProviderConnection
 from domain.decision import AccessToken, ConnectionRef
-from domain.events import Event
+from domain.events import Event, traced
 from domain.result import Failure, FailureCode, Success
+from domain.trace import Trace
 from runtime.contract.asyncapi import asyncapi
 from runtime.contract.commands import COMMANDS
 from runtime.contract.schemas import json_schema
@@ -174,8 +175,13 @@ def test_what_else_is_answered_is_in_its_schema():
 def test_every_type_of_event_is_in_its_schema(
     kind: type[Event], extra: dict[str, Any], _subject: str
 ):
-    body = json.loads(encode_event(event_of(kind, extra), source="/refreshd/d-1").body)
+    event = event_of(kind, extra)
+    body = json.loads(encode_event(event, source="/refreshd/d-1").body)
+    (of_a_trace,) = traced([event], Trace("00-0af7-b7ad-01", "vendor=1"))
+    with_trace = json.loads(encode_event(of_a_trace, source="/refreshd/d-1").body)
 
+    assert with_trace["traceparent"] == "00-0af7-b7ad-01"
+    assert faults(kind.__name__, with_trace) == []
     assert faults(kind.__name__, body) == []
     assert faults(kind.__name__, {**body, "id": "1"})
     assert faults(kind.__name__, {**body, "data": without(body["data"], "user_id")})

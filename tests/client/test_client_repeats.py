@@ -312,6 +312,9 @@ async def test_a_connection_of_the_callers_own_is_used_and_stays_open(
     client = await nats.connect(nats_login.url, user=nats_login.user, password=nats_login.password)
     try:
         async with Refreshd(nats=client) as refreshd:
+            link = refreshd._link
+            await refreshd.open()
+            assert refreshd._link is link
             await refreshd.synced(ID)
         with pytest.raises(NotConnectedError, match="not open"):
             await refreshd.synced(ID)

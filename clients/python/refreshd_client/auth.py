@@ -68,7 +68,8 @@ class TokenFlow(Generic[RequestT, ResponseT]):
             refreshd: An open client.
             connection_id: Whose token.
             min_ttl_s: How long a token must still live when a request begins.
-            header: Where the API wants it.
+            header: Where the API wants it. Of another name than ``Authorization`` it stays in a
+                request that is redirected to another host: do not follow redirects with it.
             scheme: What stands before it there; may be empty.
         """
         self._refreshd = refreshd

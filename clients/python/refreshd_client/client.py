@@ -102,12 +102,14 @@ class Refreshd:
         await self.close()
 
     async def open(self) -> None:
-        """Connect to NATS. The daemon need not be there yet.
+        """Connect to NATS. The daemon need not be there yet. Twice is as good as once.
 
         Raises:
             NotConnectedError: NATS let us not in within ``timeout_s``.
             NotAllowedError: This user may not have answers.
         """
+        if self._link is not None:
+            return
         link = Link(self._nats, self._place)
         await link.open(self._timeout_s)
         self._link = link

@@ -8,7 +8,7 @@ import pytest
 from actors.entry import Entry
 from domain.connection import ConnectionStatus, Trouble
 from domain.credentials import Secret
-from domain.exchange import Answered, Exchange, Lost
+from domain.exchange import Answered, Exchange, Lost, NotSent
 from domain.profile import FailureClass
 from domain.result import FailureCode
 from tests.fakes.commands import connect, refresh
@@ -133,3 +133,19 @@ async def test_an_entry_says_what_the_connection_was_before_all_that_it_holds(
 
     assert [one.code for one in sent] == [None, None]
     assert added == [(ID, None), (ID, ConnectionStatus.PENDING)]
+
+
+@pytest.mark.parametrize(
+    ("exchange", "unknown"),
+    [(Lost(code="timeout"), {"schwab": 1}), (NotSent(code="connect_failed"), {})],
+)
+async def test_a_failure_after_which_the_token_may_be_spent_is_counted(
+    exchange: Exchange, unknown: dict[str, int]
+) -> None:
+    scene = Scene()
+    scene.provider.before = lambda _: exchange
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        await scene.token(HASTY_S, force=True)
+
+    assert scene.stage.journal.unknown == unknown

@@ -125,6 +125,19 @@ async def test_stats_count_requests_and_failures_and_quote_nothing(
     assert SECRET not in json.dumps(stats)
 
 
+async def test_an_average_time_is_one_of_answers(client: NatsLink, daemon: Daemon):
+    await connect(client)
+    counted = daemon.service.counted["connection-connect"]
+    counted.requests += 1
+    counted.forwarded += 1
+
+    stats = await ask(client, "$SRV.STATS.refreshd")
+
+    [endpoint] = [e for e in stats["endpoints"] if e["name"] == "connection-connect"]
+    assert endpoint["num_requests"] == 2
+    assert endpoint["average_processing_time"] == endpoint["processing_time"] > 0
+
+
 async def test_stats_of_an_untouched_endpoint_are_zero(client: NatsLink):
     stats = await ask(client, "$SRV.STATS")
 

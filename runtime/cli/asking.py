@@ -16,7 +16,7 @@ from cyclopts import Parameter, validators
 from actors.ports import PartitionLostError
 from domain.result import Failure, FailureCode, Success
 from runtime.cli.client import CommandClient
-from runtime.config import Config, default_data_dir, load_config
+from runtime.config import Config, config_file, default_data_dir, load_config
 from runtime.data_folder import DataFolderError
 from runtime.ending import DaemonError
 from runtime.gateway.living import LivingDaemonError
@@ -118,6 +118,10 @@ class Place:
     def folder(self) -> Path:
         """Return the data folder."""
         return self.data_dir or default_data_dir(os.environ)
+
+    def file(self) -> Path | None:
+        """Return the configuration's file, if there is one."""
+        return self.config or config_file(os.environ)
 
     def settings(self) -> Config:
         """Return the configuration."""

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from runtime.checking import Checked, FaultsError, check
 from runtime.cli.asking import EXIT_USAGE, Place, to_stderr
-from runtime.config import Config, config_file, variables_of
+from runtime.config import Config, variables_of
 from runtime.logs import configure_logs
 from runtime.provider.profiles import shipped_section
 
@@ -41,7 +41,7 @@ def check_command(
         Print the settings as TOML, each with where it comes from; secrets as ***.
     """
     configure_logs(level="warning", as_json=False)
-    file = file or place.config
+    file = file or place.file()
     try:
         found = check(file, place.folder(), environment=os.environ, nats_url=place.nats)
     except FaultsError as error:
@@ -60,7 +60,6 @@ def _told(found: Checked) -> str:
 
 def _shown(found: Checked, file: Path | None, nats_url: str | None) -> Iterator[str]:
     """Yield the lines of a TOML document that holds the settings."""
-    file = file or config_file(os.environ)
     settings = {} if file is None else tomllib.loads(file.read_text())
     origins = {path: str(file) for path in _paths(settings)}
     for name, apply in variables_of(os.environ):

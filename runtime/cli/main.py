@@ -118,7 +118,7 @@ def serve_command(
             announce=to_stderr,
             stop=stop,
             hang_up=hang_up,
-            came_from=ConfigPlace(place.config, place.folder(), place.nats),
+            came_from=ConfigPlace(place.file(), place.folder(), place.nats),
             takes_over=take_over,
         )
 

@@ -86,6 +86,29 @@ async def test_a_new_secret_is_used_and_what_is_under_way_ends_with_the_former(t
 
 
 @pytest.mark.timeout(30)
+async def test_a_mended_secret_is_tried_at_once_by_those_who_were_held(tmp_path: Path):
+    async with _scene(tmp_path) as scene:
+        ids = [(await connect(scene.caller, scene.provider))[0] for _ in range(6)]
+        scene.write(secret="wrong")
+        await scene.reload()
+        refused = [await token(scene.caller, one) for one in ids]
+        paused = (await scene.caller.ask("status")).body["ok"]["paused_providers"]
+
+        scene.write()
+        await scene.reload()
+        taken = [await token(scene.caller, one) for one in ids[:4]]
+        resumed = (await scene.caller.ask("status")).body["ok"]["paused_providers"]
+        await scene.caller.events_caught_up()
+        types = {event["type"] for event in await scene.caller.told()}
+
+    assert {answer.code for answer in refused} == {"PROVIDER_MISCONFIGURED"}
+    assert max(answer.body["error"]["retry_after_s"] for answer in refused) > 60
+    assert [answer.code for answer in taken] == ["ok"] * 4
+    assert (paused, resumed) == (["fake"], [])
+    assert {"ProviderClientPaused", "ProviderClientResumed"} <= types
+
+
+@pytest.mark.timeout(30)
 async def test_a_bad_file_is_refused_with_file_path_and_mend_and_nothing_changes(tmp_path: Path):
     async with _scene(tmp_path) as scene:
         one, _ = await connect(scene.caller, scene.provider)

@@ -101,6 +101,8 @@ def check(
         config = load_config(file, environment=environment, nats_url=nats_url)
     except ConfigError as error:
         raise FaultsError(faults or [_fault(error, where)]) from None
+    if config.providers != settings.get("providers", {}):
+        faults.append(Fault(where, "", "it was changed while it was read: try again"))
     key_file = located(config.keys.file) if config.keys.file else data_dir / KEYRING_FILE
     keyring = _keyring(key_file, faults, where, is_named=config.keys.file is not None)
     for look in (check_environment, partial(_check_servers, config)):

@@ -9,7 +9,9 @@ ROUNDS ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test check bench guard simulate chaos mutate format lock clean
+.PHONY: install setup demo test check bench guard simulate chaos mutate format lock clean
+
+install: $(VENV)/.runtime
 
 setup: $(VENV)/.dev
 

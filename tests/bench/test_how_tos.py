@@ -1,4 +1,4 @@
-"""What docs/bulk.md gives to copy makes lines that an import takes."""
+"""What docs/own-table.md and docs/nango.md give to copy makes lines that an import takes."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def secret_of(one: Planned) -> dict[str, Any]:
 
 def test_the_query_makes_a_line_of_each_row(tmp_path: Path):
     query = tmp_path / "tokens.sql"
-    query.write_text(block("docs/bulk.md", "sql"))
+    query.write_text(block("docs/own-table.md", "sql"))
     try:
         with running_postgres() as server:
             psql = ("psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-v", "FETCH_COUNT=10000")
@@ -131,7 +131,7 @@ def nango() -> Generator[str]:
 
 
 def test_the_script_makes_a_line_of_each_oauth2_connection_and_names_the_others(nango: str):
-    script = block("docs/bulk.md", "python", "import json, os")
+    script = block("docs/nango.md", "python", "import json, os")
     environment = {**os.environ, "NANGO_HOST": nango, "NANGO_SECRET_KEY": "nango-key"}
 
     made = subprocess.run(

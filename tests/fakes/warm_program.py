@@ -99,12 +99,48 @@ async def run_warm(
     socket.send_fds(_warm(), [request], [stdin_read, *writes])
     for one in (stdin_read, *writes):
         os.close(one)
-    stdout, stderr, ended = [await _reader(one) for one in reads]
+    stdout, stderr, ended = [await pipe_reader(one) for one in reads]
     (pid,) = _NUMBER.unpack(await ended.readexactly(_NUMBER.size))
     return WarmProcess(pid, stdout, stderr, ended)
 
 
-async def _reader(read: int) -> asyncio.StreamReader:
+_SHIM = """\
+#!{python} -IS
+import json, os, signal, socket, struct, sys
+told, tells = os.pipe()
+number = struct.Struct("i")
+pids, early = [], []
+def tell(which, _):
+    os.kill(pids[0], which) if pids else early.append(which)
+for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(one, tell)
+wanted = {{"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": os.getcwd()}}
+socket.send_fds(
+    socket.socket(fileno={requests}), [json.dumps(wanted).encode()], [0, 1, 2, tells]
+)
+os.close(tells)
+pids += number.unpack(os.read(told, number.size))
+for one in early:
+    tell(one, None)
+(code,) = number.unpack(os.read(told, number.size))
+sys.exit(code if code >= 0 else 128 - code)
+"""
+
+
+def warm_command(file: Path) -> int:
+    """Write a command that is ``refreshd`` to who calls it, signals and all.
+
+    Returns:
+        A descriptor that whoever calls it must inherit.
+    """
+    requests = _warm().fileno()
+    file.write_text(_SHIM.format(python=sys.executable, requests=requests))
+    file.chmod(0o755)
+    return requests
+
+
+async def pipe_reader(read: int) -> asyncio.StreamReader:
+    """Return what reads a pipe's end, to be given over."""
     reader = asyncio.StreamReader(limit=_LINE_BYTES_MAX)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(
@@ -167,6 +203,7 @@ def _serve() -> None:
     wanted = json.loads(request)
     os.environ.clear()
     os.environ.update(wanted["environment"])
+    os.chdir(wanted.get("folder", ROOT))
     sys.argv[1:] = wanted["arguments"]
 
 

@@ -1,0 +1,49 @@
+"""Every block of shell in the papers runs, and prints what the paper shows."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.paper_shell import is_as_shown, not_run, paper_shell, steps
+from tests.fakes.papers import ROOT
+
+PORTS = {
+    "docs/tutorial.md": ("9400", "9377"),
+    "docs/cluster.md": ("422", "622", "822"),
+    "docs/keys.md": (),
+    "docs/restore.md": (),
+}
+WRITTEN = sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md"))
+
+
+@pytest.mark.parametrize("paper", PORTS)
+async def test_a_paper_does_what_it_shows(paper: str, tmp_path: Path):
+    async with paper_shell(tmp_path, *PORTS[paper]) as shell:
+        for script, shown in steps(paper):
+            said = await shell.run(script)
+            assert shown is None or is_as_shown(said, shown), f"{script}\n{said}"
+
+
+def test_every_paper_with_shell_is_run():
+    assert {paper for paper in WRITTEN if steps(paper) or not_run(paper)} == {*PORTS}
+
+
+async def test_a_command_that_fails_ends_a_paper(tmp_path: Path):
+    async with paper_shell(tmp_path) as shell:
+        with pytest.raises(AssertionError, match="ended in\nfalse"):
+            await shell.run("false")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown", "expected"),
+    [
+        ("ready daemon=d-0a1b2c3d\n", "ready daemon=d-5f0c2a91\n", True),
+        ("one  two\n", "one two", True),
+        ("first\nsecond\nthird\n", "first\n...\nthird\n", True),
+        ("expired\n", "active\n", False),
+        ("active\nand more\n", "active\n", False),
+        ("", "active\n", False),
+    ],
+)
+def test_what_a_paper_shows_is_loose_in_ids_and_blanks_alone(said: str, shown: str, expected: bool):
+    assert is_as_shown(said, shown) is expected

@@ -9,7 +9,7 @@ ROUNDS ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install setup demo test check bench guard simulate chaos mutate format lock clean
+.PHONY: install setup demo test check bench guard simulate chaos mutate format docs reference lock clean
 
 install: $(VENV)/.runtime
 
@@ -54,6 +54,20 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The site of docs/, in build/site. What lies outside docs/ is gathered beside it.
+docs: $(VENV)/.dev
+	rm -rf build && mkdir -p build/docs/project/bench/results build/docs/project/deploy
+	cp docs/*.md build/docs && sed -i 's|](\.\./|](project/|g' build/docs/*.md
+	cp README.md ARCHITECTURE.md SECURITY.md CONTRIBUTING.md CHANGELOG.md build/docs/project
+	cp deploy/README.md build/docs/project/deploy
+	cp bench/results/*.svg build/docs/project/bench/results
+	sed -i 's|](docs/|](../|g' build/docs/project/*.md
+	$(BIN)/zensical build --strict --clean
+
+# The pages that the code writes: settings and verbs.
+reference: $(VENV)/.dev
+	$(BIN)/python -m tests.reference
+
 # Writes the lock files anew, for the newest versions that pyproject.toml allows.
 lock: $(VENV)/.dev
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe \
@@ -64,7 +78,7 @@ lock: $(VENV)/.dev
 		--output-file requirements-dev.lock requirements-dev.in
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage mutants
+	rm -rf $(VENV) build .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage mutants
 
 # What the daemon and the demo need.
 $(VENV)/.runtime: requirements.lock pyproject.toml

@@ -28,6 +28,7 @@ class Limits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     token_callers_per_provider_max: Count = 25_000
     """How many callers of ``token`` may wait for one provider, at all of its hosts."""
     resident_actors_max: Count = 100_000
+    """How many connections are in memory at once."""
     looks_max: Count = 256
     """How many connections are looked at at a time that nobody has asked for."""
     looks_per_provider_max: Count = 64
@@ -43,7 +44,9 @@ class Limits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     restarts_max: Count = 5
     """How many crashes of one connection's actor within ``restarts_period_s`` are forgiven."""
     restarts_period_s: Seconds = 60.0
+    """More crashes within it, and the actor is in quarantine."""
     quarantine_s: Seconds = 30.0
+    """How long a connection whose actor crashes is refused then."""
     last_burst_s: Seconds = 4.0
     """How long an ending directory waits for what is decided to be stored."""
     last_outcome_s: Seconds = 20.0

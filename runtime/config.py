@@ -45,12 +45,19 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     url: str | None = None
     """Of one server, or of several with commas between; None starts the embedded one."""
     creds_file: Path | None = None
+    """JWT and seed of a user, as ``nsc`` writes them."""
     nkey_seed_file: Path | None = None
+    """A user's seed, where the server knows its public key."""
     user: str | None = None
+    """Whom the server knows by a password."""
     password_file: Path | None = None
+    """The password of ``user``."""
     token_file: Path | None = None
+    """What the server asks for in place of a user."""
     ca_file: Path | None = None
+    """Trusted in place of the system's authorities."""
     cert_file: Path | None = None
+    """Who we are by TLS."""
     key_file: Path | None = None
     """None where ``cert_file`` holds the key, too."""
     monitoring_url: str | None = None
@@ -60,6 +67,7 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     )
     """Where answers come in; None: ``_INBOX_refreshd`` for the daemon, ``_INBOX`` for the verbs."""
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    """On how many servers each stream is stored; applied when it is made."""
     server_bin: Path | None = None
     """The embedded server's program; None looks beside Python and on the PATH."""
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
@@ -73,6 +81,7 @@ class NatsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     restarts_max: RestartsMax = 5
     """How often the embedded server may die within ``restarts_period_s``."""
     restarts_period_s: Seconds = 600.0
+    """More than ``restarts_max`` deaths within it end the daemon."""
     link: LinkLimits = LinkLimits()
 
 
@@ -105,6 +114,7 @@ class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The endpoints."""
 
     prefix: str = DEFAULT_PREFIX
+    """What subjects begin with; each prefix is a state of its own."""
     reply_prefixes: tuple[Annotated[str, Meta(pattern=r"\A[^\s*>$.][^\s*>]*\Z")], ...] = (
         INBOX_PREFIXES
     )

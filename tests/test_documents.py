@@ -15,6 +15,7 @@ from domain.events import Event
 from domain.result import FailureCode
 from runtime.cli import asking
 from runtime.web.metrics import METRICS, PREFIX
+from tests.reference import REFERENCE
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("clients/*/*.md")])
@@ -146,3 +147,21 @@ def test_every_metric_is_there_with_its_labels():
         ]
         for one in METRICS
     ]
+
+
+@pytest.mark.parametrize("page", REFERENCE)
+def test_what_the_code_writes_of_itself_is_what_it_says_now(page: str):
+    assert (ROOT / page).read_text() == REFERENCE[page](), "`make reference` writes it anew"
+
+
+def test_every_setting_has_words():
+    wordless = re.findall(r"^\| `(\w+)` .*\| - \|$", REFERENCE["docs/settings.md"](), re.MULTILINE)
+
+    assert not wordless, "a docstring under the field, or a comment in docs/configuration.md"
+
+
+def test_every_page_of_the_site_is_in_its_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    named = re.findall(r": (?!project/)([\w-]+\.md)$", navigation, re.MULTILINE)
+
+    assert sorted(named) == sorted(page.name for page in ROOT.glob("docs/*.md"))

@@ -24,13 +24,21 @@ class LinkLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The bounds of the NATS connection."""
 
     connect_timeout_s: Seconds = 10.0
+    """How long the first connection may take."""
     reconnect_wait_s: Seconds = 0.25
+    """The pause between two tries to connect again."""
     ping_interval_s: Count = 2
+    """How often the server is pinged."""
     pings_outstanding_max: Count = 2
+    """More pings without an answer, and another server is tried."""
     probe_interval_s: Seconds = 2.0
+    """How often a message to ourselves tells whether the connection works."""
     probes_missed_max: Count = 2
+    """So many missed in a row, and the connection is made anew."""
     requests_waiting_max: Count = 65_536
+    """How many requests wait for the server's answer at once; one more is refused."""
     unsent_bytes_max: Count = 64 * 1024 * 1024
+    """How much waits to be sent; beyond it nothing more is taken."""
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ class HttpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """``host:port``; port 0: any free one; empty: nowhere. None: ``127.0.0.1:9377``, where
     nobody else listens there."""
     connections_max: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """How many connections are open at once; beyond it a new one is closed."""
 
 
 class Address(NamedTuple):

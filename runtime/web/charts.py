@@ -8,7 +8,7 @@ from runtime.web.html import Markup, element, joined
 _WIDTH = 640
 _HEIGHT = 150
 _FOOT = 22
-_LEFT = 40
+_LEFT = 52
 _LABELS = 6
 
 
@@ -31,8 +31,9 @@ def bars(bars: Sequence[Bar], *, says: str) -> Markup:
         y = round(ground - share * (ground - 14), 1)
         drawn.append(element("line", x1=_LEFT, x2=_WIDTH, y1=y, y2=y))
         if share * top == int(share * top):
-            text = f"{int(share * top):,}"
-            drawn.append(element("text", text, x=_LEFT - 6, y=y + 4, text_anchor="end"))
+            drawn.append(
+                element("text", _short(int(share * top)), x=_LEFT - 6, y=y + 4, text_anchor="end")
+            )
     labelled = max(len(bars) // _LABELS, 1)
     for number, bar in enumerate(bars):
         x, width = round(_LEFT + number * step, 2), round(max(step - 1.5, 1.0), 2)
@@ -54,6 +55,14 @@ def bars(bars: Sequence[Bar], *, says: str) -> Markup:
     return element(
         "svg", joined(drawn), viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=says
     )
+
+
+def _short(count: int) -> str:
+    """Return a round number in few characters."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:g}{unit}"
+    return str(count)
 
 
 def _rounded_up(most: int) -> int:

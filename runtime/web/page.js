@@ -14,7 +14,9 @@ async function renew() {
     }
     const scrolled = [...document.querySelectorAll(".scroll")].map((one) => [one.id, one.scrollLeft]);
     const focused = document.activeElement && document.activeElement.id;
-    document.querySelector("main").replaceWith(next.querySelector("main"));
+    for (const part of ["header", "main"]) {
+      document.querySelector(part).replaceWith(next.querySelector(part));
+    }
     for (const [id, left] of scrolled) {
       const same = document.getElementById(id);
       if (same) same.scrollLeft = left;

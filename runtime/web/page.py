@@ -26,6 +26,7 @@ def page(view: View | None) -> str:
     state = "not ready" if bad else "ready"
     about = joined(
         [
+            element("span", state, class_="state bad" if bad else "state"),
             element("p", f"{view.daemon} · version {view.version} · up {_long(view.uptime_s)}"),
             element("p", f"as of {_time(view.at)} UTC"),
         ]
@@ -62,8 +63,8 @@ def _sections(view: View) -> list[Markup]:
         ("Due in the next 24 hours", _due, False),
         ("Grants that need their users", _needing, True),
         ("Token endpoints that are down", _circuits, True),
-        ("Members", _members, False),
-        ("Partitions", _partitions, False),
+        ("Members", _members, True),
+        ("Partitions", _partitions, True),
     )
     found: list[Markup] = []
     for title, inside, is_wide in parts:

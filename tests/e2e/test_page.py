@@ -164,11 +164,13 @@ async def test_it_renews_itself_and_keeps_what_the_reader_has_opened(
     await tab.value("document.querySelector('details').open = true")
     shown = "Number(document.querySelector('ul.numbers b').textContent)"
     before = await tab.value(shown)
+    header = await tab.value("document.querySelector('header').textContent")
 
     await connect(scene.caller, scene.provider, lives_s=3600)
 
     await becomes(tab, f"{shown} === {before + 1}")
     assert await tab.value("document.querySelector('details').open")
+    assert await tab.value("document.querySelector('header').textContent") != header
     assert tab.errors == []
 
 

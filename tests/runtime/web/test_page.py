@@ -41,6 +41,7 @@ def test_where_all_is_well_nothing_is_marked() -> None:
     for said in ("1,234", "up 1 d 1 h", "Nobody waits.", "nats ok", "None that is known."):
         assert said in text
     assert "<title>refreshd: ready</title>" in text
+    assert '<span class="state">ready</span>' in text
     assert 'class="bad"' not in text
     assert "state bad" not in text
 
@@ -108,7 +109,7 @@ def test_markup_is_what_was_made_here_and_attributes_cannot_be_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "top"), [(0, "1"), (1, "1"), (3, "5"), (77, "100"), (1_200_000, "2,000,000")]
+    ("most", "top"), [(0, "1"), (1, "1"), (3, "5"), (77, "100"), (1_200, "2k"), (1_200_000, "2M")]
 )
 def test_a_chart_ends_at_a_round_number_above_its_bars(most: int, top: str) -> None:
     drawn = bars([Bar("12:00", most, 0), Bar("13:00", 0, most)], says="two bars")

@@ -19,7 +19,7 @@ demo: $(VENV)/.runtime
 	@$(BIN)/refreshd demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile(
     "thorough", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("default", settings.get_profile("thorough"), max_examples=60)
+settings.register_profile("default", settings.get_profile("thorough"), max_examples=40)
 # Few examples, the same in each run, and none made smaller: each mutant costs a run of the tests.
 settings.register_profile(
     "mutation",

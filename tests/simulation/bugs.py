@@ -31,6 +31,8 @@ class Found(NamedTuple):
     """How long it took to find a bug."""
 
     seeds: int
+    seed: int
+    """The one that did."""
     law: str
     """The first that was broken."""
 
@@ -47,7 +49,7 @@ def found(bug: str, *, seeds_max: int, first: int = 0) -> Found | None:
         with BUGS[bug]():
             broken = run(seed).broken
         if broken:
-            return Found(number, broken[0])
+            return Found(number, seed, broken[0])
     return None
 
 

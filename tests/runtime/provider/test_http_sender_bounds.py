@@ -12,7 +12,7 @@ from domain.exchange import Lost, NotSent
 from runtime.provider.http_sender import Bounds, HttpSender
 from tests.fakes.raw_http import answer, raw_http, silent
 
-SOON_S = 0.15
+SOON_S = 0.25
 SENDERS_NOW = datetime(2026, 3, 4, tzinfo=UTC)
 
 

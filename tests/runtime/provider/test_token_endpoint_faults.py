@@ -31,7 +31,7 @@ from tests.fakes.raw_http import (
     silent,
 )
 
-SOON_S = 0.15
+SOON_S = 0.25
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 TOKENS = b'{"access_token":"new-access","refresh_token":"new-refresh"}'
 GZIPPED = HEAD + b"Content-Encoding: gzip\r\n"

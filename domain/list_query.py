@@ -1,4 +1,4 @@
-"""Which connections a caller wants listed."""
+"""Which connections a caller wants listed, and which of one's events."""
 
 from typing import Annotated
 from uuid import UUID
@@ -10,6 +10,9 @@ from domain.connection import SLUG_PATTERN, ProviderConnection
 
 LIST_LIMIT_DEFAULT = 100
 LIST_LIMIT_MAX = 1000
+HISTORY_LIMIT_DEFAULT = 50
+HISTORY_LIMIT_MAX = 100
+"""Each event is a request of its own to the stream."""
 
 
 class ListQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -36,3 +39,11 @@ class ListQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             and self.provider_slug in (None, connection.provider_slug)
             and self.status in (None, connection.status)
         )
+
+
+class HistoryQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Which events of a connection: the newest ones, or those before a place in the stream."""
+
+    before: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    """A ``cursor``: only events of the stream before this sequence."""
+    limit: Annotated[int, Meta(ge=1, le=HISTORY_LIMIT_MAX)] = HISTORY_LIMIT_DEFAULT

@@ -22,7 +22,7 @@ from runtime.cluster.overview import Overview
 from runtime.cluster.site import JOIN_S, Site
 from runtime.cluster.totals import Report
 from runtime.config import Config
-from runtime.daemon_parts import ended_with, keeper_of, listing_of, tally_of
+from runtime.daemon_parts import ended_with, explainer_of, keeper_of, listing_of, tally_of
 from runtime.data_folder import KEYRING_FILE, make_data_folder, one_daemon_of
 from runtime.due_policy import due_policy
 from runtime.ending import DaemonError, Ending, Parts
@@ -116,6 +116,7 @@ class Daemon:
             prefix=config.service.prefix,
             limits=config.service.limits,
             list_connections=listing.page,
+            explainer=explainer_of(link, config.service.prefix, streams, self.directory.world),
             report_status=self.status,
             profile=profiles.get,
             sited=self.site,

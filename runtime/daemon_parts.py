@@ -1,18 +1,23 @@
-"""Parts of the daemon, as they are configured: listing, tally, who keeps its server alive."""
+"""Parts of the daemon, as they are configured: what answers at length, counts, and keeps NATS."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from actors.world import World
 from domain.grant_end import action_needed
 from runtime.cluster.checkpoints import Checkpoints
 from runtime.config import Config
+from runtime.gateway.explaining import Explainer
 from runtime.gateway.replies import connection_view
+from runtime.ledger.history import History
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.listing import Listing
 from runtime.ledger.partition_streams import PartitionStreams
+from runtime.ledger.streams import Streams
 from runtime.nats.embedded import EmbeddedNats
 from runtime.nats.embedded_keeper import EmbeddedKeeper, KeeperLimits
 from runtime.nats.free_space import FreeSpace
+from runtime.nats.link import NatsLink
 from runtime.provider.held_profiles import Profiles
 from runtime.stop_budget import StopBudget
 from runtime.tally import Tally
@@ -44,6 +49,19 @@ def tally_of(ledgers: Ledgers, profiles: Profiles, journal: LoggingJournal) -> T
     tally = Tally(names, now_s=ledgers.now_s)
     journal.unknown = tally.outcome_unknown
     return tally
+
+
+def explainer_of(link: NatsLink, prefix: str, streams: Streams, world: World) -> Explainer:
+    """Return what answers ``explain`` and ``history``."""
+    history = History(link, prefix=prefix, tag=streams.tag)
+    providers = world.providers
+    return Explainer(
+        providers.profile,
+        providers.endpoint,
+        providers.gates,
+        now=world.clock.now,
+        history=history.page,
+    )
 
 
 def keeper_of(

@@ -49,6 +49,7 @@ EXIT_CODES_HELP = (
     "141 nobody reads the output."
 )
 
+Output = Annotated[Literal["table", "json", "jsonl"], Parameter(name=["--output", "-o"])]
 CredentialsFile = Annotated[str, Parameter(allow_leading_hyphen=True)]
 """A path, or - for standard input."""
 
@@ -154,8 +155,8 @@ class Place:
 class Asking(Place):
     """Where the daemon is, and how to show what it says."""
 
-    output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table"
-    "table for people, json for programs."
+    output: Output = "table"
+    "table for people, json for programs, jsonl with one value a line."
     timeout_s: Annotated[float, Parameter(validator=validators.Number(gt=0, lte=60))] = 4.0
     "How long to wait for the daemon; at most 60."
 
@@ -218,9 +219,16 @@ def run_linked(
 
 def show_value(asking: Asking, value: Any, show: Callable[[Any], str | None]) -> None:  # noqa: ANN401 -- any JSON
     """Print a result."""
-    text = json.dumps(value, indent=2) if asking.output == "json" else show(value)
-    if text is not None:
+    text = show(value) if asking.output == "table" else json_text(value, asking.output)
+    if text:
         print(text)
+
+
+def json_text(value: Any, output: str) -> str:  # noqa: ANN401 -- any JSON
+    """Return a value as JSON; for ``jsonl`` in one line, or a line each where there are several."""
+    if output == "json":
+        return json.dumps(value, indent=2)
+    return "\n".join(map(json.dumps, value)) if isinstance(value, list) else json.dumps(value)
 
 
 def _told(failure: Failure) -> str:

@@ -53,26 +53,25 @@ def list_command(
     query: dict[str, Any] = {"user_id": user_id, "provider_slug": provider_slug, "status": status}
     if needs_action:
         query["needs_action"] = True
-    is_json = asking.output == "json"
     run_and_show(
         asking,
-        lambda client: show_listing(client, query, limit=limit, as_json=is_json),
+        lambda client: show_listing(client, query, limit=limit, output=asking.output),
         show_done,
         prints=False,
     )
 
 
 async def show_listing(
-    client: CommandClient, query: Mapping[str, Any], *, limit: int | None, as_json: bool
+    client: CommandClient, query: Mapping[str, Any], *, limit: int | None, output: str
 ) -> Success[None] | Failure:
-    """Print each connection once, in one table or one JSON array, each page as it comes.
+    """Print each connection once: in a table, a JSON array or a line each; pages as they come.
 
     Nothing is printed before the first page; a failure later leaves what was printed as it is.
 
     Raises:
         LinkError: No daemon listens, or no answer came.
     """
-    output = _JsonArray() if as_json else _Table(with_action=bool(query.get("needs_action")))
+    shown = _shown(output, with_action=bool(query.get("needs_action")))
     seen: set[str] = set()
     cursor: str | None = None
     while True:
@@ -85,11 +84,21 @@ async def show_listing(
         named = map(with_one_name, page.value["connections"])
         fresh = [one for one in named if one["connection_id"] not in seen]
         seen.update(one["connection_id"] for one in fresh)
-        output.add(fresh)
+        shown.add(fresh)
         cursor = page.value["cursor"]
         if cursor is None or len(seen) == limit:
-            output.end()
+            shown.end()
             return Success(None)
+
+
+def _shown(output: str, *, with_action: bool) -> "_Table | _JsonArray | _JsonLines":
+    match output:
+        case "json":
+            return _JsonArray()
+        case "jsonl":
+            return _JsonLines()
+        case _:
+            return _Table(with_action=with_action)
 
 
 class _Table:
@@ -127,3 +136,15 @@ class _JsonArray:
     def end(self) -> None:
         """Close it."""
         print("[]" if self._before.startswith("[") else "\n]")
+
+
+class _JsonLines:
+    """Prints connections for programs that take a line at a time."""
+
+    def add(self, connections: Sequence[Mapping[str, Any]]) -> None:
+        """Print some more."""
+        for connection in connections:
+            print(json.dumps(connection), flush=connection is connections[-1])
+
+    def end(self) -> None:
+        """Print nothing."""

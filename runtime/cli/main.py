@@ -40,6 +40,7 @@ from runtime.cli.bulk_verbs import add_bulk_verbs
 from runtime.cli.client import CommandClient
 from runtime.cli.connecting import connect
 from runtime.cli.demo import run_demo
+from runtime.cli.explaining import explain, history
 from runtime.cli.fake_provider import fake_provider_command
 from runtime.cli.listing import list_command
 from runtime.cli.no_core import leave_no_core
@@ -71,6 +72,8 @@ app.command(fake_provider_command, name="fake-provider")
 app.command(provider)
 app.command(connect)
 app.command(list_command, name="list")
+app.command(explain)
+app.command(history)
 add_status_verbs(app)
 add_bulk_verbs(app)
 add_setup_verbs(app)
@@ -233,7 +236,7 @@ def events(
     follow
         Go on until Ctrl-C.
     """
-    is_json = asking.output == "json"
+    is_json = asking.output != "table"
 
     async def show(client: CommandClient) -> Success[None]:
         found = client.events(
@@ -304,4 +307,4 @@ def main() -> None:
 def asks_for_json(arguments: list[str]) -> bool:
     """Whether an error is for a program to read, also where the arguments cannot be parsed."""
     told = " ".join(arguments)
-    return re.search(r"(^| )(-o|--output)[ =]?json( |$)", told) is not None
+    return re.search(r"(^| )(-o|--output)[ =]?jsonl?( |$)", told) is not None

@@ -1,13 +1,12 @@
 """The command line's view of providers: which there are, what they are, whether they answer."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import uvloop
@@ -24,6 +23,8 @@ from runtime.cli.asking import (
     EXIT_UNAVAILABLE,
     EXIT_USAGE,
     CommandError,
+    Output,
+    json_text,
     read_pair,
 )
 from runtime.cli.tables import show_fields, show_table
@@ -73,8 +74,8 @@ class Reading:
 
     config: Path | None = None
     "The TOML file; $REFRESHD_CONFIG."
-    output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table"
-    "table for people, json for programs."
+    output: Output = "table"
+    "table for people, json for programs, jsonl with one value a line."
 
     def settings(self) -> Config:
         """Return the configuration."""
@@ -82,7 +83,7 @@ class Reading:
 
     def show(self, value: Any, text: Callable[[Any], str]) -> None:  # noqa: ANN401 -- any JSON
         """Print a result."""
-        print(json.dumps(value, indent=2) if self.output == "json" else text(value))  # noqa: T201 -- the result
+        print(text(value) if self.output == "table" else json_text(value, self.output))  # noqa: T201 -- the result
 
 
 provider = App(name="provider", help="Look at the providers, and test one.")

@@ -48,12 +48,17 @@ _EVENT = (
 
 def show_fields(value: Mapping[str, Any]) -> str:
     """Return one ``name  value`` line per field; a long value goes on below where it began."""
-    names, width = max(map(len, value), default=0), _terminal_columns()
+    return show_named([(name, cell(field)) for name, field in value.items()])
+
+
+def show_named(lines: Sequence[tuple[str, str]]) -> str:
+    """Return texts beside their names; a long one goes on below where it began."""
+    names, width = max((len(name) for name, _ in lines), default=0), _terminal_columns()
     indent = " " * min(names + len(_GAP), width // 2)
     return "\n".join(
         line
-        for name, field in value.items()
-        for line in _wrapped(f"{name:<{names}}{_GAP}{cell(field)}", width, indent)
+        for name, text in lines
+        for line in _wrapped(f"{name:<{names}}{_GAP}{text}", width, indent, spaces=False)
     )
 
 
@@ -125,13 +130,16 @@ def _terminal_columns() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def _wrapped(line: str, width: int, indent: str) -> list[str]:
-    """Return a line in as many as it takes; those after the first are indented."""
+def _wrapped(line: str, width: int, indent: str, *, spaces: bool = True) -> list[str]:
+    """Return a line in as many as it takes; those after the first are indented.
+
+    ``spaces`` keeps what blanks there are where it is broken, as between the cells of a row.
+    """
     parts = textwrap.wrap(
         line.rstrip(),
         width,
         subsequent_indent=indent,
-        drop_whitespace=False,
+        drop_whitespace=not spaces,
         break_on_hyphens=False,
     )
     return [part.rstrip() for part in parts] or [""]

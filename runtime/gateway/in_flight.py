@@ -151,12 +151,14 @@ class InFlight:
         self._sent()
         return True
 
-    def envelope(self, command: Command | GetToken) -> Envelope:
-        """Return what its actor is sent."""
+    def envelope(
+        self, command: Command | GetToken, reply: Callable[[Reply], None] | None = None
+    ) -> Envelope:
+        """Return what its actor is sent; ``reply`` takes the answer in place of ours."""
         return Envelope(
             command,
             due_s=self.due_s,
-            reply=self.reply,
+            reply=reply or self.reply,
             message_id=self.digest,
             can_wait=self.can_wait,
             trace=read_trace(self._traced_headers) if self.headers or self.span else None,

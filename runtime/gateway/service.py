@@ -9,10 +9,8 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
 from uuid import UUID
 
-import anyio
 import msgspec
 
 from actors.bus import Heard
@@ -21,11 +19,14 @@ from actors.envelope import due_s
 from actors.ports import Ids
 from actors.world import TIMED_OUT, Count, overloaded
 from domain.commands import Connect
+from domain.connection import ProviderConnection
+from domain.decision import Reply
 from domain.list_query import ListQuery
 from domain.profile import ProviderProfile
 from domain.result import Failure, FailureCode, Success
 from runtime.gateway.arrivals import Arrivals
 from runtime.gateway.connect_warnings import with_warnings
+from runtime.gateway.explaining import Explainer
 from runtime.gateway.in_flight import (
     HOPS_HEADER,
     MESSAGE_HEADER,
@@ -35,11 +36,14 @@ from runtime.gateway.in_flight import (
     Span,
 )
 from runtime.gateway.living import DRAINING
+from runtime.gateway.queries import read_history_query, read_list_query
 from runtime.gateway.responder import Responder
 from runtime.gateway.sited import Sited
+from runtime.gateway.slow_answers import ReportStatus, SlowAnswers, internal_error
 from runtime.gateway.subjects import QUEUE_GROUP, SERVICE_NAME
 from runtime.gateway.wire import (
     CONNECTION_VERBS,
+    EXPLAIN,
     MESSAGE_ID_HEADER,
     TIMEOUT_HEADER,
     MalformedError,
@@ -49,18 +53,15 @@ from runtime.gateway.wire import (
     read_command,
     read_connect,
     read_connection_id,
-    read_list_query,
     read_timeout_s,
 )
 from runtime.logs import log
 from runtime.nats.client import Arrived
 from runtime.nats.discoverable import Counted, DiscoverableService, ServiceConfig
-from runtime.nats.errors import LinkError
 from runtime.nats.link import NatsLink
 
 ListConnections = Callable[[ListQuery, float], Awaitable[Success[object] | Failure]]
 """Answers ``connections.list`` within so many seconds; never raises but to be cancelled."""
-ReportStatus = Callable[[], Awaitable[dict[str, object]]]
 
 
 class ServiceLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +93,7 @@ class CommandService:
         prefix: str,
         limits: ServiceLimits,
         list_connections: ListConnections,
+        explainer: Explainer,
         report_status: ReportStatus,
         profile: Callable[[str], ProviderProfile | None],
         sited: Sited,
@@ -106,12 +108,12 @@ class CommandService:
         self._prefix = prefix
         self.limits = limits
         self._list_connections = list_connections
+        self._explainer = explainer
         self._report_status = report_status
         self._profile = profile
         self._commands = Load(limits.commands_max)
         self._token_callers = Load(limits.token_callers_max)
-        self._lists: set[asyncio.Task[None]] = set()
-        self._list_slots = anyio.CapacityLimiter(limits.lists_max)
+        self._slow = SlowAnswers(limits.lists_max)
         self._service: DiscoverableService | None = None
         self._metadata: dict[str, str] = {}
         self.now_s = asyncio.get_running_loop().time
@@ -135,7 +137,7 @@ class CommandService:
         """Keep what the limits say from now on; who is in stays."""
         self._commands.requests_max = self.limits.commands_max
         self._token_callers.requests_max = self.limits.token_callers_max
-        self._list_slots.total_tokens = self.limits.lists_max
+        self._slow.at_once_max = self.limits.lists_max
 
     @property
     def commands_in_flight(self) -> int:
@@ -172,6 +174,7 @@ class CommandService:
         for verb in CONNECTION_VERBS:
             take = partial(self._take_command, verb)
             await self._add(f"connection-{verb}", f"connection.*.{verb}", take)
+        await self._add("connection-history", "connection.*.history", self._take_history)
         await self._add("connections-list", "connections.list", self._take_list)
         await self._add("status", "status", self._take_status)
         await self._link.flush()
@@ -184,8 +187,7 @@ class CommandService:
 
     async def stop(self) -> None:
         """Wait for listings, and leave discovery."""
-        if self._lists:
-            await asyncio.wait(self._lists, timeout=5.0)
+        await self._slow.stop()
         if self._pulse is not None:
             self._pulse.cancel()
         if self._service is not None:
@@ -236,7 +238,7 @@ class CommandService:
             in_flight.fail(Failure(code=error.code, message=str(error)))
         except Exception as error:  # noqa: BLE001 -- the edge: a bug answers one caller
             log.error("request_crashed", error=type(error).__name__)
-            in_flight.fail(_internal_error())
+            in_flight.fail(internal_error())
 
     def _take_connect(self, request: Arrived, in_flight: InFlight) -> None:
         """Take a connect whose id, if any, is in the body."""
@@ -326,62 +328,27 @@ class CommandService:
             return
         if isinstance(command, Connect):
             command = with_warnings(command, self._profile)
-        self._directory.submit(in_flight.envelope(command))
+        reply = partial(self._explain, in_flight) if in_flight.verb == EXPLAIN else None
+        self._directory.submit(in_flight.envelope(command, reply))
+
+    def _explain(self, in_flight: InFlight, reply: Reply) -> None:
+        """Answer with the words for what an actor says."""
+        if isinstance(reply, Success) and isinstance(reply.value, ProviderConnection):
+            in_flight.succeed(self._explainer.explained(reply.value))
+        else:
+            in_flight.reply(reply)
 
     def _take_list(self, request: Arrived, in_flight: InFlight) -> None:
         """Take a listing, which reads the buckets and not the actors."""
         query = read_list_query(request.data)
-        if not self._is_crowded(in_flight):
-            self._spawn(self._answer_list(query, in_flight))
+        self._slow.read(partial(self._list_connections, query), in_flight, self.now_s)
+
+    def _take_history(self, request: Arrived, in_flight: InFlight) -> None:
+        """Take a question for a connection's events, which reads their stream."""
+        connection_id = str(read_connection_id(request.subject.rsplit(".", 2)[1]))
+        read = partial(self._explainer.history, connection_id, read_history_query(request.data))
+        self._slow.read(read, in_flight, self.now_s)
 
     def _take_status(self, _request: Arrived, in_flight: InFlight) -> None:
         """Take an operator's question, which asks JetStream for each bucket."""
-        if not self._is_crowded(in_flight):
-            self._spawn(self._answer_status(in_flight))
-
-    def _is_crowded(self, in_flight: InFlight) -> bool:
-        """Refuse the request where too many others keep JetStream busy; say whether."""
-        crowded = len(self._lists) >= 5 * self.limits.lists_max
-        if crowded:
-            in_flight.fail(overloaded("too many listings at once"))
-        return crowded
-
-    def _spawn(self, work: Any) -> None:  # noqa: ANN401
-        task = asyncio.create_task(work)
-        self._lists.add(task)
-        task.add_done_callback(self._lists.discard)
-
-    async def _answer_list(self, query: ListQuery, in_flight: InFlight) -> None:
-        """Answer one listing. Never raises."""
-        try:
-            async with self._list_slots:
-                left_s = in_flight.deadline_s - self.now_s()
-                result = await self._list_connections(query, left_s)
-        except Exception as error:  # noqa: BLE001 -- the edge
-            log.error("list_crashed", error=type(error).__name__)
-            in_flight.fail(_internal_error())
-            return
-        match result:
-            case Success(value):
-                in_flight.succeed(value)
-            case Failure():
-                in_flight.fail(result)
-
-    async def _answer_status(self, in_flight: InFlight) -> None:
-        """Answer one status. Never raises."""
-        try:
-            in_flight.succeed(await self._report_status())
-        except LinkError as error:
-            message = f"Database error occurred: {error}"
-            in_flight.fail(Failure(code=FailureCode.DATABASE_ERROR, message=message))
-        except Exception as error:  # noqa: BLE001 -- the edge
-            log.error("status_crashed", error=type(error).__name__)
-            in_flight.fail(_internal_error())
-
-
-def _internal_error() -> Failure:
-    return Failure(
-        code=FailureCode.DATABASE_ERROR,
-        message="Database error occurred: internal error",
-        retry_after_s=1.0,
-    )
+        self._slow.report(self._report_status, in_flight)

@@ -29,7 +29,6 @@ from domain.commands import (
 )
 from domain.connection import ConnectionStatus
 from domain.credentials import Credentials, CredentialType, Opaque, Secret, Unsealed
-from domain.list_query import ListQuery
 from domain.profile import RefreshMode
 from domain.result import FailureCode
 from runtime.gateway.bodies import (
@@ -71,19 +70,22 @@ _reason_body = msgspec.json.Decoder(ReasonBody)
 _disconnect_body = msgspec.json.Decoder(DisconnectBody)
 _token_body = msgspec.json.Decoder(TokenBody)
 _empty_body = msgspec.json.Decoder(EmptyBody)
-_list_query = msgspec.json.Decoder(ListQuery)
 _object = msgspec.json.Decoder(dict[str, Any])
 _oauth2_secret = msgspec.json.Decoder(OAuth2Secret)
 _CREDENTIAL_TYPES = {credential_type.value: credential_type for credential_type in CredentialType}
-_STATUSES = frozenset(status.value for status in ConnectionStatus)
 
+EXPLAIN = "explain"
+"""A ``get`` whose answer is in words."""
 STATUS_VERBS = {
     "expire": ConnectionStatus.EXPIRED,
     "revoke": ConnectionStatus.REVOKED,
     "fail": ConnectionStatus.FAILED,
 }
-CONNECTION_VERBS = ("connect", "refresh", "token", "get", *STATUS_VERBS, "synced", "disconnect")
-"""The verbs of ``connection.<id>.<verb>``."""
+CONNECTION_VERBS = (
+    *("connect", "refresh", "token", "get", EXPLAIN),
+    *(*STATUS_VERBS, "synced", "disconnect"),
+)
+"""The verbs of ``connection.<id>.<verb>`` that its owner answers."""
 
 
 @lru_cache(maxsize=_IDS_KNOWN)
@@ -142,7 +144,7 @@ def read_connect(
     Raises:
         MalformedError: ``INVALID_COMMAND`` or ``TOO_LARGE``.
     """
-    fields = _decode(_connect_body, body, credential_bytes_max)
+    fields = decode_body(_connect_body, body, credential_bytes_max)
     if subject_id is not None and fields.connection_id not in (None, subject_id):
         raise MalformedError("connection_id is not the one in the subject - at `$.connection_id`")
     if fields.credentials is UNSET and not fields.pending:
@@ -184,13 +186,13 @@ def read_command(  # noqa: PLR0911 -- one return a verb
                 credential_bytes_max=credential_bytes_max,
             )
         case "refresh":
-            refresh = _decode(_refresh_body, body, credential_bytes_max)
+            refresh = decode_body(_refresh_body, body, credential_bytes_max)
             credentials = _read_credentials(refresh.credentials, credential_bytes_max)
             if isinstance(credentials, str):
                 return Refresh(connection_id=connection_id, credentials=None, unusable=credentials)
             return Refresh(connection_id=connection_id, credentials=credentials)
         case "token":
-            token = _decode(_token_body, body or b"{}", credential_bytes_max)
+            token = decode_body(_token_body, body or b"{}", credential_bytes_max)
             return GetToken(
                 connection_id=connection_id,
                 min_ttl_s=token.min_ttl_s,
@@ -198,35 +200,21 @@ def read_command(  # noqa: PLR0911 -- one return a verb
                 force=token.force,
             )
         case "disconnect":
-            disconnect = _decode(_disconnect_body, body, credential_bytes_max)
+            disconnect = decode_body(_disconnect_body, body, credential_bytes_max)
             return Disconnect(connection_id=connection_id, user_id=disconnect.user_id)
         case "expire" | "revoke" | "fail":
-            fields = _decode(_reason_body, body or b"{}", credential_bytes_max)
+            fields = decode_body(_reason_body, body or b"{}", credential_bytes_max)
             return ChangeStatus(
                 connection_id=connection_id, to_status=STATUS_VERBS[verb], reason=fields.reason
             )
         case "synced":
-            _decode(_empty_body, body or b"{}", credential_bytes_max)
+            decode_body(_empty_body, body or b"{}", credential_bytes_max)
             return MarkSynced(connection_id=connection_id)
-        case "get":
-            _decode(_empty_body, body or b"{}", credential_bytes_max)
+        case "get" | "explain":
+            decode_body(_empty_body, body or b"{}", credential_bytes_max)
             return Get(connection_id=connection_id)
         case _:
             raise MalformedError("no such command")
-
-
-def read_list_query(body: bytes) -> ListQuery:
-    """Return the query of ``connections.list``.
-
-    Raises:
-        MalformedError: ``INVALID_COMMAND`` or ``TOO_LARGE``.
-    """
-    query = _decode(_list_query, body or b"{}", 0)
-    if query.status is not None and query.status not in _STATUSES:
-        raise MalformedError(
-            f"status is none of the six: {', '.join(ConnectionStatus)} - at `$.status`"
-        )
-    return query
 
 
 def body_bytes_max(credential_bytes_max: int) -> int:
@@ -234,7 +222,7 @@ def body_bytes_max(credential_bytes_max: int) -> int:
     return credential_bytes_max * 4 // 3 + _ENVELOPE_BYTES
 
 
-def _decode(decoder: msgspec.json.Decoder[_T], body: bytes, credential_bytes_max: int) -> _T:
+def decode_body(decoder: msgspec.json.Decoder[_T], body: bytes, credential_bytes_max: int) -> _T:
     """Decode a body, or say which field is wrong."""
     if len(body) > body_bytes_max(credential_bytes_max):
         raise MalformedError("the body is too large", FailureCode.TOO_LARGE)

@@ -80,6 +80,7 @@ def event_config(settings: StreamSettings, tag: str) -> dict[str, object]:
         "max_age": settings.event_age_s_max * _NANOSECONDS,
         "duplicate_window": settings.event_duplicate_window_s * _NANOSECONDS,
         "num_replicas": settings.replicas,
+        "allow_direct": True,
         "allow_atomic": True,
         "allow_rollup_hdrs": True,
     }

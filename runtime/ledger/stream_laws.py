@@ -39,6 +39,7 @@ def event_laws(prefix: str, tag: str) -> Mapping[str, tuple[object, str]]:
         ),
         "storage": ("file", "events would not survive a restart"),
         "persist_mode": ("default", "acknowledged events could be lost"),
+        "allow_direct": (True, "a connection's events are read from its end"),
         "allow_atomic": (True, "events are stored in batches"),
         "allow_rollup_hdrs": (True, "a marker takes the place of the one before it"),
         "no_ack": (False, "events would not be acknowledged"),

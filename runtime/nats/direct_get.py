@@ -18,7 +18,12 @@ class TooManyError(Exception):
 
 
 async def last_messages(
-    link: NatsLink, stream: str, subjects: Sequence[str], *, timeout_s: float
+    link: NatsLink,
+    stream: str,
+    subjects: Sequence[str],
+    *,
+    timeout_s: float,
+    up_to_seq: int | None = None,
 ) -> dict[str, StoredMessage]:
     """Return the last message on each of several subjects, as one replica holds them together.
 
@@ -27,15 +32,17 @@ async def last_messages(
         stream: The stream's name.
         subjects: May hold wildcards.
         timeout_s: For the whole answer.
+        up_to_seq: The last as of this sequence, at least 1; None: as of now.
 
     Raises:
         LinkError: No answer, or not all of it.
         TooManyError: More than 1,024 messages match.
     """
+    request: dict[str, object] = {"multi_last": subjects}
+    if up_to_seq is not None:
+        request["up_to_seq"] = up_to_seq
     answers = await link.request_many(
-        f"$JS.API.DIRECT.GET.{stream}",
-        msgspec.json.encode({"multi_last": subjects}),
-        timeout_s=timeout_s,
+        f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), timeout_s=timeout_s
     )
     end = answers.pop().headers or {}
     if end.get("Status") == "413":

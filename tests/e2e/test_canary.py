@@ -107,7 +107,16 @@ async def take_every_path(caller: PlainCaller) -> list[bytes]:
         for credentials in GOOD + BAD:
             await ask(f"connection.{connection_id}.refresh", {"credentials": credentials})
         for body in BODIES:
-            for verb in ("refresh", "connect", "expire", "get", "synced", "disconnect"):
+            for verb in (
+                "refresh",
+                "connect",
+                "expire",
+                "get",
+                "explain",
+                "history",
+                "synced",
+                "disconnect",
+            ):
                 await ask(f"connection.{connection_id}.{verb}", body)
         timeout = {"Refreshd-Timeout-Ms": CANARY}
         await ask(f"connection.{connection_id}.get", None, headers=timeout)

@@ -160,6 +160,11 @@ async def test_status_tells_where_the_daemon_is(run: Run, daemon: DaemonProcess)
     [
         (("get", str(uuid4())), 3, "CONNECTION_NOT_FOUND: Connection not found"),
         (("get", "no-uuid"), 2, "INVALID_COMMAND: connection_id"),
+        (("explain", str(uuid4())), 3, "CONNECTION_NOT_FOUND: Connection not found"),
+        (("explain", "no-uuid"), 2, "INVALID_COMMAND: connection_id"),
+        (("history", str(uuid4())), 3, "CONNECTION_NOT_FOUND: Connection not found"),
+        (("history", "no-uuid"), 2, "INVALID_COMMAND: connection_id"),
+        (("history", str(uuid4()), "--limit", "0"), 2, "--limit: at least 1"),
         (("get", "a.b"), 2, "no id"),
         (("get", "\udcff"), 2, "not UTF-8"),
         (

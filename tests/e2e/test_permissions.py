@@ -5,33 +5,28 @@ The server runs with the block of the page and the daemon as its user ``daemon``
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, NamedTuple
 from uuid import uuid4
 
-import nats
 import pytest
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from runtime.cli.client import CommandClient
-from runtime.config import load_config
-from runtime.daemon import Daemon, run_daemon
 from runtime.nats.link import Login, open_link
 from tests.fakes.eventually import eventually
 from tests.fakes.nats_process import guarded_server
+from tests.fakes.page_users import CREDENTIALS, NOBODYS, connect_body, daemon, told, user
 from tests.fakes.papers import block
 
 USERS = ("daemon", "app", "tokens", "reader", "events", "admin", "setup", "audit")
 ID = "0195e4a0-0000-7000-8000-000000000001"
-CREDENTIALS = {
-    "credential_type": "oauth2",
-    "expires_at": "2099-01-01T00:00:00Z",
-    "secret": {"access_token": "at", "refresh_token": "rt-canary"},
-}
-VERBS = ("connect", "refresh", "token", "get", "expire", "revoke", "fail", "synced", "disconnect")
+VERBS = (
+    *("connect", "refresh", "token", "get", "explain", "history"),
+    *("expire", "revoke", "fail", "synced", "disconnect"),
+)
+LOOKS = ("get", "explain", "history")
 STREAMS = ("REFRESHD_EVENTS", "REFRESHD_LEDGER_03", "KV_refreshd_connections_03", "FOREIGN")
 ON_STREAMS = (
     *("STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "STREAM.PURGE", "STREAM.INFO"),
@@ -43,7 +38,6 @@ ON_CONSUMERS = (
     *("LEADER.STEPDOWN", "UNPIN"),
 )
 API = "$JS.API."
-NOBODYS = "nobody.may"
 
 
 def commands(*verbs: str) -> set[str]:
@@ -92,6 +86,7 @@ MAY_PUBLISH = {
         "refreshd_cluster.d-1",
         *("$KV.refreshd_connections_03._ledger", f"$KV.refreshd_connections_03.{ID}"),
         *on_stream("REFRESHD_EVENTS", "STREAM.INFO", "STREAM.CREATE", "STREAM.UPDATE"),
+        *on_stream("REFRESHD_EVENTS", "DIRECT.GET"),
         *on_stream("REFRESHD_LEDGER_03", "STREAM.INFO", "STREAM.CREATE", "STREAM.PURGE"),
         *on_stream("KV_refreshd_connections_03", "STREAM.INFO", "STREAM.CREATE", "STREAM.UPDATE"),
         *on_stream("KV_refreshd_connections_03", "STREAM.PURGE"),
@@ -100,13 +95,13 @@ MAY_PUBLISH = {
         *(s for stream in STREAMS[:3] for s in on_stream(stream, "STREAM.MSG.GET")),
         *READS_BY_CONSUMER,
     },
-    "app": {"refreshd.v1.connect", *commands("connect", "refresh", "synced", "get")},
+    "app": {"refreshd.v1.connect", *commands("connect", "refresh", "synced", *LOOKS)},
     "tokens": commands("token"),
-    "reader": {"refreshd.v1.connections.list", "refreshd.v1.status", *commands("get")},
+    "reader": {"refreshd.v1.connections.list", "refreshd.v1.status", *commands(*LOOKS)},
     "events": set[str](),
     "admin": {
         *("refreshd.v1.connections.list", "refreshd.v1.status"),
-        *commands("get", "expire", "revoke", "fail", "disconnect"),
+        *commands(*LOOKS, "expire", "revoke", "fail", "disconnect"),
         *DISCOVERY,
     },
     "setup": {
@@ -145,78 +140,12 @@ MAY_HEAR = {
 }
 
 
-class User(NamedTuple):
-    """One of the page's users, and what the server has refused it."""
-
-    client: Client
-    refusals: list[str]
-
-    async def ask(self, subject: str, body: object = None) -> Any:
-        """Return the answer to a command."""
-        data = b"" if body is None else json.dumps(body).encode()
-        message = await self.client.request(f"refreshd.v1.{subject}", data, timeout=5)
-        return json.loads(message.data)
-
-    async def ok(self, subject: str, body: object = None) -> Any:
-        """Return the value of a command that must succeed."""
-        answer = await self.ask(subject, body)
-        assert "ok" in answer, answer
-        return answer["ok"]
-
-    async def refused(self, verb: str, subjects: Iterable[str]) -> set[str]:
-        """Return those of the subjects that the server refuses, when it has refused the last.
-
-        nats-py tells the subject in lower case; a flush of its would overtake what is unsent.
-        """
-        last = f'{verb} to "{NOBODYS}"'
-        await eventually(lambda: any(last in said for said in self.refusals))
-        said = "".join(self.refusals)
-        return {subject for subject in subjects if f'{verb} to "{subject.lower()}"' in said}
-
-
 @pytest.fixture
 async def url(tmp_path: Path) -> AsyncGenerator[str]:
     """A server with the users of SECURITY.md, each with the password ``pw``."""
     passwords = (user.upper() for user in USERS)
     async with guarded_server(tmp_path, block("SECURITY.md", "", "accounts"), passwords) as server:
         yield server
-
-
-@contextlib.asynccontextmanager
-async def daemon(url: str, tmp_path: Path) -> AsyncGenerator[Daemon]:
-    """Run a daemon that is let in as the page's user of that name."""
-    password_file = tmp_path / "password"
-    password_file.write_text("pw\n")
-    password_file.chmod(0o600)
-    environment = {
-        "REFRESHD_NATS_URL": url,
-        "REFRESHD_NATS_USER": "daemon",
-        "REFRESHD_NATS_PASSWORD_FILE": str(password_file),
-    }
-    config = load_config(None, environment=environment)
-    async with run_daemon(config, tmp_path / "data") as running:
-        yield running
-
-
-@contextlib.asynccontextmanager
-async def user(url: str, name: str) -> AsyncGenerator[User]:
-    """Yield one of the page's users, connected."""
-    refusals: list[str] = []
-
-    async def note(error: Exception) -> None:
-        refusals.append(str(error))
-
-    inbox = "_INBOX_refreshd" if name == "daemon" else f"_INBOX_{name}"
-    client = await nats.connect(url, user=name, password="pw", error_cb=note, inbox_prefix=inbox)
-    try:
-        yield User(client, refusals)
-    finally:
-        await client.close()
-
-
-def connect_body(user_id: str) -> dict[str, Any]:
-    ids = {"user_id": user_id, "provider_id": user_id, "provider_slug": "schwab"}
-    return ids | {"credentials": CREDENTIALS}
 
 
 @pytest.mark.parametrize("name", USERS)
@@ -255,6 +184,8 @@ async def test_each_does_its_part(url: str, tmp_path: Path):
         token = await users["tokens"].ok(f"{connection}.token")
         listed = await users["reader"].ok("connections.list")
         await users["reader"].ok("status")
+        explained = await users["admin"].ok(f"{connection}.explain")
+        history = (await told(users["reader"], connection, events=4))[0]["event"]
         first = json.loads((await heard.next_msg(timeout=5)).data)
         info = await users["admin"].client.request("$SRV.INFO.refreshd", b"", timeout=5)
         await users["admin"].ok(f"{connection}.revoke")
@@ -265,6 +196,8 @@ async def test_each_does_its_part(url: str, tmp_path: Path):
     assert [one["id"] for one in listed["connections"]] == [made["connection_id"]]
     assert first["type"] == "ProviderConnectionAttempted"
     assert json.loads(info.data)["name"] == "refreshd"
+    assert explained["stands"].startswith("active")
+    assert history["type"] == "ProviderConnectionAttempted"
     assert refusals == []
 
 
@@ -279,8 +212,10 @@ async def test_two_daemons_are_a_cluster_by_these_permissions(url: str, tmp_path
         await eventually(lambda: [len(one.holdings.owned) for one in both] == [2, 2])
         made = [await app.ok("connect", connect_body(str(uuid4()))) for _ in range(12)]
         views = [await admin.ok(f"connection.{one['connection_id']}.get") for one in made]
+        words = [await admin.ok(f"connection.{one['connection_id']}.explain") for one in made]
 
     assert {view["generation"] for view in views} == {1}
+    assert [one["connection_id"] for one in words] == [view["id"] for view in views]
     assert all(one.site.router.forwarded for one in both)
 
 

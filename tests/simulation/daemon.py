@@ -24,6 +24,7 @@ from actors.world import Limits, Providers
 from actors.world import World as ActorsWorld
 from runtime.cluster.site import JOIN_S, ClusterConfig, Site
 from runtime.ending import Ending, Parts
+from runtime.gateway.explaining import Explainer
 from runtime.gateway.service import CommandService, ServiceLimits
 from runtime.gateway.wire import CONNECTION_VERBS
 from runtime.ledger.delivery import Delivery, receive_outcomes
@@ -337,6 +338,17 @@ class Daemon:
         kept = self.place.kept.partitions[partition]
         return SimulatedStreams(self.link, kept, answer_timeout_s=LIMITS.answer_timeout_s)
 
+    def _explainer(self) -> Explainer:
+        world = self.directory.world
+        providers = world.providers
+        return Explainer(
+            providers.profile,
+            providers.endpoint,
+            self.gates,
+            now=world.clock.now,
+            history=_not_simulated,
+        )
+
     def _service(self) -> CommandService:
         """Return the gateway, on trio's clock."""
         with patch.object(asyncio, "get_running_loop", VirtualAsyncio.get_running_loop):
@@ -348,6 +360,7 @@ class Daemon:
                 prefix=PREFIX,
                 limits=ServiceLimits(),
                 list_connections=_not_simulated,
+                explainer=self._explainer(),
                 report_status=_not_simulated,
                 profile=self.place.provider.profiles.get,
                 sited=self.site,

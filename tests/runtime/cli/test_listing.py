@@ -56,10 +56,13 @@ Capture = pytest.CaptureFixture[str]
 
 
 async def listed(
-    capsys: Capture, *pages: Sequence[int] | Failure, limit: int | None = None, as_json: bool
+    capsys: Capture,
+    *pages: Sequence[int] | Failure,
+    limit: int | None = None,
+    output: str = "table",
 ) -> tuple[Daemon, Success[None] | Failure]:
     daemon = Daemon(pages, capsys)
-    result = await show_listing(daemon, {"status": "active"}, limit=limit, as_json=as_json)
+    result = await show_listing(daemon, {"status": "active"}, limit=limit, output=output)
     daemon.note()
     return daemon, result
 
@@ -68,7 +71,7 @@ async def test_rows_are_shown_before_the_next_page_is_asked_for(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("COLUMNS", "200")
-    daemon, _ = await listed(capsys, [1, 2], [], [3], as_json=False)
+    daemon, _ = await listed(capsys, [1, 2], [], [3])
 
     before, first, second, third = daemon.printed
     assert before == ""
@@ -84,7 +87,7 @@ async def test_rows_are_shown_before_the_next_page_is_asked_for(
 
 
 async def test_a_connection_that_comes_again_is_shown_once(capsys: Capture):
-    daemon, _ = await listed(capsys, [1, 2], [2, 3, 1], as_json=True)
+    daemon, _ = await listed(capsys, [1, 2], [2, 3, 1], output="json")
 
     shown = json.loads("".join(daemon.printed))
     assert [one["connection_id"] for one in shown] == [
@@ -94,7 +97,7 @@ async def test_a_connection_that_comes_again_is_shown_once(capsys: Capture):
 
 async def test_json_is_one_array_however_many_pages_came(capsys: Capture):
     for pages in ([[]], [[], []], [[1]], [[], [1, 2], [], [3]], [[1], []]):
-        daemon, _ = await listed(capsys, *pages, as_json=True)
+        daemon, _ = await listed(capsys, *pages, output="json")
 
         assert json.loads("".join(daemon.printed)) == [
             with_one_name(connection(number)) for page in pages for number in page
@@ -102,21 +105,30 @@ async def test_json_is_one_array_however_many_pages_came(capsys: Capture):
 
 
 async def test_no_more_are_asked_for_than_are_wanted(capsys: Capture):
-    daemon, _ = await listed(capsys, [1, 2], [3], [4], limit=3, as_json=False)
+    daemon, _ = await listed(capsys, [1, 2], [3], [4], limit=3)
 
     assert [body["limit"] for body in daemon.asked] == [3, 1]
 
 
-@pytest.mark.parametrize("as_json", [True, False])
-async def test_a_refused_first_page_prints_nothing(capsys: Capture, *, as_json: bool):
-    daemon, result = await listed(capsys, BUSY, as_json=as_json)
+async def test_lines_of_json_are_a_connection_each(capsys: Capture):
+    daemon, _ = await listed(capsys, [1, 2], [], [3], output="jsonl")
+
+    lines = "".join(daemon.printed).splitlines()
+    assert [json.loads(line) for line in lines] == [
+        with_one_name(connection(number)) for number in (1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize("output", ["table", "json", "jsonl"])
+async def test_a_refused_first_page_prints_nothing(capsys: Capture, output: str):
+    daemon, result = await listed(capsys, BUSY, output=output)
 
     assert result == BUSY
     assert daemon.printed == ["", ""]
 
 
 async def test_a_refused_later_page_leaves_what_was_shown(capsys: Capture):
-    daemon, result = await listed(capsys, [1], BUSY, as_json=False)
+    daemon, result = await listed(capsys, [1], BUSY)
 
     assert result == BUSY
     assert str(UUID(int=1)) in daemon.printed[1]

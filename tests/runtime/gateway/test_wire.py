@@ -10,13 +10,13 @@ import pytest
 from domain.commands import ChangeStatus, Connect, Disconnect, Get, MarkSynced, Refresh
 from domain.connection import ConnectionStatus
 from domain.credentials import Credentials, CredentialType, Opaque, Unsealed
-from domain.list_query import LIST_LIMIT_DEFAULT, ListQuery
+from domain.list_query import LIST_LIMIT_DEFAULT, HistoryQuery, ListQuery
 from domain.profile import RefreshMode
+from runtime.gateway.queries import read_history_query, read_list_query
 from runtime.gateway.wire import (
     CONNECTION_VERBS,
     read_connect,
     read_connection_id,
-    read_list_query,
     read_timeout_s,
 )
 from tests.domain.shapes import stored
@@ -204,8 +204,9 @@ def test_a_change_of_status_may_give_its_reason(
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b" { } \n"])
-def test_get_and_synced_need_no_body(body: bytes) -> None:
+def test_get_explain_and_synced_need_no_body(body: bytes) -> None:
     assert command("get", body) == Get(connection_id=CONNECTION_ID)
+    assert command("explain", body) == Get(connection_id=CONNECTION_ID)
     assert command("synced", body) == MarkSynced(connection_id=CONNECTION_ID)
 
 
@@ -230,6 +231,11 @@ def test_a_list_without_a_query_asks_for_all(body: bytes) -> None:
     assert query == ListQuery()
     assert query.limit == LIST_LIMIT_DEFAULT == 100
     assert query.matches(stored(ConnectionStatus.FAILED))
+
+
+def test_a_history_takes_every_field_of_its_row() -> None:
+    assert read_history_query(b"") == HistoryQuery(before=None, limit=50)
+    assert read_history_query(body_of(GOOD["history"])) == HistoryQuery(before=9, limit=5)
 
 
 def test_a_list_takes_every_field_of_its_row() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from domain.result import FailureCode
+from runtime.gateway.queries import read_list_query
 from runtime.gateway.wire import (
     MalformedError,
     body_bytes_max,
     read_connection_id,
-    read_list_query,
     read_timeout_s,
 )
 from tests.fixtures.wire_bodies import (

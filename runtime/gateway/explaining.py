@@ -1,0 +1,49 @@
+"""Answers ``connection.<id>.explain`` and ``history``: what is known of a connection, in words."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+from actors.client_gate import ClientGates
+from actors.ports import TokenEndpoint
+from domain.advice import HeldBack
+from domain.connection import ProviderConnection
+from domain.explanation import Explanation, explained
+from domain.list_query import HistoryQuery
+from domain.profile import ProviderProfile
+from domain.result import Failure, Success
+
+ReadHistory = Callable[[str, HistoryQuery, float], Awaitable[Success[object] | Failure]]
+"""Returns a page of an id's events within so many seconds; never raises but to be cancelled."""
+
+
+class Explainer:
+    """Knows the profiles, and what holds requests to a provider back."""
+
+    def __init__(
+        self,
+        profile: Callable[[str], ProviderProfile | None],
+        endpoint: TokenEndpoint,
+        gates: ClientGates,
+        *,
+        now: Callable[[], datetime],
+        history: ReadHistory,
+    ) -> None:
+        """Explain by these; ``now`` is aware UTC."""
+        self.history = history
+        self._profile = profile
+        self._endpoint = endpoint
+        self._gates = gates
+        self._now = now
+
+    def explained(self, connection: ProviderConnection) -> Explanation:
+        """Return a connection in words."""
+        profile = self._profile(connection.provider_slug)
+        held_back = None if profile is None else self._held_back(connection, profile)
+        return explained(connection, profile, held_back, now=self._now())
+
+    def _held_back(
+        self, connection: ProviderConnection, profile: ProviderProfile
+    ) -> HeldBack | None:
+        place = self._endpoint.place(profile, connection.params, connection.endpoint_base)
+        closed = self._gates.of(profile, place).closed(connection.id)
+        return None if closed is None else HeldBack(*closed)

@@ -18,6 +18,7 @@ from actors.waker import Waker
 from actors.world import Providers, World, database_error
 from domain.result import Failure
 from runtime import VERSION
+from runtime.checkup import Checkup
 from runtime.cluster.overview import Overview
 from runtime.cluster.site import JOIN_S, Site
 from runtime.cluster.totals import Report
@@ -90,9 +91,9 @@ class Daemon:
         self.delivery = Delivery(spill, link, streams)
         self.config, self.link, self.daemon_id = config, link, daemon_id
         self._keeper, self._is_durable = keeper, is_durable
-        self.connections_at_start = 0
-        self.ending = Ending(link, budget)
-        self._streams, self._keyring = streams, keyring
+        self.connections_at_start, self.ending = 0, Ending(link, budget)
+        self._streams, self._keyring, self._ledgers = streams, keyring, ledgers
+        self._checkup = Checkup(config, link, streams, keyring, endpoint.clocks)
         self._started_s, self.spans = time.monotonic(), open_spans()
         self.journal = LoggingJournal()
         self.tally = tally_of(ledgers, profiles, self.journal)
@@ -101,13 +102,12 @@ class Daemon:
             me=daemon_id,
             news=lambda: self.site.cluster.news(),  # noqa: PLW0108 -- made below
         )
-        self._ledgers = ledgers
         self.directory = self._actors(ids, profiles, endpoint)
         self.site = self._site()
         buckets = [ledgers.streams_of(number) for number in range(streams.partitions)]
         listing = listing_of(config, buckets, profiles, self.site.checkpoints)
         self.waker = Waker(self.directory.submit, config.actors)
-        self.responder = Responder(link)
+        self.responder, self.policy = Responder(link), due_policy(profiles)
         self.service = CommandService(
             link=link,
             directory=self.directory,
@@ -122,7 +122,6 @@ class Daemon:
             sited=self.site,
             begin_span=None if self.spans is None else self.spans.command,
         )
-        self.policy = due_policy(profiles)
         self.holdings = self._join_site()
         self._overview = Overview(self.site.cluster, self.site.checkpoints, buckets)
         self.reloadable = Reloadable(
@@ -231,6 +230,7 @@ class Daemon:
             "nats_mode": "embedded" if self._keeper else "external",
             "sync_always": self._is_durable,
             **({} if self._keeper is None else self._keeper.status()),
+            **await self._checkup.facts(),
             "partitions": self._streams.partitions,
             "streams_with_fewer_replicas": await still_fewer(
                 self.link, self._streams.fewer_replicas, self.config.nats.replicas

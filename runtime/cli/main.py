@@ -40,6 +40,7 @@ from runtime.cli.bulk_verbs import add_bulk_verbs
 from runtime.cli.client import CommandClient
 from runtime.cli.connecting import connect
 from runtime.cli.demo import run_demo
+from runtime.cli.doctor import add_doctor
 from runtime.cli.explaining import explain, history
 from runtime.cli.fake_provider import fake_provider_command
 from runtime.cli.listing import list_command
@@ -74,6 +75,7 @@ app.command(connect)
 app.command(list_command, name="list")
 app.command(explain)
 app.command(history)
+add_doctor(app)
 add_status_verbs(app)
 add_bulk_verbs(app)
 add_setup_verbs(app)

@@ -6,6 +6,7 @@ ADR-31 and ADR-50 of nats-architecture-and-design.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -94,6 +95,8 @@ class StreamInfo(msgspec.Struct):
 
     config: dict[str, object] = msgspec.field(default_factory=dict)
     state: StreamState = msgspec.field(default_factory=StreamState)
+    ts: datetime | None = None
+    """When the server said so, by its clock."""
     error: ApiErrorBody | None = None
 
 

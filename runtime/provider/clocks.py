@@ -22,6 +22,11 @@ class ProviderClocks:
         """Return how far the clock behind ``url`` is ahead of ours; 0: no difference is known."""
         return self._offsets_s.get((slug, urlsplit(url).hostname), 0.0)
 
+    @property
+    def far_s(self) -> dict[str, float]:
+        """How far clocks are ahead of ours that differ by more than 30 s, by provider."""
+        return {slug: round(ahead_s, 1) for slug, ahead_s in self._told.items()}
+
     def note(self, slug: str, url: str, answered: Answered) -> None:
         """Take an answer's ``Date``, if it has one."""
         if answered.date is None:

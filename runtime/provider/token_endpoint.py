@@ -84,7 +84,7 @@ class HttpTokenEndpoint:
         self._clients = ClientAuthenticator(secrets, now=now)
         self._routes = routes
         self._discoveries: dict[Route, Discovery] = {}
-        self._clocks = ProviderClocks()
+        self.clocks = ProviderClocks()
 
     async def __aenter__(self) -> Self:
         """Open nothing yet."""
@@ -163,7 +163,7 @@ class HttpTokenEndpoint:
             endpoint=endpoint,
             status=exchange.status,
             error_code=_error_code(exchange, profile.answer.error),
-            clock_skew_s=self._clocks.offset_s(profile.slug, endpoint) if has_date else None,
+            clock_skew_s=self.clocks.offset_s(profile.slug, endpoint) if has_date else None,
             elapsed_s=elapsed_s,
         )
 
@@ -209,7 +209,7 @@ class HttpTokenEndpoint:
             profile,
             endpoint=endpoint,
             secret_index=request.secret_index,
-            clock_offset=timedelta(seconds=self._clocks.offset_s(profile.slug, endpoint)),
+            clock_offset=timedelta(seconds=self.clocks.offset_s(profile.slug, endpoint)),
         )
         if isinstance(proof, Misconfigured):
             return proof
@@ -227,7 +227,7 @@ class HttpTokenEndpoint:
         )
         exchange = await self._sender.send(message, bounds)
         if isinstance(exchange, Answered):
-            self._clocks.note(profile.slug, endpoint, exchange)
+            self.clocks.note(profile.slug, endpoint, exchange)
         return exchange
 
     def _discovery(self, route: Route) -> Discovery:

@@ -1,0 +1,117 @@
+"""``refreshd doctor`` against daemons: what is sound is said to be, what is not has its mend."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtime.config import load_config
+from runtime.daemon import run_daemon
+from runtime.fake_provider.server import running_fake_provider
+from runtime.nats.link import Login, open_link
+from tests.fakes.daemon_process import daemon_process
+from tests.fakes.nats_process import guarded_server
+from tests.fakes.page_users import daemon, user
+from tests.fakes.papers import block
+from tests.fakes.refreshd_command import refreshd
+from tests.fakes.token_daemon import write_config
+
+
+async def test_a_daemon_on_its_own_is_sound_and_what_others_can_read_is_named(tmp_path: Path):
+    async with running_fake_provider() as provider:
+        config = str(write_config(tmp_path, provider, secret="canary-of-the-secret"))
+        async with daemon_process(tmp_path / "data", "--config", config) as process:
+            here = ("--config", config, "--data-dir", str(process.data_dir))
+            found = await refreshd("doctor", *here, "-o", "json")
+            table = await refreshd("doctor", *here, COLUMNS="80")
+
+    assert (found.code, table.code) == (0, 0), found
+    findings = json.loads(found.stdout)
+    [exposed] = [one for one in findings if one["state"] != "ok"]
+    assert (exposed["check"], exposed["state"]) == ("secrets", "warning")
+    assert "providers.fake.client_secret_file" in exposed["text"]
+    assert {"permissions", "keys", "clock of nats", "profiles", "keyring"} <= {
+        one["check"] for one in findings
+    }
+    assert max(map(len, table.stdout.splitlines())) <= 80
+    assert "canary" not in found.stdout + table.stdout
+
+
+async def test_what_is_wrong_on_this_machine_is_said_without_a_daemon(tmp_path: Path):
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "keyring.json").write_text("{}")
+    (tmp_path / "data" / "keyring.json").chmod(0o644)
+    config = tmp_path / "refreshd.toml"
+    config.write_text('[providers.fake]\ntoken_endpoint = "http://x.example/token"\n')
+
+    here = ("--config", str(config), "--data-dir", str(tmp_path / "data"))
+    found = await refreshd("doctor", *here, "-o", "jsonl")
+
+    findings = {one["check"]: one for one in map(json.loads, found.stdout.splitlines())}
+    assert found.code == 1
+    assert {check for check, one in findings.items() if one["state"] == "problem"} == {
+        *("daemon", "profiles", "keyring")
+    }
+    assert "providers.fake" in findings["profiles"]["text"]
+    assert "chmod 0600" in findings["keyring"]["text"]
+    assert all(one["mend"] for one in findings.values() if one["state"] != "ok")
+
+
+async def test_a_configuration_that_cannot_be_read_is_the_one_finding(tmp_path: Path):
+    config = tmp_path / "refreshd.toml"
+    config.write_text("[nope]\n")
+
+    found = await refreshd("doctor", "--config", str(config), "-o", "json")
+
+    [finding] = json.loads(found.stdout)
+    assert (found.code, finding["check"], finding["state"]) == (1, "configuration", "problem")
+    assert "nope" in finding["text"]
+
+
+async def status_with(tmp_path: Path, page: str) -> dict[str, Any]:
+    """Return what a reader is told by a daemon that is let in as the page has it."""
+    names = ("DAEMON", "APP", "TOKENS", "READER", "EVENTS", "ADMIN", "SETUP", "AUDIT")
+    async with contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(guarded_server(tmp_path, page, names))
+        await stack.enter_async_context(daemon(url, tmp_path))
+        reader = await stack.enter_async_context(user(url, "reader"))
+        return await reader.ok("status")
+
+
+async def test_a_right_that_the_daemons_user_lacks_is_named(tmp_path: Path):
+    page = block("SECURITY.md", "", "accounts")
+    lacking = page.replace(', "$JS.API.DIRECT.GET.REFRESHD_EVENTS"', "", 1)
+    assert lacking != page
+
+    status = await status_with(tmp_path, lacking)
+
+    assert status["lacking_permissions"] == ["publish $JS.API.DIRECT.GET.REFRESHD_EVENTS"]
+
+
+async def test_the_pages_own_user_lacks_nothing(tmp_path: Path):
+    status = await status_with(tmp_path, block("SECURITY.md", "", "accounts"))
+
+    assert status["lacking_permissions"] == []
+
+
+async def test_the_keys_that_seal_are_told_and_no_key_is(nats_login: Login, tmp_path: Path):
+    environment = {"REFRESHD_NATS_URL": nats_login.url, "REFRESHD_NATS_USER": nats_login.user or ""}
+    password = tmp_path / "password"
+    password.write_text(nats_login.password or "")
+    password.chmod(0o600)
+    environment["REFRESHD_NATS_PASSWORD_FILE"] = str(password)
+    config = load_config(None, environment=environment)
+
+    async with run_daemon(config, tmp_path / "data"), open_link(nats_login, name="test") as link:
+        answer = await link.request("refreshd.v1.status", b"", timeout_s=5)
+    keys = msgspec.json.decode(answer.data)["ok"]["keys"]
+    keyring = json.loads((tmp_path / "data" / "keyring.json").read_text())
+
+    assert keys == {
+        "primary": keyring["primary"],
+        "held": [keyring["primary"]],
+        "sealed_with": [keyring["primary"]],
+    }
+    assert keyring["keys"][0]["key"].encode() not in answer.data

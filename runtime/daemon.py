@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
 from actors.client_gate import ClientGates
@@ -21,9 +20,15 @@ from runtime import VERSION
 from runtime.checkup import Checkup
 from runtime.cluster.overview import Overview
 from runtime.cluster.site import JOIN_S, Site
-from runtime.cluster.totals import Report
 from runtime.config import Config
-from runtime.daemon_parts import ended_with, explainer_of, keeper_of, listing_of, tally_of
+from runtime.daemon_parts import (
+    ended_with,
+    explainer_of,
+    keeper_of,
+    listing_of,
+    report_of,
+    tally_of,
+)
 from runtime.data_folder import KEYRING_FILE, make_data_folder, one_daemon_of
 from runtime.due_policy import due_policy
 from runtime.ending import DaemonError, Ending, Parts
@@ -206,14 +211,8 @@ class Daemon:
 
     def report(self) -> dict[str, object]:
         """Return what the other members are to know of this one."""
-        report = Report(
-            uptime_s=round(time.monotonic() - self._started_s, 1),
-            unsettled_bytes=self._ledgers.room.bytes,
-            due_waiting=self.waker.waiting,
-            due_under_way=self.waker.under_way,
-            partitions=self._ledgers.standings,
-        )
-        return msgspec.to_builtins(report)
+        uptime_s = round(time.monotonic() - self._started_s, 1)
+        return report_of(self._ledgers, self.waker, self.tally, uptime_s=uptime_s)
 
     async def status(self) -> dict[str, object]:
         """Return what an operator asks first, of the cluster and of this daemon.

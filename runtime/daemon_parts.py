@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+from actors.waker import Waker
 from actors.world import World
 from domain.grant_end import action_needed
 from runtime.cluster.checkpoints import Checkpoints
+from runtime.cluster.totals import Report
 from runtime.config import Config
 from runtime.gateway.explaining import Explainer
 from runtime.gateway.replies import connection_view
@@ -62,6 +66,22 @@ def explainer_of(link: NatsLink, prefix: str, streams: Streams, world: World) ->
         now=world.clock.now,
         history=history.page,
     )
+
+
+def report_of(
+    ledgers: Ledgers, waker: Waker, tally: Tally, *, uptime_s: float
+) -> dict[str, object]:
+    """Return what the other members are to know of a daemon."""
+    report = Report(
+        uptime_s=uptime_s,
+        unsettled_bytes=ledgers.room.bytes,
+        due_waiting=waker.waiting,
+        due_under_way=waker.under_way,
+        appends=tally.appends,
+        refreshes=tally.outcomes,
+        partitions=ledgers.standings,
+    )
+    return msgspec.to_builtins(report)
 
 
 def keeper_of(

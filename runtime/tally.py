@@ -73,6 +73,14 @@ class Tally:
         self.slots: deque[Slot] = deque(maxlen=_SLOTS)
         """The last day, oldest first; slots in which nothing happened are not there."""
 
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Refreshes at providers, of all of them, by ``succeeded`` or the class of the verdict."""
+        found: Counter[str] = Counter()
+        for (_, outcome), refreshes in self.refreshes.items():
+            found[outcome] += refreshes
+        return dict(found)
+
     def stored(self, group: StoredGroup) -> None:
         """Count what an acknowledged group holds. Must not raise."""
         self.appends += 1

@@ -184,7 +184,12 @@ def run_and_show(
             if prints:
                 show_value(asking, value, show)
         case Failure() as failure:
-            raise CommandError(_told(failure), _EXIT_CODES[failure.code], failure=failure)
+            raise_failure(failure)
+
+
+def raise_failure(failure: Failure) -> NoReturn:
+    """End with what a daemon has refused, and its exit code."""
+    raise CommandError(_told(failure), _EXIT_CODES[failure.code], failure=failure)
 
 
 def run_linked(

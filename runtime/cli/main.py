@@ -50,6 +50,7 @@ from runtime.cli.schema_verb import add_schema_verb
 from runtime.cli.setup_verbs import add_setup_verbs
 from runtime.cli.status_verbs import add_status_verbs
 from runtime.cli.tables import event_head, show_event, show_fields
+from runtime.cli.top import add_top
 from runtime.logs import configure_logs, log
 from runtime.reloading import Place as ConfigPlace
 from runtime.serving import serve
@@ -77,6 +78,7 @@ app.command(explain)
 app.command(history)
 add_doctor(app)
 add_status_verbs(app)
+add_top(app)
 add_bulk_verbs(app)
 add_setup_verbs(app)
 add_schema_verb(app)

@@ -16,6 +16,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unsettled_bytes: int = 0
     due_waiting: int = 0
     due_under_way: int = 0
+    appends: int = 0
+    refreshes: Mapping[str, int] = {}
+    """At providers, by ``succeeded`` or the class of the verdict."""
     partitions: Sequence[Standing] = ()
 
 
@@ -115,6 +118,8 @@ def _member(member: Present, report: Report) -> dict[str, object]:
         "uptime_s": report.uptime_s,
         "partitions": {str(number): beat.owned[number] for number in sorted(beat.owned)},
         "load": beat.load,
+        "appends": report.appends,
+        "refreshes": dict(report.refreshes),
         "heard_s": round(member.age_s, 1),
         "is_leaving": beat.is_leaving,
     }

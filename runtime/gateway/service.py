@@ -74,7 +74,7 @@ class ServiceLimits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Callers of ``token`` that wait at once; counted apart from the commands. Beyond it those
     are still answered whom memory can answer."""
     lists_max: Count = 8
-    """Listings that run at once; four times as many wait. A ``status`` counts as one."""
+    """Listings that run at once; four times as many wait. History and ``status`` count, too."""
     list_records_max: Count = 5_000
     """How many records one page of a listing looks at; it may be short for that, even empty."""
     credential_bytes_max: Count = 64 * 1024

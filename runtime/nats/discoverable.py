@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from nats.aio.msg import Msg
@@ -51,6 +51,53 @@ async def discovered(link: NatsLink, name: str, *, inbox: str, within_s: float) 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             await nobody.wait()
+    await subscription.unsubscribe()
+    return found
+
+
+class EndpointCounts(msgspec.Struct):
+    """What one endpoint of a service has done."""
+
+    name: str = ""
+    num_requests: int = 0
+    processing_time: int = 0
+    """In nanoseconds."""
+    data: Mapping[str, Mapping[str, int]] | None = None
+    """``errors``: how many answers had each error code."""
+
+
+class ServiceCounts(msgspec.Struct):
+    """What a service that answered a STATS has done."""
+
+    id: str = ""
+    endpoints: Sequence[EndpointCounts] = ()
+
+
+async def counted(
+    link: NatsLink, name: str, *, services: int, within_s: float
+) -> list[ServiceCounts]:
+    """Return what the services of a name have done (ADR-32): when so many have answered, or then.
+
+    None answers where the asker may not publish to ``$SRV.STATS.<name>``.
+
+    Raises:
+        LinkError: The question could not be sent.
+    """
+    found: list[ServiceCounts] = []
+    is_whole = asyncio.Event()
+
+    async def take(message: Msg) -> None:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            found.append(msgspec.json.decode(message.data, type=ServiceCounts))
+        if len(found) >= services:
+            is_whole.set()
+
+    inbox = link.client.new_inbox()
+    subscription = await link.client.subscribe(inbox, cb=take)
+    link.publish_now(f"$SRV.STATS.{name}", b"", reply=inbox)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await is_whole.wait()
     await subscription.unsubscribe()
     return found
 

@@ -51,8 +51,10 @@ def test_refreshes_are_counted_by_provider_and_by_what_became_of_them() -> None:
 
     tally = counting.tally
     assert tally.refreshes == {(SLUG, "succeeded"): 1, (SLUG, "transient"): 1, (SLUG, "user"): 2}
-    assert tally.needs_reauth == {SLUG: 2}
-    assert (tally.appends, tally.entries) == (4, 4)
+    counting.failed(DEAD, "another")
+    assert tally.outcomes == {"succeeded": 1, "transient": 1, "user": 3}
+    assert tally.needs_reauth == {SLUG: 2, "another": 1}
+    assert (tally.appends, tally.entries) == (5, 5)
 
 
 def test_what_no_provider_was_asked_for_is_no_refresh() -> None:

@@ -44,8 +44,11 @@ def present(daemon: str, *standings: Standing, age_s: float = 0.0, **report: Any
     return Present(heard, age_s)
 
 
+DONE: dict[str, Any] = {"appends": 4, "refreshes": {"succeeded": 2, "user": 1}}
+
+
 def test_the_sums_are_over_all_members():
-    one = present("d-1", standing(0, 5), standing(1, 6), unsettled_bytes=7, due_waiting=1)
+    one = present("d-1", standing(0, 5), standing(1, 6), unsettled_bytes=7, due_waiting=1, **DONE)
     two = present("d-2", standing(2, 9, late_s=4.26, events_lacking=8), age_s=0.72)
     told = told_by_owners([one, two])
 
@@ -68,6 +71,7 @@ def test_the_sums_are_over_all_members():
             "uptime_s": 5.0,
             "partitions": {"0": 5, "1": 6},
             "load": 3,
+            **DONE,
             "heard_s": 0.0,
             "is_leaving": False,
         },
@@ -77,6 +81,8 @@ def test_the_sums_are_over_all_members():
             "uptime_s": 5.0,
             "partitions": {"2": 9},
             "load": 3,
+            "appends": 0,
+            "refreshes": {},
             "heard_s": 0.7,
             "is_leaving": False,
         },

@@ -47,6 +47,7 @@ from runtime.ledger.spill import SpillFolder
 from runtime.ledger.streams import Streams, connections_stored, ensure_streams
 from runtime.ledger.subjects import partition_of
 from runtime.ledger.told_ledger import ToldLedger
+from runtime.liveness import Liveness
 from runtime.nats.bus import NatsBus
 from runtime.nats.durability import Durable, warn_unless_durable
 from runtime.nats.embedded import EmbeddedNatsError
@@ -198,7 +199,7 @@ class Daemon:
     def watched(self) -> Watched:
         """What can be seen of it over HTTP."""
         first = (self._parts, self.link, self._keeper, self._keyring, self._gates, self.waker)
-        counts = (self._streams.partitions, self._started_s)
+        counts = (self._streams.partitions, self._started_s, Liveness(self._parts))
         return Watched(*first, self.journal, self.tally, self.ending, *counts)
 
     @property

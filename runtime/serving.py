@@ -42,7 +42,7 @@ async def serve(
     manager = service_manager_of(os.environ)
     with manager.kept_patient():
         async with run_daemon(config, data_dir, takes_over=takes_over) as daemon:
-            manager.is_alive = Liveness(daemon.directory, daemon.reloadable.ledgers).is_live
+            manager.is_alive = Liveness(daemon.reloadable).is_live
             announce(daemon.ready_line)
             manager.ready(daemon.ready_line)
             async with anyio.create_task_group() as tasks:

@@ -18,6 +18,7 @@ from runtime import VERSION
 from runtime.ending import Ending, Parts
 from runtime.ledger.sealing import Keyring
 from runtime.ledger.standing import Standing
+from runtime.liveness import Liveness
 from runtime.nats.embedded_keeper import EmbeddedKeeper
 from runtime.nats.errors import NO_ANSWER_IN_TIME, LinkError
 from runtime.nats.jetstream_api import JetStreamError
@@ -46,11 +47,17 @@ class Watched(NamedTuple):
     ending: Ending
     partitions: int
     started_s: float
+    liveness: Liveness
     """On the monotonic clock."""
 
     def alive(self) -> tuple[Check, ...]:
         """See ``Seen``."""
-        return (Check("daemon", "it cannot go on and is ending" if self.ending.is_lost else ""),)
+        return (
+            Check("daemon", "it cannot go on and is ending" if self.ending.is_lost else ""),
+            Check(
+                "storing", "" if self.liveness.is_live() else "a partition does not try to store"
+            ),
+        )
 
     async def ready(self) -> tuple[Check, ...]:
         """See ``Seen``: what stands in the way is told by the part that it is in."""

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+from runtime.ledger.limits import LedgerLimits
 from runtime.liveness import STUCK_S, Liveness
 
 
@@ -13,13 +14,14 @@ class Scene:
         self.now_s = 100.0
         self.partitions = {number: SimpleNamespace(entries=0) for number in (0, 1)}
         self.writers = {number: SimpleNamespace(tries=7) for number in (0, 1)}
-        ledgers = {number: SimpleNamespace(writer=one) for number, one in self.writers.items()}
-        self.owned: dict[int, Any] = {**ledgers}
-        self.liveness = Liveness(
-            cast("Any", SimpleNamespace(partitions=self.partitions)),
-            cast("Any", SimpleNamespace(partitions=self.owned)),
-            now_s=lambda: self.now_s,
-        )
+        self.owned: dict[int, Any] = {
+            number: SimpleNamespace(writer=one) for number, one in self.writers.items()
+        }
+        self.limits = LedgerLimits()
+        directory = SimpleNamespace(partitions=self.partitions)
+        ledgers = SimpleNamespace(partitions=self.owned, limits=self.limits)
+        parts = SimpleNamespace(directory=directory, ledgers=ledgers)
+        self.liveness = Liveness(cast("Any", parts), now_s=lambda: self.now_s)
 
     def later(self, pause_s: float) -> bool:
         self.now_s += pause_s
@@ -52,6 +54,16 @@ def test_what_is_tried_again_and_again_lives_and_what_nobody_tries_does_not():
     assert not scene.later(1)
     scene.writers[1].tries += 1
     assert scene.later(1)
+
+
+def test_a_try_that_may_take_long_is_waited_for():
+    scene = Scene()
+    scene.partitions[1].entries = 3
+    scene.limits.answer_timeout_s = 2 * STUCK_S
+    scene.later(1)
+
+    assert scene.later(9 * STUCK_S)
+    assert not scene.later(STUCK_S)
 
 
 def test_a_partition_that_was_given_away_holds_nobody_up():

@@ -138,7 +138,8 @@ def _docstrings(of: type) -> dict[str, str]:
 
 def _paragraph(text: str) -> str:
     """Return a docstring as one line of Markdown."""
-    return re.sub(r"\bNone\b", "absent", " ".join(text.replace("``", "`").split()))
+    words = re.sub(r"\bNone\b", "absent", " ".join(text.replace("``", "`").split()))
+    return words[:1].upper() + words[1:]
 
 
 def main() -> None:

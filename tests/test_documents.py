@@ -12,8 +12,10 @@ import msgspec
 import pytest
 
 from domain.events import Event
+from domain.list_query import ListQuery
 from domain.result import FailureCode
 from runtime.cli import asking
+from runtime.gateway import bodies
 from runtime.web.metrics import METRICS, PREFIX
 from tests.reference import REFERENCE
 
@@ -147,6 +149,33 @@ def test_every_metric_is_there_with_its_labels():
         ]
         for one in METRICS
     ]
+
+
+BODIES: dict[str, type[msgspec.Struct]] = {
+    "connect": bodies.ConnectBody,
+    "refresh": bodies.RefreshBody,
+    "token": bodies.TokenBody,
+    "expire": bodies.ReasonBody,
+    "disconnect": bodies.DisconnectBody,
+    "list": ListQuery,
+}
+
+
+def test_every_field_of_a_command_is_there_and_said_to_be_optional_where_it_is():
+    told = {
+        re.findall(r"\w+", row[0].split(",")[0])[-1]: re.findall(
+            r"[a-z_]+\??", " ".join(re.findall(r"`(.+?)`", row[1]))
+        )
+        for row in rows("README.md", "Commands")
+    }
+
+    assert {verb for verb, names in told.items() if names} == {*BODIES}
+    for verb, body in BODIES.items():
+        # Credentials may be absent where a connection is pending: docs/bulk.md says so.
+        assert told[verb] == [
+            one.name + "?" * (not one.required and one.name != "credentials")
+            for one in msgspec.structs.fields(body)
+        ]
 
 
 @pytest.mark.parametrize("page", REFERENCE)

@@ -56,12 +56,14 @@ format: $(VENV)/.dev
 
 # The site of docs/, in build/site. What lies outside docs/ is gathered beside it.
 docs: $(VENV)/.dev
-	rm -rf build && mkdir -p build/docs/project/bench/results build/docs/project/deploy
+	rm -rf build && mkdir -p build/docs/project/bench/results
 	cp docs/*.md build/docs && sed -i 's|](\.\./|](project/|g' build/docs/*.md
 	cp README.md ARCHITECTURE.md SECURITY.md CONTRIBUTING.md CHANGELOG.md build/docs/project
-	cp deploy/README.md build/docs/project/deploy
+	for one in deploy clients/python clients/schema; do \
+		mkdir -p build/docs/project/$$one && cp $$one/README.md build/docs/project/$$one || exit; done
 	cp bench/results/*.svg build/docs/project/bench/results
 	sed -i 's|](docs/|](../|g' build/docs/project/*.md
+	sed -i 's|](../../docs/|](../../../|g' build/docs/project/clients/*/README.md
 	$(BIN)/zensical build --strict --clean
 
 # The pages that the code writes: settings and verbs.

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from domain.events import Event
-from domain.list_query import ListQuery
+from domain.list_query import HistoryQuery, ListQuery
 from domain.result import FailureCode
 from runtime.cli import asking
 from runtime.gateway import bodies
@@ -157,6 +157,7 @@ BODIES: dict[str, type[msgspec.Struct]] = {
     "token": bodies.TokenBody,
     "expire": bodies.ReasonBody,
     "disconnect": bodies.DisconnectBody,
+    "history": HistoryQuery,
     "list": ListQuery,
 }
 

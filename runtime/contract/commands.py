@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from domain.decision import AccessToken, ConnectionRef
-from domain.list_query import ListQuery
+from domain.list_query import HistoryQuery, ListQuery
 from runtime.contract.answers import ConnectionPage, ConnectionView
 from runtime.gateway.bodies import (
     ConnectBody,
@@ -54,6 +54,22 @@ COMMANDS = (
         changes=False,
     ),
     Command("Get", f"{_ONE}get", "Show the connection.", EmptyBody, ConnectionView, changes=False),
+    Command(
+        "Explain",
+        f"{_ONE}explain",
+        "Tell in words where the connection stands, why, and what comes next.",
+        EmptyBody,
+        changes=False,
+        is_open=True,
+    ),
+    Command(
+        "History",
+        f"{_ONE}history",
+        "Give the connection's events, the newest last.",
+        HistoryQuery,
+        changes=False,
+        is_open=True,
+    ),
     Command("Expire", f"{_ONE}expire", "Set an active connection expired.", ReasonBody),
     Command("Revoke", f"{_ONE}revoke", "Set an active connection revoked.", ReasonBody),
     Command("Fail", f"{_ONE}fail", "Set a pending connection failed.", ReasonBody),

@@ -29,7 +29,11 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "asyncapi": asyncapi("refreshd.v1"),
     "json": json_schema(),
 }
-READERS = {"connect": "connect", "connections.list": "list"}
+READERS = {
+    "connect": "connect",
+    "connections.list": "list",
+    "connection.{connection_id}.history": "history",
+}
 BODIES = {
     READERS.get(one.subject, f"id.{one.subject.rpartition('.')[2]}"): one.body.__name__
     for one in COMMANDS
@@ -67,7 +71,7 @@ def test_every_reference_leads_somewhere(kind: str):
 def test_every_command_is_there():
     subjects = {one.subject for one in COMMANDS}
 
-    ids = {f"connection.{{connection_id}}.{verb}" for verb in CONNECTION_VERBS}
+    ids = {f"connection.{{connection_id}}.{verb}" for verb in (*CONNECTION_VERBS, "history")}
     assert subjects == {"connect", "connections.list", "status"} | ids
 
 

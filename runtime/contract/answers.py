@@ -1,6 +1,7 @@
 """The shapes of answers that no type of the daemon's has, since it makes them field by field."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -49,3 +50,19 @@ class ConnectionPage(msgspec.Struct, kw_only=True):
 
     connections: list[ConnectionView]
     cursor: str | None
+
+
+class HistoryEvent(msgspec.Struct, kw_only=True):
+    """One event of a connection."""
+
+    sequence: int
+    """Where it is in the stream."""
+    event: dict[str, Any]
+    """The CloudEvent."""
+
+
+class HistoryPage(msgspec.Struct, kw_only=True):
+    """Some of a connection's events, the newest last; older ones are before the cursor."""
+
+    events: list[HistoryEvent]
+    cursor: int | None

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import msgspec
 
 from domain.decision import AccessToken, ConnectionRef
+from domain.explanation import Explanation
 from domain.list_query import HistoryQuery, ListQuery
-from runtime.contract.answers import ConnectionPage, ConnectionView
+from runtime.contract.answers import ConnectionPage, ConnectionView, HistoryPage
 from runtime.gateway.bodies import (
     ConnectBody,
     DisconnectBody,
@@ -57,18 +58,18 @@ COMMANDS = (
     Command(
         "Explain",
         f"{_ONE}explain",
-        "Tell in words where the connection stands, why, and what comes next.",
+        "Tell in words where the connection stands, why, what comes next, and who must do what.",
         EmptyBody,
+        Explanation,
         changes=False,
-        is_open=True,
     ),
     Command(
         "History",
         f"{_ONE}history",
-        "Give the connection's events, the newest last.",
+        "Tell what happened to the connection, the newest event last.",
         HistoryQuery,
+        HistoryPage,
         changes=False,
-        is_open=True,
     ),
     Command("Expire", f"{_ONE}expire", "Set an active connection expired.", ReasonBody),
     Command("Revoke", f"{_ONE}revoke", "Set an active connection revoked.", ReasonBody),

@@ -12,15 +12,16 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from domain.connection import ProviderConnection
 from domain.decision import AccessToken, ConnectionRef
 from domain.events import Event, traced
+from domain.explanation import explained
 from domain.result import Failure, FailureCode, Success
 from domain.trace import Trace
 from runtime.contract.asyncapi import asyncapi
 from runtime.contract.commands import COMMANDS
 from runtime.contract.schemas import json_schema
-from runtime.gateway.replies import failure_body, reply_body
+from runtime.gateway.replies import failure_body, reply_body, value_body
 from runtime.gateway.wire import CONNECTION_VERBS, MalformedError
 from runtime.ledger.cloud_events import encode_event
-from tests.domain.shapes import CONNECTION_ID, connections
+from tests.domain.shapes import CONNECTION_ID, NOW, connections
 from tests.fakes.held_to_schema import FILES, SCHEMA_FOLDER, faults
 from tests.fixtures.wire_bodies import CONNECT, GOOD, OAUTH2, OPAQUE, body_of, read, without
 from tests.runtime.ledger.test_cloud_events import EVENTS, event_of
@@ -71,8 +72,9 @@ def test_every_reference_leads_somewhere(kind: str):
 def test_every_command_is_there():
     subjects = {one.subject for one in COMMANDS}
 
-    ids = {f"connection.{{connection_id}}.{verb}" for verb in (*CONNECTION_VERBS, "history")}
-    assert subjects == {"connect", "connections.list", "status"} | ids
+    ids = {f"connection.{{connection_id}}.{verb}" for verb in CONNECTION_VERBS}
+    history = "connection.{connection_id}.history"
+    assert subjects == {"connect", "connections.list", "status", history} | ids
 
 
 def test_every_event_is_on_its_subject():
@@ -147,6 +149,21 @@ def test_a_body_that_the_code_refuses_is_refused_by_its_schema(reader: str, body
 @given(connections())
 def test_whatever_a_get_shows_is_in_its_schema(connection: ProviderConnection):
     assert faults("GetAnswer", json.loads(reply_body(Success(connection)))) == []
+
+
+@given(connections(troubled=True))
+def test_whatever_is_explained_is_in_its_schema(connection: ProviderConnection):
+    words = explained(connection, None, None, now=NOW)
+
+    assert faults("ExplainAnswer", json.loads(value_body(words))) == []
+
+
+def test_a_history_is_in_its_schema():
+    kind, extra, _subject = EVENTS[0]
+    event = json.loads(encode_event(event_of(kind, extra), source="/refreshd/d-1").body)
+    page = {"events": [{"sequence": 1, "event": event}], "cursor": None}
+
+    assert faults("HistoryAnswer", {"ok": page}) == []
 
 
 def test_what_else_is_answered_is_in_its_schema():

@@ -152,6 +152,7 @@ def test_every_metric_is_there_with_its_labels():
 
 
 BODIES: dict[str, type[msgspec.Struct]] = {
+    "history": HistoryQuery,
     "connect": bodies.ConnectBody,
     "refresh": bodies.RefreshBody,
     "token": bodies.TokenBody,

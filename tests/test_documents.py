@@ -158,7 +158,6 @@ BODIES: dict[str, type[msgspec.Struct]] = {
     "token": bodies.TokenBody,
     "expire": bodies.ReasonBody,
     "disconnect": bodies.DisconnectBody,
-    "history": HistoryQuery,
     "list": ListQuery,
 }
 

@@ -99,12 +99,15 @@ class Scene:
     async def connect(self, *, connections: int, grants: int) -> None:
         """Connect so many whose callers replace their credentials, and grants to be refreshed."""
         history = self.history
-        # On a cluster the servers tell each other a moment later who listens where.
-        await eventually(self._is_heard, within_s=30)
+        await self.is_heard()
         history.ids = [*await asyncio.gather(*(self.caller.connect() for _ in range(connections)))]
         for _ in range(grants):
             connection_id, grant = await connect(self.caller, self.provider, lives_s=3600)
             history.grants[connection_id] = grant.grant_id
+
+    async def is_heard(self) -> None:
+        """Return when a daemon answers: servers tell each other a moment later who listens where."""
+        await eventually(self._is_heard, within_s=30)
 
     async def _is_heard(self) -> bool:
         try:

@@ -129,8 +129,10 @@ async def test_status_names_the_streams_with_fewer_replicas_until_they_have_them
         return (await scene.caller.ask("status")).body["ok"]["streams_with_fewer_replicas"]
 
     async with scene_on(cluster, tmp_path, "fewer", nats_replicas=1) as scene, scene.daemon():
+        await scene.is_heard()
         assert await fewer() == {}
     async with scene_on(cluster, tmp_path, "fewer") as scene, scene.daemon() as daemon:
+        await scene.is_heard()
         names = {f"{kind}_0{n}" for kind in (LEDGER, BUCKET) for n in (0, 1)} | {EVENTS}
         assert await fewer() == dict.fromkeys(names, 1)
         shown = await refreshd("status", *scene.flags, "-o", "json", **scene.environment)

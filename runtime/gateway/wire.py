@@ -41,7 +41,7 @@ from runtime.gateway.bodies import (
     RefreshBody,
     TokenBody,
 )
-from runtime.gateway.replies import printable
+from runtime.gateway.plain_words import explained
 
 TIMEOUT_HEADER = "Refreshd-Timeout-Ms"
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
@@ -229,23 +229,7 @@ def decode_body(decoder: msgspec.json.Decoder[_T], body: bytes, credential_bytes
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        raise MalformedError(_explained(error)) from None
-
-
-def _explained(error: Exception) -> str:
-    """Return a decoding error's text; msgspec's name the field and quote no value.
-
-    The one thing of the caller's in them is the name of an unknown field, which shows only
-    where it looks like one.
-    """
-    if isinstance(error, RecursionError):
-        return "the body is nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return "the body is not UTF-8"
-    plain = r"Object contains unknown field `[A-Za-z_]{1,32}`( - at `\$\.credentials`)?"
-    if "contains unknown field" in str(error) and not re.fullmatch(plain, str(error)):
-        return "Object contains an unknown field"
-    return printable(str(error))
+        raise MalformedError(explained(error)) from None
 
 
 def _read_credentials(
@@ -304,7 +288,7 @@ def _empty_in_secret(secret: bytes, credential_type: CredentialType) -> str | No
         if not _object.decode(secret):
             return "secret"
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        text = _explained(error)
+        text = explained(error)
         where = " - at `$.credentials.secret`"
         text = text.replace(" - at `$", " - at `$.credentials.secret")
         raise MalformedError(text if " - at `" in text else text + where) from None

@@ -85,7 +85,7 @@ async def test_every_broken_line_is_told_by_number_and_reason_and_the_others_are
         (text_of(line(credentials=grant(**large))), "TOO_LARGE: credentials are 95020 bytes"),
         (text_of(line(nope=CANARY)), "INVALID_COMMAND: Object contains unknown field `nope`"),
         (text_of(line(user_id="7")), "INVALID_COMMAND: Invalid UUID - at `$.user_id`"),
-        (text_of(line(provider_slug="A b")), "INVALID_COMMAND: Expected `str` matching regex"),
+        (text_of(line(provider_slug="A b")), "INVALID_COMMAND: 1-50 of a-z, 0-9, _ and - are"),
         (text_of(line(alias="a" * 101)), "INVALID_COMMAND: Expected `str` of length <= 100"),
         (text_of(line(credentials=None)), "INVALID_CREDENTIALS: Invalid or missing credentials"),
         (

@@ -107,10 +107,15 @@ def import_command(
             text = f"the daemon takes nothing ({error}); {_so_far(importer.tally)}"
             raise CommandError(f"{text}: repeat the same command", EXIT_TRY_AGAIN) from None
         finally:
-            for warning, lines_told in importer.warnings.items():
-                to_stderr(f"refreshd: warning: {warning} ({lines_told} lines)")
+            for warning in importer.warnings.told():
+                to_stderr(f"refreshd: warning: {warning}")
     if importer.tally.rejected:
-        raise CommandError(f"{importer.tally.rejected} lines were rejected: see {path}", EXIT_ERROR)
+        were = (
+            "1 line was"
+            if importer.tally.rejected == 1
+            else f"{importer.tally.rejected} lines were"
+        )
+        raise CommandError(f"{were} rejected: see {path}", EXIT_ERROR)
 
 
 def _summary(tally: Tally, rejects: Path, *, dry_run: bool) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from domain.commands import Connect
+from domain.credentials import Unsealed
+from domain.oauth_secret import OAuthSecret
 from domain.refusals import INVALID_CREDENTIALS
 from domain.result import FailureCode
 from runtime.gateway.wire import MalformedError, body_bytes_max, read_connect
@@ -52,6 +54,14 @@ class Planned(NamedTuple):
     def connection_id(self) -> UUID:
         """As the line gives it, else made of its owner, provider and alias."""
         return self.command.connection_id
+
+    @property
+    def has_refresh_token(self) -> bool:
+        """Whether its secret, as far as it is in the clear, has a refresh token."""
+        credentials = self.command.credentials
+        if not isinstance(credentials, Unsealed):
+            return False
+        return OAuthSecret(credentials.secret).text("refresh_token") is not None
 
     @property
     def digest(self) -> bytes:

@@ -6,7 +6,6 @@ its line. So an import that was interrupted is repeated from its beginning.
 
 import contextlib
 import random
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,9 +15,11 @@ import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from domain.connection import CONNECTABLE, ConnectionStatus
+from domain.grant_life import NO_REFRESH_TOKEN_NOTE
 from domain.result import Failure, FailureCode, Success
 from runtime.cli.client import CommandClient
 from runtime.cli.import_line import Planned, read_line
+from runtime.cli.line_notes import LineNotes
 from runtime.cli.line_reader import Line
 from runtime.cli.named_before import NamedBefore
 from runtime.gateway.wire import MalformedError
@@ -87,7 +88,7 @@ class Importer:
             patience_s: How long a line, and the daemon as a whole, is tried again.
         """
         self.tally = Tally()
-        self.warnings: Counter[str] = Counter()
+        self.warnings = LineNotes()
         self._credential_bytes_max = credential_bytes_max
         self._reject = reject
         self._in_flight_max = in_flight_max
@@ -199,7 +200,8 @@ class _Settling:
         answer = await self._answer("connect", planned.body, planned.message_id)
         match answer:
             case Success(value):
-                self._importer.warnings.update(value.get("warnings", ()))
+                for warning in value.get("warnings", ()):
+                    self._importer.warnings.note(warning, planned.number)
                 self._importer.tally.imported += 1
                 return None
             case Failure(code=FailureCode.INVALID_TRANSITION):
@@ -231,6 +233,8 @@ class _Settling:
         else:
             answer = found
             tally.kept += 1
+            if _lacks_refresh_token(stored):
+                self._importer.warnings.note(_STAYS_WITHOUT, planned.number)
         return _refusal_of(answer)
 
     def _not_ours(self, stored: dict[str, Any]) -> _Refusal | None:
@@ -244,14 +248,20 @@ class _Settling:
     def _is_newer_than(self, stored: dict[str, Any]) -> bool:
         """Whether the line's access token was issued later, as far as their ends tell.
 
-        What the provider has given the daemon itself is never older: the line's may be spent.
+        What the provider has given the daemon itself is never older: the line's may be spent. Of
+        the same end, a line with a refresh token mends what is stored without: nothing there is
+        lost, and what is mended is not replaced by an older line again.
         """
         if stored.get("refreshed_at") is not None:
             return False
         credentials = self._planned.command.credentials
         given = None if credentials is None else credentials.expires_at
         held = stored["credentials"]["expires_at"]
-        return given is not None and held is not None and given > datetime.fromisoformat(held)
+        if given is None or held is None:
+            return False
+        held_at = datetime.fromisoformat(held)
+        mends = _lacks_refresh_token(stored) and self._planned.has_refresh_token
+        return given > held_at or (mends and given == held_at)
 
     async def _answer(
         self, subject: str, body: bytes, message_id: str | None
@@ -290,6 +300,17 @@ class _Settling:
             if isinstance(error, NoRespondersError) and not self._importer.tally.done_bytes:
                 raise
             return Failure(code=FailureCode.DATABASE_ERROR, message=f"no answer: {error}")
+
+
+_STAYS_WITHOUT = (
+    "it is kept, and ends, for it is stored without a refresh token: give it one in the line, with "
+    "an expires_at that is not before the stored one"
+)
+
+
+def _lacks_refresh_token(stored: dict[str, Any]) -> bool:
+    """Whether a stored connection ends and has nothing to refresh it by, as far as is known."""
+    return NO_REFRESH_TOKEN_NOTE in (stored.get("notes") or ())
 
 
 def _refusal_of(answer: Success[Any] | Failure | _Refusal) -> _Refusal | None:

@@ -13,7 +13,7 @@ from runtime.cli.client import CommandClient
 from runtime.cli.importing import GaveUpError, Importer, Rejected
 from runtime.cli.line_reader import Line
 from runtime.nats.errors import NoAnswerError, NoRespondersError, NotAllowedError
-from tests.fakes.import_files import line, numbered, text_of
+from tests.fakes.import_files import grant, line, numbered, text_of
 
 Answer = Callable[[int], Success[Any] | Failure | Exception]
 
@@ -162,6 +162,43 @@ async def test_what_the_daemon_has_refreshed_is_kept_however_long_a_lines_token_
     was_kept = refreshed_at is not None
     assert (importer.tally.kept, importer.tally.updated) == (was_kept, not was_kept)
     assert len(daemon.sent) == (2 if was_kept else 3)
+
+
+@pytest.mark.parametrize(
+    ("notes", "changes", "becomes"),
+    [
+        (["no_refresh_token"], {}, "updated"),
+        (["no_refresh_token"], {"expires_at": "2098-12-31T23:59:59Z"}, "kept"),
+        (["no_refresh_token"], {"expires_at": None}, "kept"),
+        (["no_refresh_token"], {"secret": {"access_token": "at"}}, "kept"),
+        ([], {}, "kept"),
+    ],
+    ids=["mended", "earlier", "endless", "not mended", "has one"],
+)
+async def test_a_line_with_a_refresh_token_mends_what_is_stored_without_one(
+    notes: list[str], changes: dict[str, Any], becomes: str
+):
+    given = line(credentials=grant(**changes))
+    stored = {name: given[name] for name in ("user_id", "provider_id", "provider_slug")}
+    stored |= {"status": "active", "generation": 1, "notes": notes}
+    stored["credentials"] = {"expires_at": grant()["expires_at"]}
+
+    def answer(body: bytes, _earlier: int) -> Success[Any] | Failure:
+        is_connect = b"user_id" in body
+        return refused(FailureCode.INVALID_TRANSITION) if is_connect else Success(stored)
+
+    importer, rejects = await run(Daemon(answer), text_of(given))
+
+    assert rejects == []
+    tally = importer.tally
+    assert {"updated": tally.updated, "kept": tally.kept} == {
+        "updated": becomes == "updated",
+        "kept": becomes == "kept",
+    }
+    stays_bare = becomes == "kept" and notes != []
+    warnings = list(importer.warnings.told())
+    assert len(warnings) == stays_bare
+    assert all("without a refresh token" in one and "(line 1)" in one for one in warnings)
 
 
 @pytest.mark.parametrize("error", [NoRespondersError("nobody"), NotAllowedError("may not")])

@@ -28,6 +28,7 @@ from runtime.cli.asking import (
 )
 from runtime.cli.backup_verbs import export_command, restore_command
 from runtime.cli.client import CommandClient
+from runtime.cli.foreseen import Foreseen, in_words
 from runtime.cli.import_line import line_bytes_max
 from runtime.cli.importing import GaveUpError, Importer, Rejected, Tally
 from runtime.cli.line_reader import LineReader
@@ -38,6 +39,10 @@ _HERE = Asking()
 _STDIN = "-"
 _STDIN_REJECTS = Path("import.rejects")
 _REDRAW_S = 0.2
+_NO_PROVIDERS = (
+    "refreshd: no provider is configured here, so it is not looked whether each has a profile: "
+    "give the daemon's --config"
+)
 
 InFlight = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=10_000))]
 Patience = Annotated[float, Parameter(validator=validators.Number(gt=0, lte=86_400))]
@@ -75,7 +80,8 @@ def import_command(
         How long a daemon that takes nothing is tried again.
     """
     leave_no_core()
-    limits = asking.settings().service.limits
+    settings = asking.settings()
+    limits = settings.service.limits
     with _opened(file) as descriptor, _rejects_file(file, rejects) as (told, path):
 
         def reject(one: Rejected) -> None:
@@ -88,19 +94,21 @@ def import_command(
             patience_s=patience_s,
         )
         bytes_max = line_bytes_max(limits.credential_bytes_max)
+        foreseen = Foreseen(settings.providers if dry_run else {}, importer.warnings)
         lines = LineReader(descriptor, line_bytes_max=bytes_max).lines()
 
         async def work(client: CommandClient | None) -> Success[Any]:
             async with _progress(importer.tally, _size_of(descriptor)):
                 if client is None:
-                    await importer.check(lines)
+                    await importer.check(lines, foreseen.look)
                 else:
                     await importer.run(lines, client)
-            return Success(_summary(importer.tally, path, dry_run=dry_run))
+            more = foreseen.told() if dry_run else {}
+            return Success(_summary(importer.tally, path, dry_run=dry_run) | more)
 
         try:
             if dry_run:
-                show_value(asking, uvloop.run(work(None)).value, show_fields)
+                show_value(asking, uvloop.run(work(None)).value, _show_foreseen)
             else:
                 run_and_show(asking, work, show_fields)
         except GaveUpError as error:
@@ -109,6 +117,8 @@ def import_command(
         finally:
             for warning in importer.warnings.told():
                 to_stderr(f"refreshd: warning: {warning}")
+            if dry_run and not settings.providers:
+                to_stderr(_NO_PROVIDERS)
     if importer.tally.rejected:
         were = (
             "1 line was"
@@ -124,6 +134,10 @@ def _summary(tally: Tally, rejects: Path, *, dry_run: bool) -> dict[str, Any]:
     if dry_run:
         counts = {name: counts[name] for name in ("lines", "repeated", "rejected")}
     return {**counts, "rejects_file": str(rejects), "dry_run": dry_run}
+
+
+def _show_foreseen(value: dict[str, Any]) -> str:
+    return show_fields(value | {"provider_slugs": in_words(value["provider_slugs"])})
 
 
 def _so_far(tally: Tally) -> str:

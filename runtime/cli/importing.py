@@ -95,10 +95,11 @@ class Importer:
         self._patience_s = patience_s
         self._progress_s = 0.0
 
-    async def check(self, lines: AsyncGenerator[Line]) -> None:
-        """Check each line, and send nothing."""
+    async def check(self, lines: AsyncGenerator[Line], look: Callable[[Planned], None]) -> None:
+        """Check each line, and send nothing; ``look`` is shown what would be sent."""
         async with contextlib.aclosing(self._planned(lines)) as fit:
             async for planned in fit:
+                look(planned)
                 self.tally.done_bytes = planned.end_bytes
 
     async def run(self, lines: AsyncGenerator[Line], client: CommandClient) -> None:

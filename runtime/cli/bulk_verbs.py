@@ -7,7 +7,7 @@ import stat
 import sys
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import msgspec
 import uvloop
@@ -30,9 +30,10 @@ from runtime.cli.backup_verbs import export_command, restore_command
 from runtime.cli.client import CommandClient
 from runtime.cli.foreseen import Foreseen, in_words
 from runtime.cli.import_line import line_bytes_max
-from runtime.cli.importing import GaveUpError, Importer, Rejected, Tally
+from runtime.cli.importing import GaveUpError, Importer, Tally
 from runtime.cli.line_reader import LineReader
 from runtime.cli.no_core import leave_no_core
+from runtime.cli.rejects_file import RejectsFile
 from runtime.cli.tables import show_fields
 
 _HERE = Asking()
@@ -82,14 +83,11 @@ def import_command(
     leave_no_core()
     settings = asking.settings()
     limits = settings.service.limits
-    with _opened(file) as descriptor, _rejects_file(file, rejects) as (told, path):
-
-        def reject(one: Rejected) -> None:
-            told.write(msgspec.json.encode(one._asdict()) + b"\n")
-
+    path = rejects or (_STDIN_REJECTS if file == _STDIN else Path(f"{file}.rejects"))
+    with _opened(file) as descriptor, RejectsFile(path, descriptor) as told:
         importer = Importer(
             credential_bytes_max=limits.credential_bytes_max,
-            reject=reject,
+            reject=told.add,
             in_flight_max=in_flight,
             patience_s=patience_s,
         )
@@ -103,6 +101,7 @@ def import_command(
                     await importer.check(lines, foreseen.look)
                 else:
                     await importer.run(lines, client)
+            told.keep()
             more = foreseen.told() if dry_run else {}
             return Success(_summary(importer.tally, path, dry_run=dry_run) | more)
 
@@ -112,6 +111,7 @@ def import_command(
             else:
                 run_and_show(asking, work, show_fields)
         except GaveUpError as error:
+            told.keep()
             text = f"the daemon takes nothing ({error}); {_so_far(importer.tally)}"
             raise CommandError(f"{text}: repeat the same command", EXIT_TRY_AGAIN) from None
         finally:
@@ -161,24 +161,6 @@ def _opened(file: str) -> Generator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _rejects_file(file: str, rejects: Path | None) -> Generator[tuple[BinaryIO, Path]]:
-    """Yield an empty file for what is rejected; it is whole, and on disk, afterwards."""
-    path = rejects or (_STDIN_REJECTS if file == _STDIN else Path(f"{file}.rejects"))
-    try:
-        if file != _STDIN and path.exists() and path.samefile(file):
-            raise CommandError(f"--rejects {path}: that is the file to import", EXIT_USAGE)
-        opened = path.open("wb")
-    except OSError as error:
-        text = f"{path}: {error.strerror}: name another file for rejected lines by --rejects"
-        raise CommandError(text, EXIT_USAGE) from None
-    with opened:
-        yield opened, path
-        opened.flush()
-        if stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-            os.fsync(opened.fileno())
 
 
 def _size_of(descriptor: int) -> int | None:

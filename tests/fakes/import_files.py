@@ -69,5 +69,6 @@ async def imported(
         *options,
         stdin=text.decode() if stdin else "",
     )
-    told = [json.loads(one) for one in rejects.read_text().splitlines()]
+    text_told = rejects.read_text() if rejects.exists() else ""
+    told = [json.loads(one) for one in text_told.splitlines()]
     return Imported(ended.code, ended.stdout, ended.stderr, told)

@@ -151,3 +151,15 @@ def test_the_script_makes_a_line_of_each_oauth2_connection_and_names_the_others(
     assert str(hubspot.command.credentials.expires_at) == "2030-01-01 00:00:00+00:00"
     assert secret_of(github)["access_token"] == "gho"
     assert made.stderr.splitlines() == ["hubspot dead: 424", "stripe key: API_KEY is not moved"]
+
+
+def test_the_script_says_in_one_line_that_the_key_is_not_taken(nango: str):
+    script = block("docs/nango.md", "python", "import json, os")
+    environment = {**os.environ, "NANGO_HOST": nango, "NANGO_SECRET_KEY": "another"}
+
+    made = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, env=environment
+    )
+
+    assert (made.returncode, made.stdout) == (1, "")
+    assert made.stderr.splitlines() == [f"{nango}: HTTP Error 401: Unauthorized"]

@@ -102,6 +102,8 @@ def import_command(
                 else:
                     await importer.run(lines, client)
             told.keep()
+            if not importer.tally.lines:
+                to_stderr("refreshd: warning: there was no line to import")
             more = foreseen.told() if dry_run else {}
             return Success(_summary(importer.tally, path, dry_run=dry_run) | more)
 

@@ -128,6 +128,7 @@ async def test_a_file_without_lines_is_no_error(tmp_path: Path, daemon: DaemonPr
     run = await imported(tmp_path, daemon.data_dir, text)
 
     assert (run.code, run.rejects, run.told["lines"]) == (0, [], 0)
+    assert "there was no line to import" in run.stderr
 
 
 async def test_standard_input_is_a_file_as_well(

@@ -37,6 +37,11 @@ from runtime.stream_settings import stream_settings
 _PAUSE_S = 0.02
 
 
+def named(head: Head) -> str:
+    """Return how a backup is told from others: what ``export`` and ``restore`` print of it."""
+    return f"{head.id} of {head.made_at.isoformat(timespec='seconds')}"
+
+
 class NotEmptyError(Exception):
     """Something is stored already."""
 
@@ -86,7 +91,7 @@ async def restore(
         held = sum(len(ledger.records.held) for ledger in ledgers.partitions.values())
         stored = await connections_stored(link, streams) + held
         await _refuse_unless_empty(link, streams, head, stored)
-        await note_restoring(link, streams.tag, str(head.id))
+        await note_restoring(link, streams.tag, named(head))
         for ledger in ledgers.partitions.values():
             # A daemon may have been here, and found that nothing lacked an entry.
             ledger.records.mark.forget_scan()
@@ -126,12 +131,12 @@ async def _refuse_unless_empty(
 ) -> None:
     """Return where nothing is stored, or only what a restore of the same backup has written."""
     begun = await restoring(link, streams.tag)
-    if begun == str(head.id):
+    if begun == named(head):
         return
     if begun is not None:
         raise NotEmptyError(
-            f"backup {begun} was restored in part: go on with that one, or begin with an empty "
-            "data folder"
+            f"backup {begun} was restored in part: go on with that one, or begin elsewhere, with "
+            "another --data-dir, or another service.prefix"
         )
     if connections:
         raise NotEmptyError(
@@ -164,7 +169,8 @@ class _Writing:
         except RecordTooLargeError:
             raise StreamsError(
                 f"connection {connection.id} is larger than its bucket takes: raise "
-                "service.limits.credential_bytes_max, and begin with an empty data folder"
+                "service.limits.credential_bytes_max, and begin elsewhere, with another "
+                "--data-dir, or another service.prefix"
             ) from None
         self._open.add(number)
 

@@ -20,6 +20,7 @@ from runtime.config import Config, config_file, default_data_dir, load_config
 from runtime.data_folder import DataFolderError
 from runtime.ending import DaemonError
 from runtime.gateway.living import LivingDaemonError
+from runtime.ledger.restore_mark import HalfRestoredError
 from runtime.ledger.sealing import KeyringError
 from runtime.ledger.spill import SpillError
 from runtime.ledger.streams import StreamsError
@@ -294,6 +295,8 @@ def _exit_code(error: Exception) -> int:
             return code
         case ConfigError() | KeyringError():
             return EXIT_USAGE
+        case HalfRestoredError():
+            return EXIT_CONFLICT
         case LinkError() | EmbeddedNatsError() | StreamsError() | JetStreamError():
             return EXIT_UNAVAILABLE
         case PartitionLostError() | LivingDaemonError() | SpillError():

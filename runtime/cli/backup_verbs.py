@@ -18,7 +18,7 @@ from runtime import VERSION
 from runtime.backup.age import AgeError, PrivateKeys, PublicKeys, read_private, read_public, seal
 from runtime.backup.archive import ArchiveError, End, Head, encode
 from runtime.backup.reading import StoredState
-from runtime.backup.restoring import NotEmptyError, Restored, restore
+from runtime.backup.restoring import NotEmptyError, restore
 from runtime.cli.asking import (
     EXIT_CONFLICT,
     EXIT_ERROR,
@@ -72,22 +72,19 @@ def export_command(
     leave_no_core()
     configure_logs(level="error", as_json=False)
     to = _sealed_to(passphrase_file, recipient)
-    key_file = asking.settings().keys.file or asking.folder() / KEYRING_FILE
+    settings = asking.settings()
+    prefix = settings.service.prefix
+    key_file = settings.keys.file or asking.folder() / KEYRING_FILE
     keyring = open_keyring(key_file, create=False)
     is_piped = file == _STDOUT
     count = 0
+    head = Head(id=next(Uuid7Ids()), made_at=datetime.now(UTC), made_by=VERSION, prefix=prefix)
 
-    async def export(link: NatsLink, settings: Config) -> StoredState:
-        state = StoredState(link, settings.service.prefix, keyring, patience_s=_CHECKPOINT_S)
+    async def export(link: NatsLink, _settings: Config) -> StoredState:
+        state = StoredState(link, prefix, keyring, patience_s=_CHECKPOINT_S)
 
         async def lines() -> AsyncGenerator[bytes]:
             nonlocal count
-            head = Head(
-                id=next(Uuid7Ids()),
-                made_at=datetime.now(UTC),
-                made_by=VERSION,
-                prefix=settings.service.prefix,
-            )
             gathered = [encode(head)]
             async with contextlib.aclosing(state.connections()) as connections:
                 async for kept in connections:
@@ -103,9 +100,10 @@ def export_command(
         return state
 
     state = run_linked(asking, export, inbox_prefix=DAEMON_INBOX)
-    told = {"connections": count, "file": file, "left_sealed": sum(state.unopened.values())}
+    left_sealed = sum(state.unopened.values())
+    told = {"connections": count, "file": file, "left_sealed": left_sealed} | _about(head)
     if is_piped:
-        to_stderr(f"refreshd: {count} connections")
+        to_stderr(f"refreshd: {count} connections, in backup {head.id}")
     else:
         show_value(asking, told, show_fields)
     _complain(state)
@@ -160,15 +158,15 @@ def restore_command(
         raise CommandError(f"{file}: {error}", EXIT_USAGE) from None
     except NotEmptyError as error:
         raise CommandError(str(error), EXIT_CONFLICT) from None
-    show_value(asking, _told(done), show_fields)
+    show_value(asking, {"connections": done.connections} | _about(done.head), show_fields)
 
 
-def _told(done: Restored) -> dict[str, Any]:
+def _about(head: Head) -> dict[str, Any]:
     return {
-        "connections": done.connections,
-        "made_at": done.head.made_at.isoformat(timespec="seconds"),
-        "made_by": done.head.made_by,
-        "prefix": done.head.prefix,
+        "backup": str(head.id),
+        "made_at": head.made_at.isoformat(timespec="seconds"),
+        "made_by": head.made_by,
+        "prefix": head.prefix,
     }
 
 

@@ -17,10 +17,10 @@ After=network-online.target
 Type=notify-reload
 NotifyAccess=main
 ExecStart={program} serve --config /etc/refreshd/refreshd.toml --data-dir /var/lib/refreshd
-# A configuration that is wrong (2) is not mended by starting again.
+# A configuration that is wrong (2) is not mended by starting again, nor is half of a backup (4).
 Restart=on-failure
 RestartSec=1
-RestartPreventExitStatus=2
+RestartPreventExitStatus=2 4
 
 # No answer of the event loop, or of what writes the ledgers, for so long: it is killed and
 # started again. Nothing acknowledged is lost.

@@ -10,8 +10,12 @@ from runtime.nats.link import NatsLink
 RESTORING_METADATA = "refreshd.restoring"
 
 
+class HalfRestoredError(StreamsError):
+    """What is stored is a part of a backup; the text names the backup and the mend."""
+
+
 async def restoring(link: NatsLink, tag: str) -> str | None:
-    """Return which backup is being restored, or None.
+    """Return which backup is being restored, as it was noted, or None.
 
     Raises:
         LinkError, JetStreamError: It cannot be told now.
@@ -22,7 +26,7 @@ async def restoring(link: NatsLink, tag: str) -> str | None:
 
 
 async def note_restoring(link: NatsLink, tag: str, backup: str | None) -> None:
-    """Note which backup is being restored from now on; None: it is done.
+    """Note which backup is being restored from now on, in words that name it; None: it is done.
 
     Raises:
         LinkError, JetStreamError: It is not noted, or not known to be.
@@ -40,10 +44,12 @@ async def refuse_half_restored(link: NatsLink, tag: str) -> None:
     """Return where no restore was broken off.
 
     Raises:
-        StreamsError: One was; the text has the mend.
+        HalfRestoredError: One was.
         LinkError, JetStreamError: It cannot be told now.
     """
-    if await restoring(link, tag) is not None:
-        raise StreamsError(
-            "a restore was broken off: repeat `refreshd restore` with the same file; it goes on"
+    backup = await restoring(link, tag)
+    if backup is not None:
+        raise HalfRestoredError(
+            f"a restore of backup {backup} was broken off: repeat `refreshd restore` with the same "
+            "file; it goes on"
         )

@@ -107,7 +107,10 @@ async def test_a_daemon_with_another_keyring_goes_on_where_the_other_was(
         back = await restored(file, keys, *there, **partitions)
 
         assert back.code == 0, back.stderr
-        assert json.loads(back.stdout)["connections"] == len(before)
+        told = [json.loads(one.stdout) for one in (out, back)]
+        assert told[0].keys() - told[1].keys() == {"file", "left_sealed"}
+        assert told[1] == {name: told[0][name] for name in told[1]}
+        assert told[1]["backup"] == keys.lines(file)[0]["id"]
         rings = [(tmp_path / name / "keyring.json").read_text() for name in ("one", "two")]
         assert rings[0] != rings[1]
         async with running(tmp_path / "two", *config) as caller:

@@ -1,6 +1,7 @@
 """A restore that was broken off goes on when it is repeated, and is never served half."""
 
 import io
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from uuid import UUID
@@ -16,10 +17,11 @@ from runtime.backup.restoring import NotEmptyError, Restored, restore
 from runtime.cli.client import CommandClient
 from runtime.config import Config
 from runtime.daemon import run_daemon
-from runtime.ledger.streams import StreamsError
+from runtime.ledger.restore_mark import HalfRestoredError
 from runtime.nats.embedded import CONTEXT_FILE, read_context
 from runtime.nats.link import open_link
 from tests.fakes.backups import IDENTITY
+from tests.fakes.refreshd_command import refreshd
 from tests.runtime.backup.test_archive import HEAD, kept
 
 COUNT = 300
@@ -67,10 +69,13 @@ async def test_half_of_a_state_is_not_served_and_the_same_file_goes_on(
             await restored(HEAD, tmp_path)
     assert broken.group_contains(KilledError)
 
-    with pytest.raises(StreamsError, match="repeat `refreshd restore` with the same file"):
+    of_which = f"backup {HEAD.id} of {HEAD.made_at.isoformat(timespec='seconds')}"
+    with pytest.raises(HalfRestoredError, match=f"{re.escape(of_which)} was broken off: repeat"):
         async with run_daemon(Config(), tmp_path):
             pass
-    with pytest.raises(NotEmptyError, match=f"backup {HEAD.id} was restored in part"):
+    served = await refreshd("serve", "--data-dir", str(tmp_path))
+    assert (served.code, of_which in served.stderr) == (4, True)
+    with pytest.raises(NotEmptyError, match=f"{re.escape(of_which)} was restored in part"):
         await restored(msgspec.structs.replace(HEAD, id=UUID(int=10)), tmp_path)
 
     assert (await restored(HEAD, tmp_path)).connections == COUNT

@@ -15,6 +15,11 @@ from anyio import from_thread, to_thread
 from domain.credentials import Secret
 
 _SLICE_BYTES = 256 * 1024
+_HEAD_BYTES = 4 * 1024
+_INTRO = b"age-encryption.org/v1\n"
+_ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
+_PAYLOAD_WORDS = "decryption error"
+"""What pyrage says where the passphrase has opened the header, and what follows is not genuine."""
 _age: Any = pyrage
 """It has no types of its own."""
 
@@ -101,13 +106,15 @@ async def unseal(
         AgeError: It is not opened by this, or damaged, or cut.
         OSError: It cannot be read.
     """
+    _check_kind(file, by)
     if isinstance(by, Secret):
         passphrase, sealed = by.reveal().decode(), file.read()
         try:
             plain = await to_thread.run_sync(_age.passphrase.decrypt, sealed, passphrase)
-        except _age.DecryptError:
+        except _age.DecryptError as error:
+            is_opened = str(error) == _PAYLOAD_WORDS
             raise AgeError(
-                "another passphrase, or damaged, or not sealed with a passphrase"
+                "damaged, or cut off" if is_opened else "another passphrase, or its head is damaged"
             ) from None
         for start in range(0, len(plain), _SLICE_BYTES):
             await take(plain[start : start + _SLICE_BYTES])
@@ -120,8 +127,30 @@ async def unseal(
             raise writer.error from None
         is_closed = isinstance(error, _age.DecryptError)
         raise AgeError(
-            "another key, or not sealed to a key" if is_closed else "damaged, or cut off"
+            "sealed to another key, or its head is damaged" if is_closed else "damaged, or cut off"
         ) from None
+
+
+def _check_kind(file: BinaryIO, by: PrivateKeys | Secret) -> None:
+    """Return where a file may be opened by this, as far as its head tells; it is not moved on.
+
+    Raises:
+        AgeError: It is empty, not in the format, or sealed by the other kind.
+    """
+    begin = file.tell()
+    head = file.read(_HEAD_BYTES)
+    file.seek(begin)
+    if not head:
+        raise AgeError("it is empty")
+    if head.startswith(_ARMOR):
+        return
+    if not head.startswith(_INTRO):
+        raise AgeError("it is not a file in the age format, as `refreshd export` writes it")
+    by_passphrase = head.removeprefix(_INTRO).startswith(b"-> scrypt ")
+    if by_passphrase and not isinstance(by, Secret):
+        raise AgeError("it is sealed with a passphrase: give --passphrase-file, and no key")
+    if not by_passphrase and isinstance(by, Secret):
+        raise AgeError("it is sealed to a key: give its private half by --identity-file")
 
 
 class _Reader:

@@ -42,7 +42,8 @@ from runtime.reaching import DAEMON_INBOX
 from runtime.world import Uuid7Ids
 
 _HERE = Asking()
-_STDOUT = "-"
+_STANDARD = "-"
+_READ_TWICE = "restore reads its file twice: give a plain file, neither - nor a pipe"
 _CHECKPOINT_S = 30.0
 _GATHERED_BYTES = 64 * 1024
 
@@ -76,7 +77,7 @@ def export_command(
     prefix = settings.service.prefix
     key_file = settings.keys.file or asking.folder() / KEYRING_FILE
     keyring = open_keyring(key_file, create=False)
-    is_piped = file == _STDOUT
+    is_piped = file == _STANDARD
     count = 0
     head = Head(id=next(Uuid7Ids()), made_at=datetime.now(UTC), made_by=VERSION, prefix=prefix)
 
@@ -123,7 +124,7 @@ def _complain(state: StoredState) -> None:
 
 
 def restore_command(
-    file: Path,
+    file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
     *,
     passphrase_file: Path | None = None,
     identity_file: Path | None = None,
@@ -137,7 +138,7 @@ def restore_command(
     Parameters
     ----------
     file
-        What export has written.
+        What export has written. It is read twice, so it cannot be standard input.
     passphrase_file
         What seals it. Without it and an identity it is asked for on the terminal.
     identity_file
@@ -145,10 +146,14 @@ def restore_command(
     """
     leave_no_core()
     configure_logs(level="error", as_json=False)
+    if str(file) == _STANDARD:
+        _misuse(_READ_TWICE)
     settings = asking.settings()
     by = _opened_by(passphrase_file, identity_file)
     try:
         with file.open("rb") as opened:
+            if not opened.seekable():
+                _misuse(_READ_TWICE)
             done = uvloop.run(restore(settings, asking.folder(), opened, by))
     except FileNotFoundError as error:
         if error.filename != str(file):
@@ -213,7 +218,7 @@ def _misuse(text: str) -> NoReturn:
 @contextlib.contextmanager
 def _whole_file(file: str) -> Generator[BinaryIO]:
     """Yield what becomes ``file``, for its owner alone, once it is whole and on disk."""
-    if file == _STDOUT:
+    if file == _STANDARD:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return

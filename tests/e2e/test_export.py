@@ -311,7 +311,7 @@ async def test_a_file_that_is_cut_damaged_or_anothers_restores_nothing(tmp_path:
         (whole[:-20], keys, "damaged, or cut off"),
         (whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:], keys, "damaged, or cut off"),
         (whole, others, "another key"),
-        (b"no such thing", keys, "another key, or not sealed to a key"),
+        (b"no such thing", keys, "it is not a file in the age format"),
         (keys.seal(bad, lines).read_bytes(), keys, "it is not a whole backup"),
         (keys.seal(bad, b"hello\n").read_bytes(), keys, "it is no backup of refreshd's"),
     ):
@@ -378,6 +378,8 @@ async def test_the_daemons_rights_on_the_server_are_enough(tmp_path: Path, keys:
         (("export", "{folder}/b", "--passphrase-file", "{empty}"), "the passphrase is empty"),
         (("restore", "{folder}/b", "--identity-file", "{empty}"), "not private keys of age"),
         (("restore", "{folder}/b", "--passphrase-file", "{full}"), "/b: No such file"),
+        (("restore", "-", "--passphrase-file", "{full}"), "restore reads its file twice"),
+        (("restore", "/dev/stdin", "--passphrase-file", "{full}"), "restore reads its file twice"),
     ],
 )
 async def test_wrong_usage_is_2(tmp_path: Path, arguments: tuple[str, ...], said: str):

@@ -82,3 +82,37 @@ def test_what_is_no_public_key_is_refused_and_not_shown():
         read_public([str(IDENTITY)])
 
     assert str(IDENTITY) not in str(refused.value)
+
+
+PASSPHRASE = Secret(b"words")
+
+
+async def sealed(to: Any) -> bytes:
+    out = io.BytesIO()
+    await seal(pieces(b"a" * 1000), to, out)
+    return out.getvalue()
+
+
+async def why(data: bytes, by: Any) -> str:
+    async def take(_data: bytes) -> None:
+        """Only look."""
+
+    with pytest.raises(AgeError) as refused:
+        await unseal(io.BytesIO(data), by, take)
+    return str(refused.value)
+
+
+async def test_what_is_wrong_with_a_file_is_told_as_far_as_it_is_known():
+    to_key, by_words = await sealed(TO), await sealed(PASSPHRASE)
+    other = read_private(str(pyrage.x25519.Identity.generate()))  # type: ignore[attr-defined]
+
+    for by in (BY, PASSPHRASE):
+        assert await why(b"", by) == "it is empty"
+        assert (await why(b"PK\x03\x04", by)).startswith("it is not a file in the age format")
+    assert "sealed with a passphrase: give --passphrase-file" in await why(by_words, BY)
+    assert "sealed to a key: give its private half" in await why(to_key, PASSPHRASE)
+    assert "another passphrase" in await why(by_words, Secret(b"others"))
+    assert "sealed to another key" in await why(to_key, other)
+    for whole, by in ((to_key, BY), (by_words, PASSPHRASE)):
+        assert await why(whole[:-1], by) == "damaged, or cut off"
+        assert await why(whole[:-9] + b"\0" + whole[-8:], by) == "damaged, or cut off"

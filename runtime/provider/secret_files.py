@@ -11,7 +11,7 @@ class ConfigError(Exception):
 
 
 def located(file: Path) -> Path:
-    """Return where a file of the configuration is.
+    """Return where a file of the configuration is, as an absolute path.
 
     A relative path is one below ``$CREDENTIALS_DIRECTORY``, where systemd has put such a file, and
     else below the working directory.
@@ -21,8 +21,8 @@ def located(file: Path) -> Path:
     """
     given = os.environ.get("CREDENTIALS_DIRECTORY")
     if given and not file.is_absolute() and (found := Path(given) / file).exists():
-        return found
-    return file
+        return found.absolute()
+    return file.absolute()
 
 
 def secret_of(file: Path | None, key: str) -> str | None:

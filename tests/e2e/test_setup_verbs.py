@@ -222,7 +222,7 @@ async def test_a_relative_secret_file_is_found_where_systemd_has_put_it(tmp_path
     within = await refreshd("check", str(file), CREDENTIALS_DIRECTORY=str(tmp_path))
 
     assert (without.code, within.code) == (2, 0)
-    assert "google-secret: No such file or directory" in without.stderr
+    assert f"{ROOT / 'google-secret'}: No such file or directory" in without.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

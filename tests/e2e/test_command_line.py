@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -369,3 +370,29 @@ def _revoke(provider: FakeProvider, issued: Issued) -> None:
     grant = provider.book.get(issued.grant_id)
     assert grant is not None
     provider.book.revoke(grant, RevocationCause.ADMIN)
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Impatient:
+    def find_spec(self, name, path, target=None):
+        if name == "runtime.cli.asking":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Impatient())
+sys.argv = ["refreshd", "list"]
+runpy.run_module("runtime", run_name="__main__", alter_sys=True)
+"""
+
+
+async def test_ctrl_c_while_the_program_is_still_imported_ends_it_without_a_word():
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", INTERRUPTED),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+    assert await process.communicate() == (b"", b"")
+    assert process.returncode == 130

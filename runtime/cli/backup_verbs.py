@@ -76,6 +76,8 @@ def export_command(
     settings = asking.settings()
     prefix = settings.service.prefix
     key_file = settings.keys.file or asking.folder() / KEYRING_FILE
+    if settings.keys.file is None and not key_file.exists():
+        _misuse(f"{key_file} is not there: give the daemon's --data-dir, or its --config")
     keyring = open_keyring(key_file, create=False)
     is_piped = file == _STANDARD
     count = 0

@@ -213,6 +213,7 @@ async def test_every_secret_and_field_is_in_the_file_as_it_was_given(tmp_path: P
         )
 
     assert (out.code, piped.code, piped.stdout) == (0, 2, "")
+    assert "give the daemon's --data-dir" in piped.stderr
     head, kept, end = keys.lines(file)
     assert (head["is"], head["format"], head["prefix"]) == ("refreshd_backup", 1, "refreshd.v1")
     assert kept["record"]["connection"]["id"] == made.body["ok"]["connection_id"]

@@ -4,6 +4,7 @@ Nothing here does I/O, and no message quotes a value.
 """
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, NamedTuple, Optional, Union
 from uuid import UUID, uuid5
@@ -23,11 +24,13 @@ _DIGEST_BYTES = 16
 _SUGAR = ("created_at", "expires_in")
 _TIMES = ("granted_at", "grant_expires_at")
 _CREDENTIALS = "$.credentials"
+_NDJSON = ": one object a line is wanted (NDJSON), with quotes around names and texts"
 _LIFETIME_S_MAX = 100 * 366 * 86_400
 
 _Time = Annotated[datetime, Meta(tz=True)]
 _Seconds = Annotated[float, Meta(ge=0, le=_LIFETIME_S_MAX)]
 
+_NUMBER_IN_QUOTES = re.compile(rb'"-?[0-9]+([.][0-9]+)?"')
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _time: msgspec.json.Decoder[datetime | float | None] = msgspec.json.Decoder(
     Union[_Time, float, None]  # noqa: UP007 -- an annotated type has no |
@@ -87,7 +90,7 @@ def read_line(number: int, text: bytes, *, end_bytes: int, credential_bytes_max:
         MalformedError: It is no object with the fields of ``connect``, or has no credentials that
             can be used.
     """
-    fields = _fields(text, "the line")
+    fields = _fields(text, "the line", _NDJSON)
     if "credentials" in fields:
         fields["credentials"] = _credentials(fields["credentials"])
     for name in _TIMES:
@@ -130,8 +133,8 @@ def _id_of(command: Connect) -> UUID:
     return uuid5(_CONNECTIONS_BY_OWNER, owner)
 
 
-def _fields(text: bytes, what: str) -> dict[str, msgspec.Raw]:
-    """Return an object's fields, as they are."""
+def _fields(text: bytes, what: str, wanted: str = "") -> dict[str, msgspec.Raw]:
+    """Return an object's fields, as they are; ``wanted`` is said where it is none."""
     try:
         # What is kept as it is was not looked at.
         text.decode()
@@ -141,9 +144,9 @@ def _fields(text: bytes, what: str) -> dict[str, msgspec.Raw]:
     except RecursionError:
         raise MalformedError(f"{what} is nested too deeply") from None
     except msgspec.ValidationError:
-        raise MalformedError(f"{what} is not a JSON object") from None
+        raise MalformedError(f"{what} is not a JSON object{wanted}") from None
     except msgspec.MsgspecError:
-        raise MalformedError(f"{what} is not JSON") from None
+        raise MalformedError(f"{what} is not JSON{wanted}") from None
 
 
 def _credentials(given: msgspec.Raw) -> msgspec.Raw:
@@ -184,9 +187,14 @@ def _time_in(fields: dict[str, msgspec.Raw], name: str, where: str) -> datetime 
         return None if time is None else time.astimezone(UTC)
     except msgspec.MsgspecError:
         why = "neither RFC 3339 with a time zone nor seconds since 1970"
+        if _NUMBER_IN_QUOTES.fullmatch(fields[name]):
+            why = "seconds since 1970 are a number, without quotes"
         raise _wrong(name, why, where) from None
     except (OverflowError, OSError, ValueError):
-        raise _wrong(name, "the time is out of range", where) from None
+        why = "the time is out of range"
+        if not bytes(fields[name]).startswith(b'"'):
+            why += ": seconds since 1970 are wanted, not milliseconds"
+        raise _wrong(name, why, where) from None
 
 
 def _lifetime_in(fields: dict[str, msgspec.Raw]) -> float | None:
@@ -197,4 +205,4 @@ def _lifetime_in(fields: dict[str, msgspec.Raw]) -> float | None:
 
 
 def _wrong(name: str, why: str, where: str = _CREDENTIALS) -> MalformedError:
-    return MalformedError(f"{name}: {why} - at `{where}`")
+    return MalformedError(f"{name}: {why} - at `{where}.{name}`")

@@ -18,7 +18,7 @@ from domain.connection import CONNECTABLE, ConnectionStatus
 from domain.grant_life import NO_REFRESH_TOKEN_NOTE
 from domain.result import Failure, FailureCode, Success
 from runtime.cli.client import CommandClient
-from runtime.cli.import_line import Planned, read_line
+from runtime.cli.import_line import Planned, line_bytes_max, read_line
 from runtime.cli.line_notes import LineNotes
 from runtime.cli.line_reader import Line
 from runtime.cli.named_before import NamedBefore
@@ -146,7 +146,12 @@ class Importer:
 
     def _read(self, line: Line) -> Planned:
         if line.text is None:
-            raise MalformedError("the line is too large", FailureCode.TOO_LARGE)
+            bytes_max = line_bytes_max(self._credential_bytes_max)
+            raise MalformedError(
+                f"the line is too large: at most {bytes_max} bytes are allowed, by "
+                "service.limits.credential_bytes_max",
+                FailureCode.TOO_LARGE,
+            )
         return read_line(
             line.number,
             line.text,
@@ -178,7 +183,8 @@ class Importer:
 
 
 _SAME = (
-    "line {} names the same connection, with other values: give each an alias, or a connection_id"
+    "line {} names the same connection, with other values: take the older one of them out, or, "
+    "where they are two accounts, give each an alias, or a connection_id"
 )
 
 

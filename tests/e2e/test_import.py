@@ -81,7 +81,10 @@ async def test_every_broken_line_is_told_by_number_and_reason_and_the_others_are
         (b"\xff\xfe" + CANARY.encode(), "INVALID_COMMAND: the line is not UTF-8"),
         (text_of(line()).strip() + b"\0", "INVALID_COMMAND: the line is not JSON"),
         (b"[" * 90_000, "INVALID_COMMAND: the line is n"),
-        (b'{"a":"%b"}' % (b"x" * 200_000), "TOO_LARGE: the line is too large"),
+        (
+            b'{"a":"%b"}' % (b"x" * 200_000),
+            "TOO_LARGE: the line is too large: at most 103765 bytes",
+        ),
         (text_of(line(credentials=grant(**large))), "TOO_LARGE: credentials are 95020 bytes"),
         (text_of(line(nope=CANARY)), "INVALID_COMMAND: Object contains unknown field `nope`"),
         (text_of(line(user_id="7")), "INVALID_COMMAND: Invalid UUID - at `$.user_id`"),
@@ -101,8 +104,20 @@ async def test_every_broken_line_is_told_by_number_and_reason_and_the_others_are
             "INVALID_COMMAND: expires_at: neither RFC 3339 with a time zone nor seconds",
         ),
         (
+            text_of(line(credentials=grant(expires_at=1_790_000_000_000))),
+            "INVALID_COMMAND: expires_at: the time is out of range: seconds since 1970 are wanted, not",
+        ),
+        (
+            text_of(line(granted_at="1790000000")),
+            "INVALID_COMMAND: granted_at: seconds since 1970 are a number, without quotes - at `$.gr",
+        ),
+        (
+            b"user_id,provider_slug",
+            "INVALID_COMMAND: the line is not JSON: one object a line is wanted (NDJSON)",
+        ),
+        (
             text_of(twice | {"credentials": grant(7)}),
-            "DUPLICATE: line 1 names the same connection",
+            "DUPLICATE: line 1 names the same connection, with other values: take the older one",
         ),
     ]
     text = b"\xef\xbb\xbf" + text_of(twice) + b"\r\n  \n" + text_of(good[0]).strip() + b"\r\n"
@@ -115,7 +130,7 @@ async def test_every_broken_line_is_told_by_number_and_reason_and_the_others_are
     assert run.reasons.keys() == set(range(5, 5 + len(broken)))
     for number, (_, reason) in enumerate(broken, 5):
         assert run.reasons[number].startswith(reason), number
-    assert (run.told["lines"], run.told["imported"], run.told["repeated"]) == (22, 5, 1)
+    assert (run.told["lines"], run.told["imported"], run.told["repeated"]) == (25, 5, 1)
     assert run.told["rejected"] == len(broken)
     assert f"{len(broken)} lines were rejected: see {tmp_path}/rejected" in run.stderr
     assert CANARY not in json.dumps(run.rejects) + run.stdout + run.stderr

@@ -43,18 +43,20 @@ class Advice(msgspec.Struct, frozen=True):
 
 
 _NOTHING = Advice(Who.NOBODY, "nothing has to be done")
-_SIGN_IN = "ask the user to sign in again, and connect the new credentials under the same id"
+_SIGN_IN = "ask the user to sign in again, and give the new credentials with "
+_REFRESH = "`refreshd refresh {id} --credentials-file FILE`"
+_CONNECT = "`refreshd connect --connection-id {id} --credentials-file FILE ...`"
 _OF_STATUS = {
     ConnectionStatus.PENDING: Advice(
         Who.USER,
-        "let the user sign in, and connect the credentials under the same id; mark it with fail "
-        "where that does not work out",
+        f"let the user sign in, and give the credentials with {_CONNECT}; mark it with fail where "
+        "that does not work out",
     ),
     ConnectionStatus.FAILED: Advice(
-        Who.USER, "let the user try once more, and connect the credentials under the same id"
+        Who.USER, f"let the user try once more, and give the credentials with {_CONNECT}"
     ),
-    ConnectionStatus.EXPIRED: Advice(Who.USER, _SIGN_IN),
-    ConnectionStatus.REVOKED: Advice(Who.USER, f"if access is wanted again, {_SIGN_IN}"),
+    ConnectionStatus.EXPIRED: Advice(Who.USER, f"{_SIGN_IN}{_CONNECT}"),
+    ConnectionStatus.REVOKED: Advice(Who.USER, f"if access is wanted again, {_SIGN_IN}{_CONNECT}"),
     ConnectionStatus.DISCONNECTED: Advice(
         Who.NOBODY, "nothing has to be done; another connection of this user gets an id of its own"
     ),
@@ -77,9 +79,10 @@ def advice(
         now: Aware UTC.
     """
     if connection.status in _OF_STATUS:
-        return _OF_STATUS[connection.status]
+        found = _OF_STATUS[connection.status]
+        return Advice(found.who, found.text.format(id=connection.id))
     if connection.needs_reauth:
-        return Advice(Who.USER, _SIGN_IN)
+        return _sign_in(connection)
     mend = _mend(connection, profile, held_back)
     return _of_the_grant(connection, profile, now) if mend is None else Advice(Who.OPERATOR, mend)
 
@@ -100,13 +103,19 @@ def _mend(
     return None
 
 
+def _sign_in(connection: ProviderConnection, *, by: str = "") -> Advice:
+    """Return what gives an ACTIVE connection a new grant: its ``connect`` would be refused."""
+    return Advice(Who.USER, f"{by}{_SIGN_IN}{_REFRESH.format(id=connection.id)}")
+
+
 def _of_the_grant(
     connection: ProviderConnection, profile: ProviderProfile | None, now: datetime
 ) -> Advice:
     if action_needed(connection, profile, now) is not None:
         ends = grant_ends(connection, profile or NO_PROFILE)
         if any(end.cause is not EndCause.IDLE for end in ends):
-            return Advice(Who.USER, f"before that, {_SIGN_IN}")
+            is_over = any(end.cause is not EndCause.IDLE and end.at <= now for end in ends)
+            return _sign_in(connection, by="" if is_over else "before the grant ends, ")
         return Advice(
             Who.OPERATOR, "see that the provider can be asked before that: a refresh is enough"
         )

@@ -33,7 +33,17 @@ from tests.fakes.examples import examples
 
 PROFILE = ProviderProfile(slug=SLUG)
 HOUR = timedelta(hours=1)
-SIGN_IN = "ask the user to sign in again, and connect the new credentials under the same id"
+SIGN_IN = "ask the user to sign in again, and give the new credentials with "
+
+
+def refresh_of(connection: ProviderConnection) -> str:
+    return f"{SIGN_IN}`refreshd refresh {connection.id} --credentials-file FILE`"
+
+
+def connect_of(connection: ProviderConnection) -> str:
+    return (
+        f"{SIGN_IN}`refreshd connect --connection-id {connection.id} --credentials-file FILE ...`"
+    )
 
 
 def active(**changes: Any) -> ProviderConnection:
@@ -136,7 +146,7 @@ def test_a_grant_that_the_provider_has_ended_asks_for_its_user():
     assert "(invalid_grant)" in found.because[0]
     assert found.because[1] == "the grant is dead, and only its user can mend that"
     assert found.advice.who is Who.USER
-    assert found.advice.text == SIGN_IN
+    assert found.advice.text == connect_of(dead)
 
 
 def test_a_status_that_a_command_has_set_says_so():
@@ -215,20 +225,37 @@ def test_a_refresh_token_in_doubt_says_what_is_done_with_it(policy: ReusePolicy,
 def test_a_grant_that_ends_by_the_calendar_asks_for_its_user_in_time():
     profile = msgspec.structs.replace(PROFILE, grant_lifetime_s=86_400.0)
 
-    found = told(active(granted_at=NOW - HOUR), profile)
+    connection = active(granted_at=NOW - HOUR)
+
+    found = told(connection, profile)
 
     assert found.because == (
         "the grant ends 2026-03-02T12:00:00Z (in 23 h), however often it is used",
     )
     assert found.advice.who is Who.USER
-    assert found.advice.text == f"before that, {SIGN_IN}"
+    assert found.advice.text == f"before the grant ends, {refresh_of(connection)}"
 
 
 def test_a_grant_whose_end_was_told_asks_for_its_user():
-    found = told(active(warned_lead_s=0))
+    connection = active(warned_lead_s=0)
+
+    found = told(connection)
 
     assert "by the calendar the grant has ended, and that was told as an event" in found.because
-    assert found.advice.text == SIGN_IN
+    assert found.advice.text == refresh_of(connection)
+
+
+@pytest.mark.parametrize(
+    "status", [status for status in ConnectionStatus if status is not ConnectionStatus.ACTIVE]
+)
+def test_what_is_not_active_gets_new_credentials_by_a_connect_to_its_id(status: ConnectionStatus):
+    connection = stored(status)
+
+    text = told(connection).advice.text
+
+    is_final = status is ConnectionStatus.DISCONNECTED
+    assert (f"`refreshd connect --connection-id {connection.id} " in text) != is_final
+    assert "refreshd refresh" not in text
 
 
 def test_a_grant_that_ends_unused_needs_nothing_but_a_refresh():
@@ -248,13 +275,16 @@ def test_a_grant_that_ends_unused_needs_nothing_but_a_refresh():
 def test_what_has_no_refresh_token_ends_with_its_access_token():
     lacking = msgspec.structs.replace(sealed(expires_at=NOW + HOUR), notes=(NO_REFRESH_TOKEN_NOTE,))
 
-    found = told(active(credentials=lacking))
+    connection = active(credentials=lacking)
+
+    found = told(connection)
 
     assert found.because == (
         "there is no refresh token: it ends 2026-03-01T14:00:00Z (in 60 min)",
         "noted of its credentials: no_refresh_token",
     )
     assert found.advice.who is Who.USER
+    assert found.advice.text == f"before the grant ends, {refresh_of(connection)}"
 
 
 def test_a_provider_without_a_profile_is_the_operators_to_mend():

@@ -18,7 +18,13 @@ from domain.connection import ConnectionStatus, ProviderConnection, Trouble
 from domain.credentials import Opaque
 from domain.due import Due, DueKind, next_due
 from domain.expiry import shifted
-from domain.grant_life import EndCause, access_ends_at, grant_ends, is_refreshable
+from domain.grant_life import (
+    EndCause,
+    access_ends_at,
+    grant_ends,
+    is_over_by,
+    is_refreshable,
+)
 from domain.profile import FailureClass, ProviderProfile, RefreshMode, ReusePolicy
 from domain.time_words import span, when
 
@@ -229,22 +235,25 @@ def _next(
     is_held = held_back is not None and due.kind is not DueKind.WARNING
     if held_back is not None and is_held:
         at = max(at, shifted(now, held_back.left_s))
-    return NextStep(
-        kind=NextKind(due.kind),
-        at=at,
-        text=_step(Due(at, due.kind), now, is_held=is_held and at > due.at),
-    )
+    is_trial = profile is not None and is_over_by(connection, profile, at)
+    text = _step(Due(at, due.kind), now, is_trial=is_trial)
+    if is_held and at > due.at:
+        text = f"{text}, when requests are let through again"
+    return NextStep(kind=NextKind(due.kind), at=at, text=text)
 
 
-def _step(due: Due, now: datetime, *, is_held: bool) -> str:
+def _step(due: Due, now: datetime, *, is_trial: bool) -> str:
     at = "now, in its turn" if due.at <= now else f"at {when(due.at, now)}"
-    what = {
+    if is_trial and due.kind is not DueKind.WARNING:
+        return (
+            f"the provider is asked {at}, as a trial: by the calendar the grant has ended by then"
+        )
+    return {
         DueKind.REFRESH: f"its access token is refreshed {at}",
         DueKind.KEEP_ALIVE: f"it is refreshed {at}, for the grant must not lie unused",
         DueKind.RETRY: f"the provider is asked again {at}",
         DueKind.WARNING: f"an event tells {at} that the grant ends",
     }[due.kind]
-    return f"{what}, when requests are let through again" if is_held else what
 
 
 def _nothing(connection: ProviderConnection, profile: ProviderProfile | None) -> str:

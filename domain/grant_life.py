@@ -94,6 +94,13 @@ def grant_ends_at(connection: ProviderConnection, profile: ProviderProfile) -> d
     return min((end for end in ends if end is not None), default=None)
 
 
+def is_over_by(connection: ProviderConnection, profile: ProviderProfile, at: datetime) -> bool:
+    """Return whether a grant will have ended by the calendar, its credentials being of before."""
+    over_at, credentials = grant_ends_at(connection, profile), connection.credentials
+    issued_at = None if credentials is None else credentials.issued_at
+    return over_at is not None and over_at <= at and (issued_at is None or issued_at < over_at)
+
+
 def idle_ends(connection: ProviderConnection, profile: ProviderProfile) -> Iterator[datetime]:
     """Yield when the grant ends unless it is used before."""
     if profile.grant_idle_s is not None:

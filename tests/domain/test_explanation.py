@@ -13,7 +13,7 @@ from domain.connection import ConnectionStatus, ProviderConnection, Trouble
 from domain.credentials import CredentialType, Opaque
 from domain.due import next_due
 from domain.explanation import Explanation, NextKind, explained
-from domain.grant_life import NO_REFRESH_TOKEN_NOTE
+from domain.grant_life import NO_REFRESH_TOKEN_NOTE, WARNING_LEADS_S
 from domain.profile import NON_ROTATING, FailureClass, ProviderProfile, RefreshMode, ReusePolicy
 from domain.time_words import span, when
 from domain.verdict_table import CODES, OF_ONE_CONNECTION
@@ -234,6 +234,25 @@ def test_a_grant_that_ends_by_the_calendar_asks_for_its_user_in_time():
     )
     assert found.advice.who is Who.USER
     assert found.advice.text == f"before the grant ends, {refresh_of(connection)}"
+
+
+@pytest.mark.parametrize("trouble_code", [None, "server_error"])
+def test_a_refresh_past_the_grants_end_is_said_to_be_a_trial(trouble_code: str | None):
+    profile = msgspec.structs.replace(PROFILE, grant_lifetime_s=1_800.0)
+    used = msgspec.structs.replace(sealed(expires_at=NOW + HOUR), issued_at=NOW - HOUR)
+    why = None if trouble_code is None else trouble(FailureClass.TRANSIENT, trouble_code)
+    connection = active(
+        granted_at=NOW - HOUR, credentials=used, trouble=why, warned_lead_s=WARNING_LEADS_S[-1]
+    )
+
+    found = told(connection, profile)
+
+    assert "the grant ended 2026-03-01T12:30:00Z (30 min ago)" in "".join(found.because)
+    assert found.next.text == (
+        "the provider is asked at 2026-03-01T14:00:00Z (in 60 min), as a trial: by the calendar "
+        "the grant has ended by then"
+    )
+    assert found.advice.text == refresh_of(connection)
 
 
 def test_a_grant_whose_end_was_told_asks_for_its_user():

@@ -161,8 +161,12 @@ _FEW = 1
 
 
 def _failure(trouble: Trouble, now: datetime) -> Iterator[str]:
-    said = "" if trouble.provider_code is None else f", by the provider {trouble.provider_code}"
-    code = f"{trouble.code}{said}"
+    theirs = trouble.provider_code
+    code = (
+        trouble.code
+        if theirs in (None, trouble.code)
+        else f"{trouble.code}, by the provider {theirs}"
+    )
     yield f"the last refresh failed {when(trouble.at, now)}: {trouble.reason} ({code})"
     meaning = _MEANING[trouble.failure_class]
     row = f"; {trouble.failures} failures in a row" if trouble.failures > _FEW else ""

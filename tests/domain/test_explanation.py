@@ -136,6 +136,16 @@ def test_each_class_of_failure_says_what_it_means_and_when_it_is_tried_again(
     assert found.advice.who == who
 
 
+def test_a_code_that_is_the_providers_own_is_said_once():
+    why = trouble(FailureClass.USER, "invalid_grant", provider_code="invalid_grant")
+
+    [failure, _] = told(
+        msgspec.structs.replace(stored(ConnectionStatus.EXPIRED), trouble=why)
+    ).because
+
+    assert failure.endswith(": The reason (invalid_grant)")
+
+
 def test_a_grant_that_the_provider_has_ended_asks_for_its_user():
     dead = msgspec.structs.replace(
         stored(ConnectionStatus.EXPIRED), trouble=trouble(FailureClass.USER, "invalid_grant")

@@ -93,11 +93,14 @@ def _mend(
     """Return what an operator is to mend for an ACTIVE connection, if anything."""
     trouble, slug = connection.trouble, connection.provider_slug
     if profile is None and is_refreshable(connection):
-        return f"add [providers.{slug}] to the configuration: without it nothing is refreshed"
+        return (
+            f"add [providers.{slug}] to the configuration, and reload (SIGHUP): without it nothing "
+            "is refreshed"
+        )
     if trouble is not None and trouble.failure_class is FailureClass.OPERATOR:
-        return mend_of(trouble.code, slug)
+        return mend_of(trouble.code, connection)
     if held_back is not None and held_back.failure_class is FailureClass.OPERATOR:
-        return mend_of("", slug)
+        return mend_of("", connection)
     if trouble is not None and trouble.failure_class is FailureClass.AMBIGUOUS:
         return f"nothing yet: if it goes on, see with `refreshd provider test {slug}` what answers"
     return None
@@ -129,9 +132,12 @@ def _of_the_grant(
 
 
 _PLACE = "[providers.{slug}]"
-_THEN = "; `refreshd provider test {slug}` tries it before the daemon takes it"
+_THEN = (
+    "; `refreshd provider test {slug}` tries it, a reload (SIGHUP) takes it, then "
+    "`refreshd token {id} --force` refreshes as soon as the provider may be asked"
+)
 _CLIENT = f"correct client_id and client_secret_file of {_PLACE}{_THEN}"
-_ALLOW = f"let this client refresh at the provider, or correct client_id of {_PLACE}"
+_ALLOW = f"let this client refresh at the provider, or correct client_id of {_PLACE}{_THEN}"
 _PARAMS = "give this connection the params that its provider's URL needs, with its next connect"
 _MENDS = {
     "invalid_client": _CLIENT,
@@ -155,6 +161,6 @@ _MENDS = {
 _ELSE = f"correct {_PLACE} of the configuration{_THEN}"
 
 
-def mend_of(code: str, slug: str) -> str:
+def mend_of(code: str, connection: ProviderConnection) -> str:
     """Return what an operator does about a failure that is the configuration's."""
-    return _MENDS.get(code, _ELSE).format(slug=slug)
+    return _MENDS.get(code, _ELSE).format(slug=connection.provider_slug, id=connection.id)

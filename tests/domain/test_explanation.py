@@ -321,7 +321,9 @@ def test_a_provider_without_a_profile_is_the_operators_to_mend():
 
     assert found.because == (f"no profile is configured for provider {SLUG}",)
     assert found.next.text == "nothing happens by itself: it cannot be refreshed"
-    assert found.advice.text.startswith(f"add [providers.{SLUG}] to the configuration")
+    assert found.advice.text.startswith(
+        f"add [providers.{SLUG}] to the configuration, and reload (SIGHUP)"
+    )
 
 
 def test_credentials_that_the_daemon_cannot_read_are_said_to_be_the_callers():
@@ -353,11 +355,23 @@ OPERATORS = sorted(
 
 @pytest.mark.parametrize("code", OPERATORS)
 def test_each_failure_of_the_configuration_has_its_mend(code: str):
-    found = told(active(trouble=trouble(FailureClass.OPERATOR, code)))
+    connection = active(trouble=trouble(FailureClass.OPERATOR, code))
+
+    found = told(connection)
 
     assert found.advice.who is Who.OPERATOR
-    assert found.advice.text == mend_of(code, SLUG)
+    assert found.advice.text == mend_of(code, connection)
     assert "{" not in found.advice.text
+
+
+@pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client", "some_other_code"])
+def test_a_mend_of_the_configuration_is_said_with_what_takes_and_tries_it(code: str):
+    connection = active(trouble=trouble(FailureClass.OPERATOR, code))
+
+    text = told(connection).advice.text
+
+    assert f"`refreshd provider test {SLUG}` tries it, a reload (SIGHUP) takes it" in text
+    assert f"`refreshd token {connection.id} --force` refreshes" in text
 
 
 held_back = st.none() | st.builds(

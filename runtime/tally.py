@@ -24,7 +24,7 @@ _SLOTS = 24 * 3600 // SLOT_S
 
 
 class LifeLeft:
-    """How long access tokens had to live when they were refreshed: a histogram."""
+    """How long access tokens had to live when a refresh began, however it ended: a histogram."""
 
     def __init__(self) -> None:
         """Start with nothing observed."""

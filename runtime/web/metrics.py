@@ -79,7 +79,7 @@ METRICS = (
     Described(
         "histogram",
         "refresh_life_left_seconds",
-        "How long access tokens had to live when they were refreshed; 0: they had ended.",
+        "How long access tokens had to live when a refresh began, failed ones too; 0: had ended.",
         ("provider",),
     ),
     Described(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.advice import HeldBack, Who, mend_of
+from domain.advice import HeldBack, Who
 from domain.connection import ConnectionStatus, ProviderConnection, Trouble
 from domain.credentials import CredentialType, Opaque
 from domain.due import next_due
@@ -16,7 +16,6 @@ from domain.explanation import Explanation, NextKind, explained
 from domain.grant_life import NO_REFRESH_TOKEN_NOTE, WARNING_LEADS_S
 from domain.profile import NON_ROTATING, FailureClass, ProviderProfile, RefreshMode, ReusePolicy
 from domain.time_words import span, when
-from domain.verdict_table import CODES, OF_ONE_CONNECTION
 from tests.domain.shapes import (
     INTENT,
     NOW,
@@ -274,19 +273,6 @@ def test_a_grant_whose_end_was_told_asks_for_its_user():
     assert found.advice.text == refresh_of(connection)
 
 
-@pytest.mark.parametrize(
-    "status", [status for status in ConnectionStatus if status is not ConnectionStatus.ACTIVE]
-)
-def test_what_is_not_active_gets_new_credentials_by_a_connect_to_its_id(status: ConnectionStatus):
-    connection = stored(status)
-
-    text = told(connection).advice.text
-
-    is_final = status is ConnectionStatus.DISCONNECTED
-    assert (f"`refreshd connect --connection-id {connection.id} " in text) != is_final
-    assert "refreshd refresh" not in text
-
-
 def test_a_grant_that_ends_unused_needs_nothing_but_a_refresh():
     profile = msgspec.structs.replace(PROFILE, grant_idle_s=2 * 86_400.0)
     used = msgspec.structs.replace(
@@ -344,34 +330,6 @@ def test_a_connection_on_demand_waits_for_its_callers():
     assert found.next.text == (
         "nothing happens by itself: it is refreshed when a caller needs a token"
     )
-
-
-OPERATORS = sorted(
-    {verdict.code for verdict in CODES.values() if verdict.failure_class is FailureClass.OPERATOR}
-    | OF_ONE_CONNECTION
-    | {"unauthorized", "wrong_endpoint", "client_changed", "cannot_unseal", "issuer_mismatch"}
-)
-
-
-@pytest.mark.parametrize("code", OPERATORS)
-def test_each_failure_of_the_configuration_has_its_mend(code: str):
-    connection = active(trouble=trouble(FailureClass.OPERATOR, code))
-
-    found = told(connection)
-
-    assert found.advice.who is Who.OPERATOR
-    assert found.advice.text == mend_of(code, connection)
-    assert "{" not in found.advice.text
-
-
-@pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client", "some_other_code"])
-def test_a_mend_of_the_configuration_is_said_with_what_takes_and_tries_it(code: str):
-    connection = active(trouble=trouble(FailureClass.OPERATOR, code))
-
-    text = told(connection).advice.text
-
-    assert f"`refreshd provider test {SLUG}` tries it, a reload (SIGHUP) takes it" in text
-    assert f"`refreshd token {connection.id} --force` refreshes" in text
 
 
 held_back = st.none() | st.builds(

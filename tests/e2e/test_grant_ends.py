@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -76,3 +77,31 @@ async def test_who_must_act_is_told_and_listed_and_so_is_who_came_back(tmp_path:
         *("ProviderConnectionAttempted", "ProviderConnectionSucceeded"),
         "ProviderGrantRecovered",
     ]
+
+
+async def test_what_explain_names_for_a_grant_that_ends_gives_it_new_credentials(tmp_path: Path):
+    async with running_fake_provider() as provider:
+        config = write_config(tmp_path, provider)
+        file = tmp_path / "bare.json"
+        file.write_text(json.dumps(BARE))
+        async with (
+            daemon_process(tmp_path / "data", "--config", str(config)) as daemon,
+            plain_caller(**daemon.context) as caller,
+        ):
+            here = ("--data-dir", str(daemon.data_dir))
+            whose = ("--user-id", str(uuid4()), "--provider-id", str(uuid4()))
+            made = await refreshd(
+                *("connect", *whose, "--provider-slug", "fake", "-o", "json", *here),
+                *("--credentials-file", str(file)),
+            )
+            connection_id = json.loads(made.stdout)["connection_id"]
+            explained = await refreshd("explain", connection_id, "-o", "json", *here)
+            command = json.loads(explained.stdout)["advice"]["text"].split("`")[1]
+            verb = command.replace("FILE", str(file)).split()[1:]
+
+            given = await refreshd(*verb, *here)
+
+            shown = await caller.get(connection_id)
+
+    assert verb[0] == "refresh"
+    assert (given.code, shown["status"], shown["generation"]) == (0, "active", 2)

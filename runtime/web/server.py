@@ -6,6 +6,7 @@ request after the other, some hundred a second, so that a flood of them costs li
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator
 
 import uvicorn
@@ -90,9 +91,10 @@ async def listening(
         made.connections_max = connections_max
         return made
 
-    server = await loop.create_server(protocol, address.host, address.port, backlog=_BACKLOG)
+    listener = await _listener(address)
+    server = await loop.create_server(protocol, sock=listener, backlog=_BACKLOG)
     try:
-        yield Address(address.host, server.sockets[0].getsockname()[1])
+        yield Address(address.host, listener.getsockname()[1])
     finally:
         server.close()
         for connection in tuple(state.connections):
@@ -101,3 +103,18 @@ async def listening(
         for task in tuple(state.tasks):
             task.cancel()
         await asyncio.gather(*state.tasks, return_exceptions=True)
+
+
+async def _listener(address: Address) -> socket.socket:
+    """Return a socket that listens: uvloop closes one that cannot, and does not say so.
+
+    Two programs that bind at the same time both succeed, and then only one of them may listen.
+
+    Raises:
+        OSError: Nobody can listen there.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, _, _, _, where = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return socket.create_server(where, family=family, backlog=_BACKLOG)

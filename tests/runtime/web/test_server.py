@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import socket
+import threading
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import uvloop
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
@@ -99,3 +103,31 @@ async def test_an_end_waits_for_nobody() -> None:
     writer.close()
     with pytest.raises(ConnectionRefusedError):
         await ask(at)
+
+
+async def listens_once(port: int) -> bool:
+    """Listen for a moment; False: somebody else does."""
+    try:
+        async with listening(app, Address("127.0.0.1", port), connections_max=MOST):
+            await asyncio.sleep(0)
+            return True
+    except OSError:
+        return False
+
+
+def test_of_those_who_listen_at_the_same_time_each_is_told_whether_it_does() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    together = threading.Barrier(2)
+
+    def listen_again_and_again() -> list[bool]:
+        done: list[bool] = []
+        for _ in range(60):
+            together.wait()
+            done.append(uvloop.run(listens_once(port)))
+        return done
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = [threads.submit(listen_again_and_again) for _ in range(2)]
+
+        assert True in first.result() + second.result()

@@ -32,7 +32,7 @@ from tests.simulation.settling import debts
 from tests.simulation.town import Town
 from tests.simulation.world import Noted, World
 
-_SETTLED_S = 45.0
+_SETTLED_S = 60.0
 """How long after the faults everything must be in order again."""
 _LAST_TRIES = 12
 _LAST_S = 3.0

@@ -118,9 +118,11 @@ class _Life:
             stored = connection.credentials
             assert stored is not None
             assert isinstance(stored.payload, Sealed)
+            # Between the provider's answer and the store there is a moment.
             if f'"{self.provider.live}"'.encode() not in stored.payload.ciphertext:
-                # Between the provider's answer and the store there is a moment.
                 self.provider.may_be_spent_unheard = True
+            if self.provider.access.encode() not in stored.payload.ciphertext:
+                self.provider.forgot_the_last_cut()
         finally:
             self.ledger.before = None
 

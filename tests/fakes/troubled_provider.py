@@ -64,6 +64,16 @@ class TroubledProvider(RotatingProvider):
         """Let nothing fail from now on."""
         self.rates = ProviderRates()
 
+    @property
+    def access(self) -> str:
+        """The newest access token, as it stands in a secret."""
+        return f'"a{self._issued}"'
+
+    def forgot_the_last_cut(self) -> None:
+        """Note that the daemon ended before it stored what it had read of an answer."""
+        if self.history and self.history[-1].ended == "cut":
+            self.history[-1] = self.history[-1]._replace(ended="open")
+
     def strikes(self, rate: float) -> bool:
         """Whether a fault of this rate strikes now."""
         return rate > 0 and self._random.random() < rate

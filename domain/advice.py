@@ -138,7 +138,10 @@ _THEN = (
 )
 _CLIENT = f"correct client_id and client_secret_file of {_PLACE}{_THEN}"
 _ALLOW = f"let this client refresh at the provider, or correct client_id of {_PLACE}{_THEN}"
-_PARAMS = "give this connection the params that its provider's URL needs, with its next connect"
+_PARAMS = (
+    "give this connection the params that its provider's URL needs: `refreshd expire {id}`, then "
+    "`refreshd connect --connection-id {id} --param NAME=VALUE ...` with its credentials"
+)
 _MENDS = {
     "invalid_client": _CLIENT,
     "unauthorized": _CLIENT,
@@ -153,7 +156,9 @@ _MENDS = {
     "wrong_endpoint": f"correct token_endpoint of {_PLACE}{_THEN}",
     "issuer_mismatch": f"correct issuer of {_PLACE}{_THEN}",
     "not_the_provider": "let the proxy or firewall before the provider pass this daemon's requests",
-    "cannot_unseal": "put the key that sealed its credentials back into the keyring and restart",
+    "cannot_unseal": (
+        "put the key that sealed its credentials back into the keyring, and reload (SIGHUP)"
+    ),
     "template_value_missing": _PARAMS,
     "template_value_malformed": _PARAMS,
     "host_not_allowed": f"add its host to allowed_hosts of {_PLACE}, if it may be asked{_THEN}",

@@ -47,8 +47,8 @@ class Watched(NamedTuple):
     ending: Ending
     partitions: int
     started_s: float
-    liveness: Liveness
     """On the monotonic clock."""
+    liveness: Liveness
 
     def alive(self) -> tuple[Check, ...]:
         """See ``Seen``."""

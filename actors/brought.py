@@ -5,7 +5,10 @@ its attempt is open                    it ends that, at once
 the credentials that were presented    it is stored all the same: they may be spent, and what
 are the present ones, and no attempt   it gave is all that works
 is open
-they are, and another attempt is open  nothing now: it comes again
+they are, and another one was left     it is stored behind that one's end, if that brings none,
+open                                   before anything is presented again
+they are, and another one is under     nothing now: it comes again
+way here
 newer ones are                         it is done with
 =====================================  ========================================================
 """
@@ -51,7 +54,7 @@ class Receiver(Protocol):
         ...
 
     def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
-        """End the open intent with it."""
+        """End the open intent with it, or have it ready for when that ends without one."""
         ...
 
 
@@ -87,13 +90,13 @@ def take_brought(
 ) -> None:
     """Do with an outcome what the table says; call ``stored`` when nothing is lost without it."""
     connection = actor.connection
-    if outcome.is_awaited_by(connection):
-        actor.take_in(outcome, stored)
-    elif connection is not None and connection.generation < outcome.generation:
+    if connection is not None and connection.generation < outcome.generation:
         return
-    elif not outcome.is_of_use_to(connection):
+    if not outcome.is_awaited_by(connection) and not outcome.is_of_use_to(connection):
         stored()
-    elif connection is not None and connection.intent is None and not actor.partition.refusal():
+    elif connection is None or connection.intent is not None:
+        actor.take_in(outcome, stored)
+    elif not actor.partition.refusal():
         now = world.clock.now()
         actor.commit(
             came_late(connection, outcome.connection, outcome.events, now=now, ids=world.ids)

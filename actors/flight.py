@@ -17,7 +17,6 @@ outcome is unknown, or stores what that daemon's flight brings (DESIGN.md sectio
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import anyio
 from msgspec.structs import replace
@@ -25,7 +24,7 @@ from msgspec.structs import replace
 from actors.client_gate import ClientGate, no_sooner, while_closed
 from actors.closed import SOON_S
 from actors.entry import Entry
-from actors.open_intent import open_until_s
+from actors.open_intent import Brought, open_until_s
 from actors.outcome_steps import MakeStep, OutcomeSteps
 from actors.pilot import Pilot
 from actors.ports import Outcome
@@ -36,7 +35,7 @@ from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_
 from domain.connection import ProviderConnection
 from domain.exchange import NotSent, Tokens, Verdict
 from domain.profile import ProviderProfile
-from domain.refreshing import PREPARATION_S_MAX, Step, attempt_s_max, begun, left_open
+from domain.refreshing import PREPARATION_S_MAX, Step, attempt_s_max, begun, came_late, left_open
 from domain.result import Failure
 from domain.token_read import failure_of, may_still_ask
 from domain.trace import Trace
@@ -44,13 +43,6 @@ from domain.verdicts import judge
 
 _LOOK_AGAIN_S = 1.0
 """How often a flight that waits looks whether the client may ask sooner than was said."""
-
-
-class Brought(NamedTuple):
-    """What another daemon's flight brought, and whom to tell that it is stored."""
-
-    outcome: Outcome
-    stored: Callable[[], None]
 
 
 class Flight:
@@ -81,6 +73,7 @@ class Flight:
         self._opens_s = -math.inf
         """When the client may ask again, while that is waited for."""
         self._brought: Brought | None = None
+        self._older: Brought | None = None
         self._awake: anyio.Event | None = None
         self.is_stopped = False
         """Whether nothing is presented any more that was not presented yet."""
@@ -158,8 +151,13 @@ class Flight:
             self._awake.set()
 
     def take_in(self, outcome: Outcome, stored: Callable[[], None]) -> None:
-        """End the open intent with what another daemon's flight brought; call ``stored`` then."""
-        if self._wish is None and self._brought is None:
+        """End the open intent with what another daemon's flight brought; call ``stored`` then.
+
+        What an older attempt gave is stored behind that end, where it is of use still.
+        """
+        if not outcome.is_awaited_by(self._connection()):
+            self._older = Brought(outcome, stored)
+        elif self._wish is None and self._brought is None:
             self._brought = Brought(outcome, stored)
             self.wake()
 
@@ -189,7 +187,12 @@ class Flight:
             step = left_open(connection, profile, now=world.clock.now(), ids=world.ids)
         else:
             step = Step(brought.outcome.connection, brought.outcome.events)
-        if not await self._is_stored(self.actor.commit(step)):
+        entry, older = self.actor.commit(step), self._older
+        if older is not None and older.outcome.is_of_use_to(step.connection):
+            given, told = older.outcome.connection, older.outcome.events
+            step = came_late(step.connection, given, told, now=world.clock.now(), ids=world.ids)
+            entry, brought = self.actor.commit(step), older
+        if not await self._is_stored(entry):
             self.failure = database_error("an open refresh cannot be closed")
         elif brought is not None:
             self.is_fresh = step.connection.trouble is None

@@ -1,13 +1,23 @@
-"""Until when an attempt that was left open may still bring something."""
+"""Until when an attempt that was left open may still bring something, and what comes of it."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 import anyio
 
+from actors.ports import Outcome
 from domain.connection import RefreshIntent
 
 _BROUGHT_S = 2.0
 """How long an outcome takes at most that is sent again and again."""
+
+
+class Brought(NamedTuple):
+    """What another daemon's flight brought, and whom to tell that it is stored."""
+
+    outcome: Outcome
+    stored: Callable[[], None]
 
 
 def open_until_s(

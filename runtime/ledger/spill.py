@@ -1,8 +1,9 @@
 """Outcomes that the ledger did not take, as files; the next start takes them in.
 
 One file an attempt, ``<data-dir>/outcomes/<connection>.<attempt>``: the entry as it would have been
-appended, its credentials sealed. It is applied only where the ledger still holds that attempt's
-intent, and removed only when the ledger has acknowledged it. One that does not fit any more is
+appended, its credentials sealed. It is applied where the ledger still holds that attempt's intent,
+or the credentials that were presented, and removed only when the ledger has acknowledged it. One
+that does not fit any more is
 kept, as ``<name>.aside``, if it holds credentials that are stored nowhere else. Where it cannot be
 told now whether it fits, there is no start: the first command would close the intent without it.
 """
@@ -235,7 +236,8 @@ def _found(file: Path) -> Outcome | None:
 async def _take_in(file: Path, outcome: Outcome, ledger: Ledger, *, within_s: float) -> bool:
     """Append one outcome if its intent is still open, and be done with its file.
 
-    False: it is of use, but as of an attempt that was taken for unknown: see ``actors.brought``.
+    False: it is of use, but its attempt was taken for unknown, and maybe another one has begun:
+    see ``actors.brought``.
 
     Raises:
         PartitionLostError: Another daemon has taken the partition.
@@ -268,7 +270,7 @@ async def _take_in(file: Path, outcome: Outcome, ledger: Ledger, *, within_s: fl
             raise _cannot_be_taken_in(file, "its ledger takes nothing")
         log.warning("outcome_taken_in", connection_id=connection_id, file=file.name)
         _remove(file)
-    elif now is not None and now.intent is None and outcome.is_of_use_to(now):
+    elif outcome.is_of_use_to(now):
         return False
     elif outcome.is_needless_to(now):
         log.info("outcome_not_needed", connection_id=connection_id, file=file.name)

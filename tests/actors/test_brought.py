@@ -125,6 +125,44 @@ async def test_another_attempts_outcome_is_not_stored(change: dict[str, object])
         assert again.ledger.changes_of(ID) == []
 
 
+async def test_what_an_older_attempt_gave_is_stored_when_a_later_one_brings_nothing() -> None:
+    scene = Scene()
+    again, outcome = await _left_open(scene)
+    told = _Told()
+    async with again.opened():
+        asked = again.send(GetToken(connection_id=ID), patience_s=200.0)
+        await anyio.sleep(1.0)
+        again.directory.take_in(outcome._replace(attempt_id=USER), told)
+        await anyio.sleep(1.0)
+        assert again.stored(ID).intent is not None
+
+        await anyio.sleep(80.0)
+
+        assert told.times == 1
+        assert again.stored(ID).generation == 2
+        assert isinstance(asked.reply, Success)
+        assert isinstance(asked.reply.value, AccessToken)
+        assert asked.reply.value.access_token == "a2"
+    assert scene.provider.presented == ["r1"]
+    assert again.story_of(ID) == [
+        "token_refresh.failed",
+        "token_refresh.attempted",
+        "token_refresh.succeeded",
+    ]
+
+
+async def test_what_an_older_attempt_gave_is_nothing_beside_what_the_later_one_brings() -> None:
+    again, outcome = await _left_open(Scene())
+    told = _Told()
+    async with again.opened():
+        again.directory.take_in(outcome._replace(attempt_id=USER), told)
+        assert await _took_in(again, outcome) == 1
+        assert told.times == 0
+        assert await _took_in(again, outcome._replace(attempt_id=USER)) == 1
+
+    assert again.story_of(ID) == ["token_refresh.succeeded"]
+
+
 async def test_what_comes_when_the_attempt_was_taken_for_unknown_is_all_that_works() -> None:
     again, outcome = await _left_open(Scene())
     async with again.opened():

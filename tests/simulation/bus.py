@@ -15,6 +15,8 @@ from tests.simulation.world import World
 
 _NO_RESPONDERS = {"Status": "503"}
 _AT_ONCE_S = 0.0005
+_DRAINED_S = 0.01
+"""Longer than a message takes from a server to a connection of its."""
 
 
 class Message(NamedTuple):
@@ -48,6 +50,8 @@ class _Subscription:
         self.take = take
         self.queue = queue
         self.is_over = False
+        self.is_drained = False
+        """Whether what the servers held for it has come: what comes now was between two of them."""
 
 
 class Servers:
@@ -176,6 +180,16 @@ class Port:
 
         return end
 
+    async def drain(self, queue: str) -> None:
+        """End the subscriptions of a queue group, and take first what the servers hold for them."""
+        ending = [one for one in self._subscriptions if one.queue == queue]
+        for one in ending:
+            self._servers.end(one)
+        await anyio.sleep(_DRAINED_S)
+        for one in ending:
+            one.is_over = one.is_drained = True
+        self._subscriptions = [one for one in self._subscriptions if one not in ending]
+
     def into(self, to: _Subscription, message: Message, pause_s: float) -> None:
         """Have a message arrive in the socket."""
         if self._link is None:
@@ -194,6 +208,8 @@ class Port:
             await self._arrived.wait()
 
     def _arrive(self, to: _Subscription, message: Message) -> None:
+        if to.is_drained:
+            self._servers.note(message, self.name, is_lost=True)
         self._inbox.append((to, message))
         self._arrived.set()
 

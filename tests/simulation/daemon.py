@@ -54,6 +54,7 @@ LIMITS = LedgerLimits()
 CLUSTER = ClusterConfig()
 _GRACE_S = 15.0
 _TOKEN_CALLERS = "connection-token"
+_QUEUE_GROUP = "refreshd"
 
 
 class Place(NamedTuple):
@@ -139,7 +140,6 @@ class SimulatedNats:
         self.inbox = "_INBOX_refreshd"
         self.counted = {f"connection-{verb}": Counted() for verb in CONNECTION_VERBS}
         self._port = port
-        self._endpoints: list[Callable[[], None]] = []
         self.tasks: TaskGroup | None = None
 
     def forbid(self, *_: str) -> None:
@@ -184,13 +184,11 @@ class SimulatedNats:
             arrived = Arrived(message.subject, message.reply, message.data, message.headers)
             service._handle(partial(service._take_command, verb), name, load, arrived)
 
-        self._endpoints.append(self._port.hear(f"{PREFIX}.connection.*.*", take, queue="refreshd"))
+        self._port.hear(f"{PREFIX}.connection.*.*", take, queue=_QUEUE_GROUP)
 
     async def drain_endpoints(self) -> None:
         """See ``DiscoverableService``."""
-        for end in self._endpoints:
-            end()
-        await anyio.sleep(0.01)
+        await self._port.drain(_QUEUE_GROUP)
 
     async def stop(self) -> None:
         """See ``DiscoverableService``."""

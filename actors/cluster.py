@@ -6,13 +6,14 @@ trusted: where two are wrong about each other they claim in turn, and the ledger
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, Protocol
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from actors.client_gate import ClientGates
+from actors.hearing import Hearing
 from actors.members import HEARTBEAT_S, Heartbeat, Members, Present
 from actors.router import HERE
 from domain.ownership import Moves, moves, owners
@@ -24,12 +25,6 @@ _SETTLED_S = 30.0
 """Who has owned a partition for so long may claim it again at once when it is lost."""
 _KNOWN_S = 2.0
 """How long one that leaves waits until the others know that it owns nothing."""
-_DEAF_S = 2.5 * HEARTBEAT_S
-"""Without a heartbeat of its own for so long a daemon does not know who else is there."""
-_DEAF_TIMEOUTS = 3
-"""After so many member time-outs without one it does not wait for that any more."""
-_LISTENS_S = 1.5 * HEARTBEAT_S
-"""So long it hears its own before it takes what nobody else is heard to own."""
 _EXTRA_BEAT_S = 0.05
 """How long news gather before they are told out of turn."""
 
@@ -112,15 +107,8 @@ class Cluster:
         """
         self.me = me
         self.members = Members(me, timeout_s=timeout_s)
-        self.heard_s = -math.inf
-        """When the last heartbeat of ours was sent that has come back; monotonic."""
-        self._heard_since_s = -math.inf
-        """From when on none that was missing let ``timeout_s`` pass."""
-        self._listens_since_s = -math.inf
-        """From when on nobody who is there can have gone unheard."""
-        self._unheard = 0
-        """How many heartbeats of ours were sent, one a second, since one came back."""
-        self._timeout_s = timeout_s
+        self._hearing = Hearing(timeout_s)
+        self._former: Collection[str] = ()
         self._version = version
         self._partitions = partitions
         self._keeper = keeper
@@ -155,9 +143,7 @@ class Cluster:
         Args:
             acknowledged_s: When the partition's last such append was sent; monotonic.
         """
-        since_s = self._heard_since_s - self._timeout_s
-        known_s = max(acknowledged_s, self.heard_s) if acknowledged_s >= since_s else acknowledged_s
-        return self._hooks.now_s() - known_s <= self._timeout_s
+        return self._hearing.confirms(acknowledged_s, self._hooks.now_s())
 
     def place(self, partition: int) -> str | None:
         """Return who owns a partition, for ``actors.router``."""
@@ -173,7 +159,7 @@ class Cluster:
         """Take in a heartbeat, this daemon's own as well."""
         now_s = anyio.current_time()
         if beat.daemon == self.me:
-            self._came_back(self._sent_s.get(beat.number, -math.inf))
+            self._hearing.came_back(self._sent_s.get(beat.number, -math.inf))
             return
         for partition in self.members.released(beat):
             # Nobody else gets anything done there now.
@@ -190,25 +176,15 @@ class Cluster:
         if beat.asks:
             self.news()
 
-    def _came_back(self, sent_s: float) -> None:
-        """Know when a heartbeat of ours was sent that has come back."""
-        if sent_s - self.heard_s > self._timeout_s:
-            # Meanwhile we may have been taken for gone: what is ours an append must tell.
-            self._heard_since_s = sent_s
-        if -math.inf < self.heard_s < sent_s - _DEAF_S:
-            # Who has just come has listened in ``join``.
-            self._listens_since_s = sent_s
-        self.heard_s, self._unheard = max(self.heard_s, sent_s), 0
+    def may_claim_from(self, daemon: str) -> bool:
+        """Whether a partition may be claimed that nobody is heard to own, and ``daemon`` did last.
 
-    @property
-    def _is_deaf(self) -> bool:
-        """Whether no heartbeat ever comes in, not even ours: then silence tells nothing."""
-        return self._unheard * HEARTBEAT_S > _DEAF_TIMEOUTS * self._timeout_s
-
-    def _hears(self, now_s: float) -> bool:
-        """Whether those who are there would be heard: who was cut off or stopped listens first."""
-        hears = now_s - self.heard_s <= _DEAF_S and now_s - self._listens_since_s >= _LISTENS_S
-        return hears or self._is_deaf
+        It is heard, it lives no more, or it is silent for so long that it answers nothing.
+        """
+        now_s = anyio.current_time()
+        is_known = daemon == self.me or daemon in self._former
+        is_heard = not self.members.is_suspect(daemon, now_s)
+        return is_known or is_heard or self._hearing.knows_who_is_gone(now_s)
 
     def news(self) -> None:
         """Tell the others soon, and look again at what is to be taken or given."""
@@ -221,8 +197,16 @@ class Cluster:
         losses.lost(anyio.current_time(), self._hooks.draw())
         self.news()
 
-    async def join(self, *, within_s: float) -> None:
-        """Ask who is there, and wait so long for the answers; ``heard`` must be called already."""
+    async def join(self, *, within_s: float, former: Collection[str] = ()) -> None:
+        """Ask who is there, and wait so long for the answers; ``heard`` must be called already.
+
+        Args:
+            within_s: 0: nobody else can be there.
+            former: Daemons that live no more, for certain.
+        """
+        if within_s > 0:
+            self._hearing.begins(anyio.current_time())
+        self._former = {*former}
         self._beat(asks=True)
         await anyio.sleep(within_s)
 
@@ -267,11 +251,13 @@ class Cluster:
                 if self._has_news:
                     next_s = min(next_s, now_s)
                 if now_s >= next_s:
-                    self._unheard += not self._has_news
+                    if not self._has_news:
+                        self._hearing.sent()
                     self._has_news = False
                     self._beat()
                     next_s = now_s + HEARTBEAT_S
-                silent = self.members.forget_silent(now_s if self._is_deaf else self.heard_s)
+                hears_s = now_s if self._hearing.is_deaf else self._hearing.heard_s
+                silent = self.members.forget_silent(hears_s)
                 for daemon in silent:
                     self._gates.gone(daemon)
                 if silent:
@@ -353,7 +339,7 @@ class Cluster:
                 self._busy.add(partition)
                 self._giving.add(partition)
                 self._tasks.start_soon(self._give, partition)
-        for partition in to_do.take if self._hears(now_s) else ():
+        for partition in to_do.take if self._hearing.hears(now_s) else ():
             losses = self._losses.get(partition)
             is_early = losses is not None and now_s < losses.until_s
             is_free = len(self._busy) < _TAKEN_AT_ONCE_MAX and partition not in self._busy

@@ -4,7 +4,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from functools import partial
 from pathlib import Path
 
@@ -187,6 +187,7 @@ class Daemon:
             draw=random.random,
         )
         holdings.lost = self.site.cluster.lost
+        self._ledgers.may_claim_from = self.site.cluster.may_claim_from
         return holdings
 
     @property
@@ -255,13 +256,13 @@ class Daemon:
             "troubles": dict(self.journal.counts),
         }
 
-    async def join(self, *, within_s: float) -> None:
+    async def join(self, *, within_s: float, former: Collection[str]) -> None:
         """Know who is there, and take the partitions that nobody has and that are ours.
 
         Raises:
             LinkError, StreamsError, PartitionLostError: As they say.
         """
-        await self.site.cluster.join(within_s=within_s)
+        await self.site.cluster.join(within_s=within_s, former=former)
         await self._ledgers.open(self.site.cluster.first())
         self.connections_at_start = await connections_stored(self.link, self._streams)
 
@@ -340,7 +341,7 @@ async def run_daemon(
     budget = StopBudget(config.service.drain_grace_s)
     async with contextlib.AsyncExitStack() as stack:
         embedded = None if config.nats.url is not None else embedded_server(config, data_dir)
-        outcomes = stack.enter_context(one_daemon_of(data_dir, alone=embedded is not None))
+        own = stack.enter_context(one_daemon_of(data_dir, daemon_id, alone=embedded is not None))
         web = await stack.enter_async_context(shown(config.http))
         if embedded is not None:
             stack.push_async_callback(ended_with, embedded, budget)
@@ -365,7 +366,7 @@ async def run_daemon(
         endpoint = await stack.enter_async_context(
             HttpTokenEndpoint(profiles.secrets, routes=profiles.route, now=SystemClock().now)
         )
-        spill = SpillFolder(outcomes)
+        spill = SpillFolder(own.outcomes)
         daemon = Daemon(
             config=config,
             link=link,
@@ -382,8 +383,7 @@ async def run_daemon(
         )
         daemon.http = web.address
         await stack.enter_async_context(daemon.site.among_others())
-        # Nobody else can be on a server that only this daemon starts.
-        await daemon.join(within_s=0.0 if embedded else JOIN_S)
+        await daemon.join(within_s=0.0 if embedded else JOIN_S, former=own.former)
         for ledger in ledgers.partitions.values():
             ledger.records.mark.decide_by(daemon.policy.name)
         number = partial(partition_of, partitions=streams.partitions)

@@ -10,6 +10,7 @@ import fcntl
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import NamedTuple
 
 from runtime.nats.private_files import make_private_folder, sync_folder
 from runtime.private import ExposedError, refuse_if_changeable
@@ -21,10 +22,21 @@ BALLAST = "ballast"
 DAEMONS_MAX = 32
 """How many daemons share a data folder."""
 _LOCK_FILE = "lock"
+_FORMER_MAX = 16
+"""How many former daemons a slot's lock file names."""
 
 
 class DataFolderError(Exception):
     """The data folder is another daemon's, or not ours alone to change; the text names it."""
+
+
+class OwnPart(NamedTuple):
+    """What of a data folder is one daemon's alone."""
+
+    outcomes: Path
+    """A folder for outcomes, with what daemons that live no more have left in theirs."""
+    former: frozenset[str]
+    """The ids of daemons that have used the folder, and live no more for certain."""
 
 
 def make_data_folder(data_dir: Path) -> None:
@@ -56,13 +68,12 @@ def only_daemon_of(data_dir: Path) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def one_daemon_of(data_dir: Path, *, alone: bool) -> Generator[Path]:
-    """Use the data folder, and yield a folder for outcomes that is this daemon's alone.
-
-    What daemons that live no more have left in theirs is in it.
+def one_daemon_of(data_dir: Path, daemon_id: str, *, alone: bool) -> Generator[OwnPart]:
+    """Use the data folder, and yield what of it is this daemon's alone.
 
     Args:
         data_dir: One that ``make_data_folder`` has made.
+        daemon_id: Who uses it: a later one is told when this one lives no more.
         alone: Share it with nobody; else daemons of one cluster share it.
 
     Raises:
@@ -80,14 +91,23 @@ def one_daemon_of(data_dir: Path, *, alone: bool) -> Generator[Path]:
             raise DataFolderError(f"{data_dir}: {DAEMONS_MAX} daemons use this data folder already")
         outcomes = _outcomes_of(data_dir, slot)
         make_private_folder(outcomes)
+        former = _former(data_dir, slot)
+        (data_dir / f"{_LOCK_FILE}.{slot}").write_text(
+            "".join(f"{one}\n" for one in (*former[1 - _FORMER_MAX :], daemon_id))
+        )
         for other in range(DAEMONS_MAX):
             if other != slot and _outcomes_of(data_dir, other).is_dir():
-                _take_what_is_left(data_dir, other, outcomes)
-        yield outcomes
+                former += _take_what_is_left(data_dir, other, outcomes)
+        yield OwnPart(outcomes, frozenset(former))
 
 
-def _take_what_is_left(data_dir: Path, slot: int, outcomes: Path) -> None:
-    """Move the outcomes of a slot whose daemon lives no more."""
+def _former(data_dir: Path, slot: int) -> list[str]:
+    """Return who has held a slot that is held by us now."""
+    return (data_dir / f"{_LOCK_FILE}.{slot}").read_text(errors="replace").split()
+
+
+def _take_what_is_left(data_dir: Path, slot: int, outcomes: Path) -> list[str]:
+    """Move the outcomes of a slot whose daemon lives no more, and return who has held it."""
     with _held(data_dir / f"{_LOCK_FILE}.{slot}", fcntl.LOCK_EX) as is_left:
         if is_left:
             for file in _outcomes_of(data_dir, slot).iterdir():
@@ -95,6 +115,8 @@ def _take_what_is_left(data_dir: Path, slot: int, outcomes: Path) -> None:
                     # One of the same name holds the same.
                     file.replace(outcomes / file.name)
             sync_folder(outcomes)
+            return _former(data_dir, slot)
+    return []
 
 
 def _outcomes_of(data_dir: Path, slot: int) -> Path:

@@ -13,6 +13,7 @@ from runtime.ledger.due_scan import DuePolicy, DueScan
 from runtime.ledger.ledgers import Ledgers
 from runtime.ledger.partition_ledger import PartitionLedger
 from runtime.ledger.streams import StreamsError
+from runtime.ledger.take_over import StillOwnedError
 from runtime.logs import log
 from runtime.nats.errors import LinkError
 
@@ -120,6 +121,8 @@ class Holdings:
         try:
             ledger = await self._ledgers.claim(partition)
             await self.serve(partition, ledger)
+        except StillOwnedError:
+            return False
         except (StreamsError, LinkError, PartitionLostError) as error:
             self._ledgers.drop(partition)
             log.error("partition_not_taken", partition=partition, cause=str(error))

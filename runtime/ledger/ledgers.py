@@ -17,7 +17,7 @@ from runtime.ledger.room import Room
 from runtime.ledger.standing import Standing, standing_of
 from runtime.ledger.streams import StreamsError
 from runtime.ledger.subjects import bucket_name, event_marker_subject, ledger_subject
-from runtime.ledger.take_over import take_over
+from runtime.ledger.take_over import StillOwnedError, take_over
 from runtime.logs import log
 from runtime.nats.errors import NO_ANSWER_IN_TIME, LinkError
 from runtime.nats.jetstream_api import JetStreamError
@@ -65,9 +65,11 @@ class Ledgers:
         self._tag = tag
         self.room = Room(limits.unsettled_bytes_max)
         self.partitions: dict[int, PartitionLedger] = {}
+        self.may_claim_from: Callable[[str], bool] = lambda _: True
+        """Whether a daemon that has claimed a partition, and not given it away, owns it no more."""
 
     async def open(self, partitions: Iterable[int]) -> None:
-        """Take several partitions.
+        """Take several partitions, but for those whose owners may live.
 
         Raises:
             StreamsError: One cannot be taken; the text says why.
@@ -78,6 +80,8 @@ class Ledgers:
         async def take(partition: int) -> None:
             try:
                 await self.claim(partition)
+            except StillOwnedError as error:
+                log.info("partition_awaited", cause=str(error))
             except (StreamsError, PartitionLostError) as error:
                 errors.append(error)
 
@@ -91,6 +95,7 @@ class Ledgers:
         """Take a partition.
 
         Raises:
+            StillOwnedError: Its last owner may live; nothing was claimed.
             StreamsError: It cannot be taken; the text says why.
             PartitionLostError: Others go on claiming it.
         """
@@ -106,6 +111,7 @@ class Ledgers:
                     record_bytes_max=self._record_bytes_max,
                     room=self.room,
                     now_s=self.now_s,
+                    may_claim_from=self.may_claim_from,
                 )
                 with contextlib.suppress(LinkError, JetStreamError, ReplacedError):
                     # So that what is counted and listed at first is all there is.

@@ -53,6 +53,8 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     claim_seq: int = 0
     """Where the writer's claim is; 0: it does not say. It never goes back: who has claimed earlier
     writes over no later one's marker."""
+    daemon: str = ""
+    """The writer's id."""
     due: DuePlace = DuePlace()
     """The records view's alone."""
 
@@ -81,6 +83,8 @@ class MarkedView:
         """Up to which ledger sequence the view is complete."""
         self.is_marked = False
         """Whether a marker was found."""
+        self.written_by = ""
+        """The id of the daemon that wrote it."""
         self.due = DuePlace()
         """What the next marker says of the due index."""
         self._owner: Owner | None = None
@@ -153,6 +157,7 @@ class MarkedView:
             through=through,
             claim=self._owner.claim,
             claim_seq=self._claim_seq,
+            daemon=self._owner.daemon,
             due=self.due,
         )
         marker = msgspec.msgpack.encode(says)
@@ -203,7 +208,8 @@ class MarkedView:
             return
         self._expected_seq, self.is_marked = found.seq, True
         self.seq = max(self.seq, found.seq)
-        self.through = max(self.through, _decoded(found).through)
+        marker = _decoded(found)
+        self.through, self.written_by = max(self.through, marker.through), marker.daemon
 
 
 def _decoded(found: Found) -> Marker:

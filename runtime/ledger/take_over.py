@@ -40,6 +40,10 @@ _ATTEMPTS = 20
 _PAUSE_S = 0.2
 
 
+class StillOwnedError(Exception):
+    """The last owner has not given the partition away, and may live; the text names it."""
+
+
 class _Stored(NamedTuple):
     """One message of the tail."""
 
@@ -59,10 +63,12 @@ async def take_over(
     record_bytes_max: int,
     room: Room,
     now_s: Callable[[], float],
+    may_claim_from: Callable[[str], bool],
 ) -> PartitionLedger:
     """Return the partition's ledger, owned by ``owner``.
 
     Raises:
+        StillOwnedError: ``may_claim_from`` says so of the last owner, by its id.
         LinkError, JetStreamError: The streams cannot be read or written.
         StreamsError: What they hold does not fit together, or is of a newer version.
         PartitionLostError: Others go on claiming it.
@@ -71,7 +77,9 @@ async def take_over(
     events_mark = MarkedView(streams, View.EVENTS)
     try:
         marks = (records_mark, events_mark)
-        tail, writer = await _claimed(streams, marks, partition=partition, owner=owner)
+        tail, writer = await _claimed(
+            streams, marks, partition=partition, owner=owner, may_claim_from=may_claim_from
+        )
     except (GroupError, MarkerError) as error:
         raise StreamsError(f"partition {partition}: {error}") from None
     _check(tail, writer, records_mark, events_mark, partition=partition)
@@ -126,7 +134,12 @@ def _group(found: Found) -> Group:
 
 
 async def _claimed(
-    streams: PartitionStreams, marks: Sequence[MarkedView], *, partition: int, owner: Owner
+    streams: PartitionStreams,
+    marks: Sequence[MarkedView],
+    *,
+    partition: int,
+    owner: Owner,
+    may_claim_from: Callable[[str], bool],
 ) -> tuple[list[_Stored], LogWriter]:
     """Read the ledger to its end and append the claim there; read on where somebody was faster.
 
@@ -143,6 +156,9 @@ async def _claimed(
             await _read_on(streams, tail, writer, partition=partition)
         for mark in marks:
             await mark.load()
+        last_owner = _last_owner(tail, marks[0])
+        if last_owner is not None and not may_claim_from(last_owner):
+            raise StillOwnedError(f"partition {partition} may still be {last_owner or 'another'}'s")
         claim = encode_claim(owner)
         try:
             seq = await writer.append(claim)
@@ -152,6 +168,15 @@ async def _claimed(
         tail.append(_Stored(seq, empty, len(claim)))
         return tail, writer
     raise PartitionLostError(f"partition {partition}: others go on claiming it")
+
+
+def _last_owner(tail: Sequence[_Stored], mark: MarkedView) -> str | None:
+    """Return who has claimed a partition and not given it away; empty: nobody knows its id."""
+    if not tail:
+        # All that it wrote is trimmed.
+        return mark.written_by if mark.is_marked else None
+    last = tail[-1].group
+    return None if last.kind is Kind.RELEASE else last.daemon
 
 
 async def _read_on(

@@ -133,3 +133,62 @@ async def test_who_has_just_come_takes_at_once_what_it_is_given() -> None:
         await anyio.sleep(0.2)
         assert len(taken.owned) == 4
         tasks.cancel_scope.cancel()
+
+
+async def test_who_has_just_come_claims_from_nobody_who_may_be_cut_off_and_answer() -> None:
+    air = Air()
+    async with air.tasks as tasks:
+        coming, _ = air.join("b")
+        tasks.start_soon(coming.tell)
+        await coming.join(within_s=0.6, former=["a-1"])
+        assert not coming.may_claim_from("a")
+        assert coming.may_claim_from("a-1")
+        assert coming.may_claim_from("b")
+        tasks.start_soon(coming.run)
+        await anyio.sleep(TIMEOUT_S - 0.7)
+        assert not coming.may_claim_from("a")
+        await anyio.sleep(0.2)
+        assert coming.may_claim_from("a")
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_is_heard_to_own_nothing_may_be_claimed_from_and_who_falls_silent_may_not() -> (
+    None
+):
+    air = Air()
+    async with air.tasks as tasks:
+        (other, _), (coming, _) = air.join("a"), air.join("b")
+        tasks.start_soon(other.tell)
+        await coming.join(within_s=0.6)
+        assert coming.may_claim_from("a")
+        air.takes_s["b"] = 10_000.0
+        await anyio.sleep(3.0)
+        assert not coming.may_claim_from("a")
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_was_cut_off_listens_anew_before_it_claims_from_who_is_silent() -> None:
+    air = Air()
+    async with air.tasks as tasks:
+        one, _ = air.join("a")
+        await one.join(within_s=0.6)
+        tasks.start_soon(one.run)
+        await anyio.sleep(10.0)
+        assert one.may_claim_from("c")
+        air.takes_s["a"] = 10_000.0
+        await anyio.sleep(4.0)
+        air.takes_s["a"] = 0.001
+        await anyio.sleep(3.0)
+        assert not one.may_claim_from("c")
+        await anyio.sleep(4.0)
+        assert one.may_claim_from("c")
+        tasks.cancel_scope.cancel()
+
+
+async def test_on_a_server_that_nobody_else_can_be_on_nobody_is_waited_for() -> None:
+    air = Air()
+    async with air.tasks:
+        alone, _ = air.join("a")
+        await alone.join(within_s=0.0)
+
+        assert alone.may_claim_from("b")

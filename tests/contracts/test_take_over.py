@@ -14,6 +14,7 @@ from actors.ports import PartitionLostError, Stored
 from runtime.ledger.groups import Kind, decode_group
 from runtime.ledger.partition_streams import Found
 from runtime.ledger.streams import StreamsError
+from runtime.ledger.take_over import StillOwnedError
 from runtime.world import Uuid7Ids
 from tests.fakes.connections import active
 from tests.fakes.faulty_streams import Fate
@@ -52,6 +53,39 @@ async def test_the_former_owner_is_refused_from_the_claim_on(world: LedgerWorld)
 
     with pytest.raises(PartitionLostError):
         await store_refreshes(first, one, first=1, last=1)
+
+
+@pytest.mark.parametrize("is_trimmed", [False, True])
+async def test_a_partition_whose_owner_may_live_is_not_claimed(
+    world: LedgerWorld, *, is_trimmed: bool
+) -> None:
+    first, asked = await taken(world.streams(), daemon="d-1"), list[str]()
+    async with followed(first):
+        await store_refreshes(first, next(ids), first=1, last=2)
+        await caught_up(first)
+        if is_trimmed:
+            await first.trim()
+    before = await world.streams().bounds()
+
+    def may_claim_from(daemon: str) -> bool:
+        asked.append(daemon)
+        return False
+
+    with pytest.raises(StillOwnedError, match="may still be d-1's"):
+        await taken(world.streams(), daemon="d-2", may_claim_from=may_claim_from)
+
+    assert asked == ["d-1"]
+    assert await world.streams().bounds() == before
+    assert (before[0] > before[1]) is is_trimmed
+
+
+async def test_nobody_may_live_who_has_never_claimed_or_who_has_given_the_partition_away(
+    world: LedgerWorld,
+) -> None:
+    first = await taken(world.streams(), daemon="d-1", may_claim_from=lambda _: False)
+    await first.release()
+
+    await taken(world.streams(), daemon="d-2", may_claim_from=lambda _: False)
 
 
 @pytest.mark.parametrize("moment", ["bounds", "tail", "marker"])

@@ -133,6 +133,7 @@ async def taken(
     limits: LedgerLimits = LIMITS,
     room: Room | None = None,
     now_s: Callable[[], float] = time.time,
+    may_claim_from: Callable[[str], bool] = lambda _: True,
 ) -> PartitionLedger:
     """Return the partition's ledger, claimed by a daemon."""
     return await take_over(
@@ -145,6 +146,7 @@ async def taken(
         room=room or Room(limits.unsettled_bytes_max),
         tag=NO_TAG,
         now_s=now_s,
+        may_claim_from=may_claim_from,
     )
 
 

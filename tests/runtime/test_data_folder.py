@@ -11,28 +11,28 @@ from runtime.data_folder import BALLAST, DataFolderError, one_daemon_of, only_da
 
 def test_daemons_that_share_a_data_folder_have_outcomes_of_their_own(tmp_path: Path):
     with (
-        one_daemon_of(tmp_path, alone=False) as first,
-        one_daemon_of(tmp_path, alone=False) as second,
+        one_daemon_of(tmp_path, "d-1", alone=False) as first,
+        one_daemon_of(tmp_path, "d-1", alone=False) as second,
     ):
-        assert first == tmp_path / "outcomes"
-        assert second == tmp_path / "outcomes.1"
-        assert first.is_dir()
-        assert second.is_dir()
+        assert first.outcomes == tmp_path / "outcomes"
+        assert second.outcomes == tmp_path / "outcomes.1"
+        assert first.outcomes.is_dir()
+        assert second.outcomes.is_dir()
 
 
 @pytest.mark.parametrize("is_first_alone", [True, False])
 def test_who_is_alone_shares_with_nobody(tmp_path: Path, *, is_first_alone: bool):
     with (
-        one_daemon_of(tmp_path, alone=is_first_alone),
+        one_daemon_of(tmp_path, "d-1", alone=is_first_alone),
         pytest.raises(DataFolderError, match="another refreshd uses this data folder"),
-        one_daemon_of(tmp_path, alone=not is_first_alone),
+        one_daemon_of(tmp_path, "d-1", alone=not is_first_alone),
     ):
         pass
 
 
 def test_a_restore_needs_the_folder_for_itself(tmp_path: Path):
     with (
-        one_daemon_of(tmp_path, alone=False),
+        one_daemon_of(tmp_path, "d-1", alone=False),
         pytest.raises(DataFolderError, match="another refreshd uses this data folder"),
         only_daemon_of(tmp_path),
     ):
@@ -40,25 +40,32 @@ def test_a_restore_needs_the_folder_for_itself(tmp_path: Path):
 
 
 def test_a_start_has_the_outcomes_of_the_dead_and_not_of_the_living(tmp_path: Path):
-    with contextlib.ExitStack() as dying, one_daemon_of(tmp_path, alone=False) as living:
-        dead = dying.enter_context(one_daemon_of(tmp_path, alone=False))
-        last = dying.enter_context(one_daemon_of(tmp_path, alone=False))
-        for folder, name in ((living, "a"), (dead, "b"), (last, "c"), (last, BALLAST)):
-            (folder / name).write_text(name)
+    with contextlib.ExitStack() as dying, one_daemon_of(tmp_path, "d-1", alone=False) as living:
+        dead = dying.enter_context(one_daemon_of(tmp_path, "d-2", alone=False))
+        last = dying.enter_context(one_daemon_of(tmp_path, "d-3", alone=False))
+        for own, name in ((living, "a"), (dead, "b"), (last, "c"), (last, BALLAST)):
+            (own.outcomes / name).write_text(name)
         dying.close()
 
-        with one_daemon_of(tmp_path, alone=False) as mine:
-            assert mine == tmp_path / "outcomes.1"
-            assert sorted(file.name for file in mine.iterdir()) == ["b", "c"]
-            assert [file.name for file in living.iterdir()] == ["a"]
-            assert [file.name for file in last.iterdir()] == [BALLAST]
+        with one_daemon_of(tmp_path, "d-4", alone=False) as mine:
+            assert mine.outcomes == tmp_path / "outcomes.1"
+            assert mine.former == {"d-2", "d-3"}
+            assert sorted(file.name for file in mine.outcomes.iterdir()) == ["b", "c"]
+            assert [file.name for file in living.outcomes.iterdir()] == ["a"]
+            assert [file.name for file in last.outcomes.iterdir()] == [BALLAST]
+
+
+def test_a_start_knows_the_last_daemons_that_have_used_its_folder(tmp_path: Path):
+    for number in range(40):
+        with one_daemon_of(tmp_path, f"d-{number}", alone=True) as own:
+            assert own.former == {f"d-{one}" for one in range(max(number - 16, 0), number)}
 
 
 def test_one_daemon_too_many_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(data_folder, "DAEMONS_MAX", 1)
     with (
-        one_daemon_of(tmp_path, alone=False),
+        one_daemon_of(tmp_path, "d-1", alone=False),
         pytest.raises(DataFolderError, match="1 daemons use this data folder already"),
-        one_daemon_of(tmp_path, alone=False),
+        one_daemon_of(tmp_path, "d-1", alone=False),
     ):
         pass

@@ -262,6 +262,7 @@ class Daemon:
             draw=self.world.draws(life.host.name).random,
         )
         self.holdings.lost = self.site.cluster.lost
+        self.ledgers.may_claim_from = self.site.cluster.may_claim_from
 
     async def run(self) -> None:
         """Serve until told to end; a start that fails ends the process."""
@@ -297,7 +298,8 @@ class Daemon:
         await self.site.checkpoints.listen()
         await self.site.bus.subscribe(heartbeats(NO_TAG), self.site._heard)
         tasks.start_soon(self.site.cluster.tell)
-        await self.site.cluster.join(within_s=JOIN_S)
+        former = {f"{self.life.host.name}-{one}" for one in range(self.life.host.lives)}
+        await self.site.cluster.join(within_s=JOIN_S, former=former)
         await self.ledgers.open(self.site.cluster.first())
         for ledger in self.ledgers.partitions.values():
             ledger.records.mark.decide_by(self.policy.name)

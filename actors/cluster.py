@@ -138,7 +138,8 @@ class Cluster:
         """Whether nobody can have taken a partition of ours for long without our hearing of it.
 
         An append was acknowledged that was sent within the time after which the others take us for
-        gone; or ever since one was, heartbeats of ours have come back, never so long apart.
+        gone; or ever since one was, heartbeats of ours have come back, never so long apart. After
+        a silence of so long nothing does until the others must have heard us again.
 
         Args:
             acknowledged_s: When the partition's last such append was sent; monotonic.

@@ -9,6 +9,8 @@ from actors.members import HEARTBEAT_S
 
 _DEAF_S = 2.5 * HEARTBEAT_S
 """Without a heartbeat of its own for so long a daemon does not know who else is there."""
+_BACK_S = 2.5 * HEARTBEAT_S
+"""So long after it was silent a daemon takes it that the others may not have heard it again."""
 _DEAF_TIMEOUTS = 3
 """After so many member time-outs without one it does not wait for that any more."""
 _LISTENS_S = 1.5 * HEARTBEAT_S
@@ -31,6 +33,8 @@ class Hearing:
         """When this daemon came; -inf: nobody can have been there before."""
         self._heard_since_s = -math.inf
         """From when on none that was missing let ``timeout_s`` pass."""
+        self._back_s = -math.inf
+        """Since when it is back that was silent for so long that others took it for gone."""
         self._listens_since_s = -math.inf
         """From when on nobody who is there can have gone unheard."""
         self._unheard = 0
@@ -49,6 +53,8 @@ class Hearing:
         if sent_s - self.heard_s > self._timeout_s:
             # Meanwhile we may have been taken for gone: what is ours an append must tell.
             self._heard_since_s = sent_s
+            if self.heard_s > -math.inf:
+                self._back_s = sent_s
         if -math.inf < self.heard_s < sent_s - _DEAF_S:
             # Who has just come has listened before it took anything.
             self._listens_since_s = sent_s
@@ -56,6 +62,10 @@ class Hearing:
 
     def confirms(self, acknowledged_s: float, now_s: float) -> bool:
         """See ``actors.cluster.Cluster.confirms``."""
+        if self.is_deaf:
+            return now_s - acknowledged_s <= self._timeout_s
+        if now_s - self.heard_s > self._timeout_s or now_s - self._back_s < _BACK_S:
+            return False
         since_s = self._heard_since_s - self._timeout_s
         known_s = max(acknowledged_s, self.heard_s) if acknowledged_s >= since_s else acknowledged_s
         return now_s - known_s <= self._timeout_s

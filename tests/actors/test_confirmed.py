@@ -94,7 +94,30 @@ async def test_an_owner_is_not_confirmed_when_neither_heartbeat_nor_append_came_
         await anyio.sleep(_TIMEOUT_S + 1.5)
 
         assert not cluster.confirms(taken_s)
-        assert cluster.confirms(anyio.current_time() - 1.0)
+
+
+async def test_who_comes_back_is_not_confirmed_before_the_others_must_have_heard_it() -> None:
+    alone = _Alone()
+    async with alone.running() as cluster:
+        await anyio.sleep(3.0)
+        alone.is_heard = False
+        await anyio.sleep(_TIMEOUT_S + 1.0)
+        assert not cluster.confirms(anyio.current_time())
+        alone.is_heard = True
+        await anyio.sleep(2.0)
+        assert not cluster.confirms(anyio.current_time())
+        await anyio.sleep(2.0)
+        assert cluster.confirms(anyio.current_time())
+
+
+async def test_appends_alone_confirm_who_never_hears_itself() -> None:
+    alone = _Alone()
+    async with alone.running() as cluster:
+        alone.is_heard = False
+        await anyio.sleep(3 * _TIMEOUT_S + 3.0)
+
+        assert cluster.confirms(anyio.current_time() - _TIMEOUT_S + 0.1)
+        assert not cluster.confirms(anyio.current_time() - _TIMEOUT_S - 0.1)
 
 
 async def test_after_a_gap_a_heartbeat_confirms_only_what_an_append_has_confirmed_since() -> None:

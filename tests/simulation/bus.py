@@ -134,7 +134,7 @@ class Port:
         self._inbox: list[tuple[_Subscription, Message]] = []
         self._arrived = anyio.Event()
         if link is not None:
-            link.lost.append(lambda: servers.remove(self))
+            link.lost.append(self._lost)
             link.reconnected.append(self._subscribe_again)
 
     @property
@@ -212,6 +212,11 @@ class Port:
             self._servers.note(message, self.name, is_lost=True)
         self._inbox.append((to, message))
         self._arrived.set()
+
+    def _lost(self) -> None:
+        """Lose what was not read yet, as nats-py does when it finds its socket closed."""
+        self._servers.remove(self)
+        self._inbox.clear()
 
     def _subscribe_again(self) -> None:
         for subscription in self._subscriptions:

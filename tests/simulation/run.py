@@ -14,6 +14,7 @@ import anyio
 import structlog
 
 from actors.world import Limits
+from domain.refreshing import attempt_s_max
 from runtime.cluster import site
 from runtime.gateway import arrivals
 from runtime.ledger import delivery
@@ -28,7 +29,7 @@ from tests.simulation.faults import Plan, arranged, begin_weather, drawn_plan
 from tests.simulation.hosts import Life, living, processes
 from tests.simulation.kept import Kept
 from tests.simulation.provider import Provider
-from tests.simulation.settling import debts
+from tests.simulation.settling import debts, records
 from tests.simulation.town import Town
 from tests.simulation.world import Noted, World
 
@@ -136,6 +137,10 @@ async def _settled(world: World, town: Town, callers: Callers, daemons: list[Dae
             world.breaks(f"not in order after {_SETTLED_S:g} s without faults: {left[:4]}")
             return
         await anyio.sleep(0.5)
+    if any(record.connection.intent is not None for record in records(town)):
+        # It is found when its connection is due: who asks before waits for the rest of its full time.
+        profiles = town.provider.profiles.values()
+        await anyio.sleep(max(attempt_s_max(profile) for profile in profiles))
     world.note("FAULTS", "everything is in order")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from domain.record import decode_record
+from domain.record import Record, decode_record
 from runtime.ledger.partition_streams import View
 from runtime.ledger.subjects import is_record_key
 from tests.simulation.callers import Callers
@@ -46,11 +46,14 @@ def _kept_debts(town: Town) -> Iterator[str]:
                 yield f"{where}: its {view} view is at {through}, its ledger at {last_seq}"
         if kept.ledger.first_seq <= last_seq:
             yield f"{where}: its ledger is not trimmed: {kept.ledger.first_seq} to {last_seq}"
+    for record in records(town):
+        if not town.clocks_were_set and record.next_due is not None and record.next_due < now:
+            yield f"{record.connection.id.int & 0xFF} should have been looked at"
+
+
+def records(town: Town) -> Iterator[Record]:
+    """Yield what the buckets hold of each connection."""
+    for kept in town.kept.partitions:
         for key, found in kept.bucket.all(float("inf")).items():
-            if not is_record_key(key) or town.clocks_were_set:
-                continue
-            record = decode_record(found.data)
-            if record.connection.intent is not None:
-                yield f"{where}: an intent is open"
-            if record.next_due is not None and record.next_due < now:
-                yield f"{where}: {record.connection.id.int & 0xFF} should have been looked at"
+            if is_record_key(key):
+                yield decode_record(found.data)

@@ -12,7 +12,7 @@ from domain.refreshing import OUTCOME_UNKNOWN, attempt_s_max
 from domain.token_read import REPLAY_LEAD_S
 from runtime.ledger.spill import decode_outcome
 from tests.fakes.commands import connection_number
-from tests.simulation.provider import TIMEOUT_S, Fate, Presented, family_of
+from tests.simulation.provider import GRACE_S, TIMEOUT_S, Fate, Presented, family_of
 from tests.simulation.told import Story, Told, tokens_of
 from tests.simulation.town import Town
 
@@ -90,7 +90,8 @@ def _may_come_again(
     if any(token == spent.issued and at_s < one.sent_s for at_s, token in story.refresh_tokens):
         yield f"{one.by} presents {one.token} although its successor is stored"
         return
-    if one.fate is Fate.GRACED:
+    in_grace = one.family.startswith("grace.") and one.at_s - spent.at_s <= GRACE_S
+    if one.fate is Fate.GRACED or (one.fate is Fate.NOT_LOOKED_AT and in_grace):
         counts["replayed within the grace"] += 1
         return
     connection = story.as_of(one.sent_s)

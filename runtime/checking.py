@@ -6,7 +6,6 @@ file wants to know of all. Nothing here quotes a secret.
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from runtime.provider.held_profiles import Configured, Profiles
 from runtime.provider.profiles import KEYS, configured
 from runtime.provider.route import check_environment
 from runtime.provider.secret_files import ConfigError, located
+from runtime.toml_text import NotTomlError, settings_of
 
 _PLACED = re.compile(r"(?P<path>[a-z_]+(\.[A-Za-z0-9_-]+|\[[0-9]+\])*): (?P<message>.*)", re.DOTALL)
 _AT = re.compile(r"(?P<message>.*?)( - at `\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
@@ -122,11 +122,11 @@ def _read(file: Path | None) -> dict[str, Any]:
         FaultsError: It cannot be read, or is no TOML.
     """
     try:
-        return {} if file is None else tomllib.loads(file.read_text())
+        return {} if file is None else settings_of(file)
     except OSError as error:
         raise FaultsError([Fault(str(file), "", str(error.strerror))]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FaultsError([Fault(str(file), "", f"no TOML: {error}")]) from None
+    except NotTomlError as error:
+        raise FaultsError([Fault(str(file), error.place, error.message)]) from None
 
 
 def _setting_faults(

@@ -6,7 +6,6 @@ unknown key, in the file or in the environment, is an error. Secrets come by ``*
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.reply_subjects import INBOX_PREFIXES
 from runtime.provider.choices import with_choices
 from runtime.provider.secret_files import ConfigError, check_secret, located, secret_of
+from runtime.toml_text import NotTomlError, settings_of
 from runtime.web.address import HttpConfig
 
 ENVIRONMENT_PREFIX = "REFRESHD_"
@@ -263,11 +263,11 @@ def _apply_variable(settings: dict[str, Any], name: str, value: str) -> None:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text())
+        return settings_of(file)
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: {error}") from None
+    except NotTomlError as error:
+        raise ConfigError(f"{file}:{error}") from None
 
 
 def _convert(settings: dict[str, Any], to: type[Config], *, where: str) -> Config:

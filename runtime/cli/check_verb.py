@@ -2,7 +2,6 @@
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from runtime.cli.asking import EXIT_USAGE, Place, to_stderr
 from runtime.config import Config, variables_of
 from runtime.logs import configure_logs
 from runtime.provider.profiles import shipped_section
+from runtime.toml_text import settings_of
 
 _HERE = Place()
 _USER = re.compile(r"(?<=://)[^/@,]*@")
@@ -60,7 +60,7 @@ def _told(found: Checked) -> str:
 
 def _shown(found: Checked, file: Path | None, nats_url: str | None) -> Iterator[str]:
     """Yield the lines of a TOML document that holds the settings."""
-    settings = {} if file is None else tomllib.loads(file.read_text())
+    settings = {} if file is None else settings_of(file)
     origins = {path: str(file) for path in _paths(settings)}
     for name, apply in variables_of(os.environ):
         one: dict[str, Any] = {}

@@ -20,6 +20,8 @@ def connect(
     alias: str | None = None,
     param: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     refresh: Literal["proactive", "on_demand"] | None = None,
+    granted_at: str | None = None,
+    grant_expires_at: str | None = None,
     pending: Annotated[bool, Parameter(negative=())] = False,
     asking: Asking = _HERE,
 ) -> None:
@@ -44,6 +46,10 @@ def connect(
     refresh
         When its tokens are refreshed: before they end, or when somebody asks; the provider's
         profile says it without.
+    granted_at
+        When the user consented, in RFC 3339 (2026-01-31T09:00:00Z); now without it.
+    grant_expires_at
+        When refreshing ends, in RFC 3339, as the provider told.
     pending
         Create it without credentials.
     """
@@ -54,6 +60,8 @@ def connect(
         "connection_id": connection_id,
         "alias": alias,
         "refresh": refresh,
+        "granted_at": granted_at,
+        "grant_expires_at": grant_expires_at,
         "pending": pending,
     }
     if credentials_file is not None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from domain.connection import ConnectionStatus
 from domain.list_query import LIST_LIMIT_MAX
 from domain.result import Failure, Success
 from runtime.cli.asking import (
@@ -27,7 +28,7 @@ def list_command(
     *,
     user_id: str | None = None,
     provider_slug: str | None = None,
-    status: str | None = None,
+    status: ConnectionStatus | None = None,
     needs_action: Annotated[bool, Parameter(negative=())] = False,
     limit: int | None = None,
     asking: Asking = _HERE,
@@ -41,7 +42,7 @@ def list_command(
     provider_slug
         Only at this provider.
     status
-        Only pending, active, expired, revoked, failed or disconnected ones.
+        Only those that stand so.
     needs_action
         Only those of which somebody must act soon, and why: they have ended, end within 7 days, or
         end and have no refresh token.

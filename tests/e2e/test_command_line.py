@@ -28,6 +28,7 @@ from tests.fakes.refreshd_command import Ended, refreshd, refreshd_head
 from tests.fakes.token_daemon import connect, write_config
 
 USER = str(uuid4())
+WHO = ("--user-id", USER, "--provider-id", USER, "--provider-slug", "schwab")
 Run = Callable[..., Awaitable[Ended]]
 
 
@@ -88,8 +89,10 @@ async def test_a_connection_lives_its_life_by_the_command_line(run: Run, tmp_pat
     assert got["params"] == {"region": "eu"}
     assert (await shown(run, "expire", connection_id, "--reason", "test")) is None
     assert (await shown(run, "get", connection_id))["status"] == "expired"
-    again = await connected(run, **{"connection-id": connection_id})
+    ends = {"grant-expires-at": "2033-05-18T03:33:20Z"}
+    again = await connected(run, **{"connection-id": connection_id, **ends})
     assert again == connection_id
+    assert (await shown(run, "get", again))["grant_expires_at"] == ends["grant-expires-at"]
     assert (await shown(run, "revoke", connection_id)) is None
     assert (await shown(run, "disconnect", connection_id, "--user-id", USER)) is None
     assert (await shown(run, "get", connection_id))["credentials"] is None
@@ -168,11 +171,7 @@ async def test_status_tells_where_the_daemon_is(run: Run, daemon: DaemonProcess)
         (("history", str(uuid4()), "--limit", "0"), 2, "--limit: at least 1"),
         (("get", "a.b"), 2, "no id"),
         (("get", "\udcff"), 2, "not UTF-8"),
-        (
-            ("list", "--status", "odd"),
-            2,
-            "the six: pending, active, expired, revoked, failed, disconn",
-        ),
+        (("connect", *WHO, "--pending", "--granted-at", "2026"), 2, "`$.granted_at`"),
         (("list", "--limit", "0"), 2, "limit"),
         (("refresh", str(uuid4()), "--credentials-file", "/nowhere"), 2, "/nowhere: No such file"),
         (("events", "--provider-slug", "a b"), 2, "no id"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from domain.connection import ConnectionStatus
 from runtime import VERSION
 from runtime.cli.init_verb import TEMPLATE
 from runtime.cli.systemd_unit import unit
@@ -150,18 +151,24 @@ async def test_check_reads_every_file_that_is_named(tmp_path: Path):
     assert (found.code, places) == (2, [f"{file}:{key}" for key in keys])
 
 
-@pytest.mark.parametrize(
-    ("text", "told"), [(None, "No such file or directory"), ("[nats\n", "no TOML: ")]
-)
-async def test_check_names_a_file_that_cannot_be_read(tmp_path: Path, text: str | None, told: str):
+async def test_check_names_a_file_that_cannot_be_read(tmp_path: Path):
     file = tmp_path / "refreshd.toml"
-    if text is not None:
-        file.write_text(text)
 
     found = await refreshd("check", str(file))
 
-    assert found.code == 2
-    assert found.stderr.startswith(f"{file}: {told}")
+    assert (found.code, found.stderr) == (2, f"{file}: No such file or directory\n")
+
+
+async def test_check_and_serve_name_the_line_at_which_a_file_is_no_toml(tmp_path: Path):
+    file = tmp_path / "refreshd.toml"
+    file.write_text(f'[log]\nlevel = "info\n\n[nats]\nurl = "nats://us:{SECRET}@a:4222"\n')
+
+    found = await refreshd("check", str(file))
+    refused = await refreshd("serve", "--config", str(file))
+
+    told = f"{file}:2:14: no TOML: level: the text's closing quote is missing in this line\n"
+    assert (found.code, found.stderr) == (2, told)
+    assert (refused.code, refused.stderr) == (2, f"refreshd: {told}")
 
 
 async def test_check_show_is_toml_with_each_origin_and_no_secret(tmp_path: Path):
@@ -231,10 +238,19 @@ async def test_completion_knows_the_verbs(shell: str, tmp_path: Path):
 
     assert made.code == 0
     assert all(verb in made.stdout for verb in ("serve", "token", "disconnect", "check"))
+    assert all(status in made.stdout for status in ConnectionStatus)
     program = shutil.which(shell)
     if program is not None:
         (tmp_path / "script").write_text(made.stdout)
         assert _parses(program, tmp_path / "script")
+
+
+async def test_a_status_that_is_none_is_told_with_the_six():
+    refused = await refreshd("list", "--status", "odd", "-o", "json")
+
+    told = json.loads(refused.stderr)["error"]["message"]
+    assert refused.code == 2
+    assert all(f'"{status}"' in told for status in ConnectionStatus)
 
 
 def _parses(shell: str, script: Path) -> bool:

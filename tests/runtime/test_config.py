@@ -153,9 +153,6 @@ def test_a_prefix_that_would_let_answers_go_anywhere_is_refused(prefixes: str):
         ("[service]\ndrain_grace_s = 0", "at `$.service.drain_grace_s`"),
         ('[log]\nlevel = "loud"', "at `$.log.level`"),
         ("nats = 1", "at `$.nats`"),
-        ("[nats\nport = 1", "line 1"),
-        ("url = \nport = 1", "line 1"),
-        ("a = 1\na = 2\n", "line 2"),
     ],
 )
 def test_a_fault_in_the_file_is_told_with_file_and_path(tmp_path: Path, text: str, told: str):
@@ -232,8 +229,10 @@ def test_a_batch_beyond_what_a_server_takes_is_refused():
         load_config(None, environment={"REFRESHD_STATE_LIMITS_BATCH_MESSAGES_MAX": "1000"})
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None):
+@pytest.mark.parametrize(
+    ("content", "told"), [(None, ": No such file"), (b"\xff\xfe", ":1:1: "), (b"a = ", ":1:5: ")]
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, told: str):
     file = tmp_path / "refreshd.toml"
     if content is not None:
         file.write_bytes(content)
@@ -242,7 +241,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         lambda: load_config(file, environment={}),
         lambda: load_config(None, environment={"REFRESHD_CONFIG": str(file)}),
     ):
-        with pytest.raises(ConfigError, match=f"^{file}: "):
+        with pytest.raises(ConfigError, match=f"^{file}{told}"):
             load()
 
 

@@ -22,6 +22,7 @@ from runtime.ledger.subjects import (
 from tests.conftest import ROOT
 from tests.fakes.daemon_process import PlainCaller, plain_caller
 from tests.fakes.nats_process import guarded_server
+from tests.fakes.paper_shell import steps
 
 PREFIX = "acme.tokens"
 USERS = ("DAEMON", "APP", "TOKENS", "READER", "EVENTS", "AUDIT", "ADMIN", "SETUP")
@@ -44,18 +45,10 @@ def test_the_table_of_names_is_what_the_code_says():
 
 
 def permissions(folder: Path) -> str:
-    """Return the permissions of SECURITY.md as its sed command makes them."""
-    paper = (ROOT / "SECURITY.md").read_text()
-    block = re.search(r"```\n((?:authorization|accounts) \{.*?)```", paper, re.DOTALL)
-    command = re.search(
-        r"^\$ (sed -e .*? refreshd\.conf) > acme\.conf$", paper, re.MULTILINE | re.DOTALL
-    )
-    assert block is not None
-    assert command is not None
-    (folder / "refreshd.conf").write_text(block[1])
-    made = subprocess.run(
-        ["/bin/sh", "-c", command[1]], cwd=folder, capture_output=True, text=True, check=True
-    ).stdout
+    """Return the permissions of SECURITY.md as its commands make them."""
+    for script, _ in steps("SECURITY.md"):
+        subprocess.run(["/bin/sh", "-e", "-c", script], cwd=folder, check=True)
+    made = (folder / "acme.conf").read_text()
     assert f'"{FIRST_START}"' not in made
     return re.sub(
         r"(user: daemon,.*?publish:\s*\[)", rf'\1"{FIRST_START}", ', made, flags=re.DOTALL

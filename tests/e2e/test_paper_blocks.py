@@ -4,28 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.paper_shell import is_as_shown, not_run, paper_shell, steps
-from tests.fakes.papers import ROOT
-
-PORTS = {
-    "docs/tutorial.md": ("9400", "9377"),
-    "docs/cluster.md": ("422", "622", "822"),
-    "docs/keys.md": (),
-    "docs/restore.md": (),
-}
-WRITTEN = sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md"))
+from tests.fakes.paper_scenes import SCENES
+from tests.fakes.paper_shell import is_as_shown, paper_shell, steps
 
 
-@pytest.mark.parametrize("paper", PORTS)
+@pytest.mark.parametrize("paper", SCENES)
 async def test_a_paper_does_what_it_shows(paper: str, tmp_path: Path):
-    async with paper_shell(tmp_path, *PORTS[paper]) as shell:
-        for script, shown in steps(paper):
-            said = await shell.run(script)
-            assert shown is None or is_as_shown(said, shown), f"{script}\n{said}"
-
-
-def test_every_paper_with_shell_is_run():
-    assert {paper for paper in WRITTEN if steps(paper) or not_run(paper)} == {*PORTS}
+    scene = SCENES[paper]
+    with scene.around() as variables:
+        async with paper_shell(tmp_path, *scene.ports, variables=variables) as shell:
+            await shell.run(scene.before)
+            for script, shown in steps(paper):
+                said = await shell.run(script)
+                assert shown is None or is_as_shown(said, shown), f"{script}\n{said}"
 
 
 async def test_a_command_that_fails_ends_a_paper(tmp_path: Path):

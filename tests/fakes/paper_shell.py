@@ -2,8 +2,9 @@
 
 A block ``sh`` is run; all blocks of a paper are run by one bash that ends with the first command
 that fails. A block ``text`` right behind shows what a block prints, on stdout and stderr; there
-``...`` stands for anything, and ids, times and ports are those of the day. A block that cannot be
-run here has a comment before it that says why: ``<!-- not run: ... -->``.
+``...`` stands for anything, and ids, times, ports and rates are those of the day. A block that
+cannot be run here has a comment before it that says why: ``<!-- not run: ... -->``; one that is
+to be saved has one that says as what: ``<!-- file: NAME -->``.
 """
 
 import asyncio
@@ -13,20 +14,15 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import anyio
 
-from tests.fakes.papers import ROOT
+from tests.fakes.papers import ROOT, blocks
 from tests.fakes.warm_program import pipe_reader, warm_command
 
-_BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<reason>.+) -->\n)?```sh\n(?P<script>.*?)^```\n"
-    r"(?:\n+```text\n(?P<shown>.*?)^```$)?",
-    re.MULTILINE | re.DOTALL,
-)
 _END = "end-of-the-block"
 _BLOCK_S = 30.0
 _END_S = 20.0
@@ -38,11 +34,15 @@ _LOOSE = (
     (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
     (r"(?m)^ *\d+ +TIME", "SEQUENCE TIME"),
     (r"TIME +\d+", "TIME GENERATION"),
-    (r"\d+ MiB free", "MUCH free"),
+    (r"[\d.]+ ([MG]iB) (are )?free", r"MUCH \1 \2free"),
     (r"\d+ groups behind", "FEW groups behind"),
+    (r"[\d.]+ (ms|s|min|h|d)\b( [\d.]+ (s|min|h)\b)?", "SOME TIME"),
+    (r"\((in SOME TIME|SOME TIME ago|now)\)", "(WHEN)"),
+    (r"\n +", " "),
     (r"(?m)[ \t]+", " "),
     (r"(?m) $", ""),
 )
+"""The last but two: what is too wide goes on in an indented line, and where is up to the figures."""
 
 
 class Step(NamedTuple):
@@ -54,14 +54,13 @@ class Step(NamedTuple):
 
 def steps(paper: str) -> list[Step]:
     """Return the blocks of a paper that are run."""
-    found = _BLOCK.finditer((ROOT / paper).read_text())
-    return [Step(one["script"], one["shown"]) for one in found if not one["reason"]]
-
-
-def not_run(paper: str) -> list[str]:
-    """Return why each of the other blocks is not run."""
-    found = _BLOCK.finditer((ROOT / paper).read_text())
-    return [one["reason"] for one in found if one["reason"]]
+    found: list[Step] = []
+    for one in blocks(paper):
+        if one.file is not None:
+            found.append(Step(f"cat > {one.file} <<'{_END}'\n{one.text}{_END}\n", None))
+        elif one.language == "sh" and one.not_run is None:
+            found.append(Step(one.text, one.shown))
+    return found
 
 
 def is_as_shown(said: str, shown: str) -> bool:
@@ -105,12 +104,15 @@ class PaperShell:
 
 
 @contextlib.asynccontextmanager
-async def paper_shell(folder: Path, *ports: str) -> AsyncGenerator[PaperShell]:
+async def paper_shell(
+    folder: Path, *ports: str, variables: Mapping[str, str] | None = None
+) -> AsyncGenerator[PaperShell]:
     """Yield a shell at 80 columns; whatever it has started is ended afterwards.
 
     Args:
         folder: Its home, where it begins in a folder of its own.
         *ports: Those of the paper, or what three of them begin with; free ones take their place.
+        variables: What is in its environment besides.
     """
     ours = _free_ports(ports)
     (programs := folder / "programs").mkdir()
@@ -121,6 +123,9 @@ async def paper_shell(folder: Path, *ports: str) -> AsyncGenerator[PaperShell]:
         "HOME": str(folder),
         "COLUMNS": "80",
         "REFRESHD_HTTP_LISTEN": f"127.0.0.1:{ours.get('9377', '0')}",
+        # As if the client had been installed.
+        "PYTHONPATH": str(ROOT / "clients/python"),
+        **(variables or {}),
     }
     requests = warm_command(programs / "refreshd")
     ended, alive = os.pipe()

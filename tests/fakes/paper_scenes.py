@@ -91,6 +91,7 @@ SCENES = {
     "docs/command-line.md": Scene(("9400",), _ONE_FAILS),
     "docs/fake-provider.md": Scene(("9400",)),
     "docs/keys.md": Scene(),
+    "docs/monitoring.md": Scene(("9377",), _SERVED),
     "docs/nango.md": Scene(before=f"{_SERVED}echo {NANGO_KEY} > nango-key", around=_nango),
     "docs/own-table.md": Scene(before=_SERVED, around=_table),
     "docs/restore.md": Scene(),

@@ -52,13 +52,17 @@ def show_fields(value: Mapping[str, Any]) -> str:
 
 
 def show_named(lines: Sequence[tuple[str, str]]) -> str:
-    """Return texts beside their names; a long one goes on below where it began."""
+    """Return texts beside their names; a long one goes on below where it began.
+
+    A word is never broken, nor what stands in backticks: paths and commands are to be copied, so
+    they are longer than the line, if need be.
+    """
     names, width = max((len(name) for name, _ in lines), default=0), _terminal_columns()
     indent = " " * min(names + len(_GAP), width // 2)
     return "\n".join(
         line
         for name, text in lines
-        for line in _wrapped(f"{name:<{names}}{_GAP}{text}", width, indent, spaces=False)
+        for line in _named(f"{name:<{names}}{_GAP}", text, width, indent)
     )
 
 
@@ -130,16 +134,28 @@ def _terminal_columns() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def _wrapped(line: str, width: int, indent: str, *, spaces: bool = True) -> list[str]:
-    """Return a line in as many as it takes; those after the first are indented.
+def _named(begin: str, text: str, width: int, indent: str) -> list[str]:
+    """Return a text in as many lines as it takes; those after the first are indented."""
+    lines, before = [begin], ""
+    for word in _WORD.findall(text):
+        if before and len(lines[-1]) + 1 + len(word) > width:
+            lines.append(indent + word)
+        else:
+            lines[-1] += f" {word}" * bool(before) or word
+        before = word
+    return [line.rstrip() for line in lines]
 
-    ``spaces`` keeps what blanks there are where it is broken, as between the cells of a row.
-    """
+
+_WORD = re.compile(r"(?:-> )?(?:`[^`]*`|\S)+")
+
+
+def _wrapped(line: str, width: int, indent: str) -> list[str]:
+    """Return a row in as many lines as it takes; those after the first are indented."""
     parts = textwrap.wrap(
         line.rstrip(),
         width,
         subsequent_indent=indent,
-        drop_whitespace=not spaces,
+        drop_whitespace=False,
         break_on_hyphens=False,
     )
     return [part.rstrip() for part in parts] or [""]

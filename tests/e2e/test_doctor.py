@@ -35,7 +35,9 @@ async def test_a_daemon_on_its_own_is_sound_and_what_others_can_read_is_named(tm
     assert {"permissions", "keys", "clock of nats", "profiles", "keyring"} <= {
         one["check"] for one in findings
     }
-    assert max(map(len, table.stdout.splitlines())) <= 80
+    long = [line for line in table.stdout.splitlines() if len(line) > 80]
+    assert all(str(tmp_path) in line for line in long)
+    assert f"{tmp_path / 'client-secret'}\n" in table.stdout
     assert "canary" not in found.stdout + table.stdout
 
 

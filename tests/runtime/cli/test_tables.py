@@ -10,6 +10,7 @@ from runtime.cli.tables import (
     show_connection,
     show_event,
     show_fields,
+    show_named,
     show_table,
 )
 
@@ -95,7 +96,7 @@ def test_tables_fit_the_terminal_and_nothing_is_cut_off(
         event_head(),
         show_event(12345678, _event(reason="because " * 30, from_status="active")),
         show_table(providers),
-        show_fields({"connection_id": ID, "a_name_of_some_length": {"of": "e" * 100}}),
+        show_fields({"connection_id": ID[:12], "a_name_of_some_length": ["e " * 30] * 3}),
     ]
 
     lines = [line for text in shown for line in text.splitlines()]
@@ -138,3 +139,21 @@ def test_without_a_terminal_everything_fits_80_columns(monkeypatch: pytest.Monke
     ]
 
     assert max(len(line) for text in shown for line in text.splitlines()) == 80
+
+
+PATH = "/a/long/way/to/" + "a-folder/" * 12 + "refreshd.toml"
+COMMAND = f"`refreshd explain {ID} --config {PATH}`"
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("whole", [PATH, COMMAND, f"{COMMAND},"])
+def test_a_path_or_a_command_is_in_one_piece_to_be_copied(
+    monkeypatch: pytest.MonkeyPatch, width: int, whole: str
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+
+    lines = show_named([("problem", f"others can read it: {whole} and this is {'why ' * 20}")])
+
+    [line] = [line for line in lines.splitlines() if whole in line]
+    assert line.strip() == whole
+    assert max(len(one) for one in lines.splitlines() if one != line) <= width

@@ -113,6 +113,22 @@ def action_needed(
     return f"the grant {_when(end, now)}{unless}"
 
 
+def is_action_told(
+    status: ConnectionStatus, warned_lead_s: int | None, ends_at: datetime | None
+) -> bool:
+    """Whether somebody must act soon for a connection to go on, by what is stored and told of it.
+
+    That is what ``action_needed`` finds as soon as the warning that is due has been told.
+
+    Args:
+        status: The connection's.
+        warned_lead_s: As ``ProviderConnection`` has it.
+        ends_at: When its access token ends, where there is no refresh token.
+    """
+    is_warned = warned_lead_s is not None or ends_at is not None
+    return status in _ENDED or (status is ConnectionStatus.ACTIVE and is_warned)
+
+
 def _ends(connection: ProviderConnection, profile: ProviderProfile | None) -> list[GrantEnd]:
     return grant_ends(connection, profile or NO_PROFILE)
 

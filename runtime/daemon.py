@@ -26,6 +26,7 @@ from runtime.daemon_parts import (
     explainer_of,
     keeper_of,
     listing_of,
+    providers_of,
     report_of,
     tally_of,
 )
@@ -213,8 +214,8 @@ class Daemon:
 
     def report(self) -> dict[str, object]:
         """Return what the other members are to know of this one."""
-        uptime_s = round(time.monotonic() - self._started_s, 1)
-        return report_of(self._ledgers, self.waker, self.tally, uptime_s=uptime_s)
+        world, since_s = self.directory.world, self._started_s
+        return report_of(self._ledgers, self.waker, self.tally, world, since_s=since_s)
 
     async def status(self) -> dict[str, object]:
         """Return what an operator asks first, of the cluster and of this daemon.
@@ -244,8 +245,7 @@ class Daemon:
             "token_callers": self.service.token_callers,
             "flights": self.directory.flights,
             "due": totals.due,
-            "paused_providers": self._gates.paused,
-            "circuits": [news._asdict() for news in self._gates.circuits],
+            **providers_of(totals, self._gates),
             "ledger": totals.ledger,
             "cluster": totals.cluster,
             "answers_dropped": self.responder.dropped,

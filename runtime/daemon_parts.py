@@ -1,15 +1,18 @@
 """Parts of the daemon, as they are configured: what answers at length, counts, and keeps NATS."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from actors.client_gate import ClientGates
 from actors.waker import Waker
 from actors.world import World
 from domain.grant_end import action_needed
+from runtime.by_provider import failing_here, most_of, without_profile
 from runtime.cluster.checkpoints import Checkpoints
-from runtime.cluster.totals import Report
+from runtime.cluster.totals import Report, Totals
 from runtime.config import Config
 from runtime.gateway.explaining import Explainer
 from runtime.gateway.replies import connection_view
@@ -69,19 +72,32 @@ def explainer_of(link: NatsLink, prefix: str, streams: Streams, world: World) ->
 
 
 def report_of(
-    ledgers: Ledgers, waker: Waker, tally: Tally, *, uptime_s: float
+    ledgers: Ledgers, waker: Waker, tally: Tally, world: World, *, since_s: float
 ) -> dict[str, object]:
-    """Return what the other members are to know of a daemon."""
+    """Return what the other members are to know of a daemon; ``since_s``: monotonic, its start."""
+    owned = [*ledgers.partitions.values()]
     report = Report(
-        uptime_s=uptime_s,
+        uptime_s=round(time.monotonic() - since_s, 1),
         unsettled_bytes=ledgers.room.bytes,
         due_waiting=waker.waiting,
         due_under_way=waker.under_way,
         appends=tally.appends,
         refreshes=tally.outcomes,
         partitions=ledgers.standings,
+        without_profile=most_of(without_profile(owned, world.providers.profile)),
+        failing=failing_here(owned),
     )
     return msgspec.to_builtins(report)
+
+
+def providers_of(totals: Totals, gates: ClientGates) -> dict[str, object]:
+    """Return what ``status`` shows of what goes wrong at providers: of all, and of this member."""
+    return {
+        "connections_without_profile": totals.without_profile,
+        "failing": totals.failing,
+        "paused_providers": gates.paused,
+        "circuits": [news._asdict() for news in gates.circuits],
+    }
 
 
 def keeper_of(

@@ -10,14 +10,17 @@ import anyio
 from actors.members import Heartbeat, Present
 from domain.connection import ConnectionStatus
 from runtime import VERSION
+from runtime.by_provider import failing_here, without_profile
 from runtime.cluster.totals import report_of
+from runtime.ledger.last_outcomes import failing_of
 from runtime.ledger.standing import NEEDS_USER, Standing
 from runtime.tally import SLOT_S, SUCCEEDED, Tally
 from runtime.watching import Watched
-from runtime.web.view import Circuit, Grant, Member, Partition, Provider, Span, View
+from runtime.web.view import Circuit, Failing, Grant, Member, Partition, Provider, Span, View
 
 _SHOWN_SLOTS = 6 * 3600 // SLOT_S
 _GRANTS_SHOWN_MAX = 10
+_WITHOUT_SHOWN_MAX = 10
 
 
 def view_of(watched: Watched) -> View:
@@ -57,6 +60,8 @@ def view_of(watched: Watched) -> View:
             for one in watched.gates.circuits
         ],
         paused=watched.gates.paused,
+        failing=_failing(watched, others),
+        without_profile=_without_profile(watched, others),
     )
 
 
@@ -117,9 +122,27 @@ def _needing(watched: Watched) -> list[Grant]:
     needing = [one for ledger in ledgers for one in ledger.statuses.needing]
     needing.sort(key=lambda one: one.since, reverse=True)
     return [
-        Grant(str(one.connection_id), one.provider_slug, one.since, one.reason or "it has ended")
+        Grant(str(one.connection_id), one.provider_slug, one.since, one.reason)
         for one in needing[:_GRANTS_SHOWN_MAX]
     ]
+
+
+def _failing(watched: Watched, others: Sequence[Present]) -> list[Failing]:
+    here = failing_here(watched.parts.ledgers.partitions.values())
+    told = [one for member in others for one in report_of(member.beat).failing]
+    return [
+        Failing(one.provider_slug, one.connections, one.reason, one.at)
+        for one in failing_of([*here, *told])
+    ]
+
+
+def _without_profile(watched: Watched, others: Sequence[Present]) -> dict[str, int]:
+    """Return what is counted; what is not, is not told of yet."""
+    profile = watched.parts.directory.world.providers.profile
+    found = without_profile(watched.parts.ledgers.partitions.values(), profile) or Counter[str]()
+    for member in others:
+        found.update(report_of(member.beat).without_profile or {})
+    return dict(found.most_common(_WITHOUT_SHOWN_MAX))
 
 
 def _me(watched: Watched, partitions: Sequence[int]) -> Member:

@@ -15,6 +15,7 @@ from domain.connection import ConnectionStatus
 from domain.credentials import Secret
 from domain.profile import FailureClass
 from runtime import VERSION
+from runtime.by_provider import without_profile
 from runtime.ending import Ending, Parts
 from runtime.ledger.sealing import Keyring
 from runtime.ledger.standing import Standing
@@ -31,6 +32,8 @@ from runtime.world import LoggingJournal
 _PROBE_S = 1.0
 _PROBED = UUID(int=0)
 _OUTCOMES = (SUCCEEDED, *FailureClass)
+_PASSING = [one for one in FailureClass if one is not FailureClass.USER]
+"""After which a connection is active as before."""
 
 
 class Watched(NamedTuple):
@@ -207,7 +210,8 @@ class Watched(NamedTuple):
         """Count what is owned here, once all of it is counted."""
         names = list(self.parts.ledgers.room.names)
         found: Counter[tuple[str, ...]] = Counter()
-        needing, without = Counter[str](), Counter[str]()
+        needing, acting, without = Counter[str](), Counter[str](), Counter[str]()
+        failing: Counter[tuple[str, ...]] = Counter()
         for ledger in self.parts.ledgers.partitions.values():
             kinds = ledger.statuses.by_kind
             if kinds is None:
@@ -215,10 +219,19 @@ class Watched(NamedTuple):
             for kind, connections in kinds.items():
                 found[kind.provider, kind.status] += connections
                 needing[kind.provider] += connections * kind.needs_user
+                acting[kind.provider] += connections * kind.needs_action
+                if kind.failing is not None:
+                    failing[kind.provider, kind.failing] += connections
                 without[kind.provider] += connections * kind.lacks_refresh_token
         none = {(name, status): 0 for name in names for status in ConnectionStatus}
+        none_failing = {(name, one): 0 for name in names for one in _PASSING}
+        profile = self.parts.directory.world.providers.profile
+        unprofiled = without_profile(self.parts.ledgers.partitions.values(), profile) or {}
         return {
             "connections": none | found,
+            "connections_failing": none_failing | failing,
+            "connections_needing_action": _by_provider(names, acting),
+            "connections_without_profile": _by_provider(names, unprofiled),
             "grants_needing_reauth": _by_provider(names, needing),
             "grants_without_refresh_token": _by_provider(names, without),
         }

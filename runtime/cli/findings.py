@@ -4,12 +4,14 @@ A *problem* loses or withholds something now; a *warning* may, or cannot be told
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
-from domain.time_words import span
+from domain.profile import FailureClass
+from domain.time_words import instant, span
 
 _CLOCK_S_MAX = 2.0
 """By how much the clocks of daemon and server may differ; people compare their times."""
@@ -62,7 +64,10 @@ def of_status(status: Mapping[str, Any]) -> Iterator[Finding]:
         yield _keys(status["keys"])
     yield _disk(status)
     yield _partitions(status["cluster"]["partitions"])
-    yield _providers(status["paused_providers"], status["circuits"])
+    if status.get("connections_without_profile") is not None:
+        yield _without_profile(status["connections_without_profile"])
+    failing = status.get("failing", [])
+    yield from _providers(status["paused_providers"], status["circuits"], failing)
 
 
 def _versions(status: Mapping[str, Any]) -> Finding:
@@ -102,7 +107,7 @@ def _replicas(fewer: Mapping[str, int]) -> Finding:
         "replicas",
         State.PROBLEM,
         f"fewer than nats.replicas: {streams}",
-        f"nats stream edit {min(fewer)} --replicas N, one stream after the other",
+        f"`nats stream edit {min(fewer)} --replicas N`, one stream after the other",
     )
 
 
@@ -202,21 +207,67 @@ def _partitions(partitions: list[Mapping[str, Any]]) -> Finding:
     return Finding("partitions", State.OK, f"all {len(partitions)} have an owner and are written")
 
 
-def _providers(paused: list[str], circuits: list[Mapping[str, Any]]) -> Finding:
+def _without_profile(connections: Mapping[str, int]) -> Finding:
+    check = "connections"
+    if not connections:
+        return Finding(check, State.OK, "each that can be refreshed has its provider's profile")
+    slugs = sorted(connections, key=lambda slug: -connections[slug])
+    counts = some(f"{connections[slug]} of {slug}" for slug in slugs)
+    return Finding(
+        check,
+        State.PROBLEM,
+        f"never refreshed, for the daemon's configuration has no profile for them: {counts}",
+        f"add [providers.{slugs[0]}] to it, and reload (SIGHUP)",
+    )
+
+
+def _providers(
+    paused: list[str], circuits: list[Mapping[str, Any]], failing: list[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    """Yield what stands in the way at providers; one finding where nothing does."""
+    check = "providers"
     if paused:
-        return Finding(
-            "providers",
+        yield Finding(
+            check,
             State.PROBLEM,
             f"{some(paused)} refuses our configuration: its connections wait",
-            f"refreshd provider test {paused[0]} shows what is wrong in [providers.{paused[0]}]",
+            f"`refreshd provider test {paused[0]}` shows what is wrong in [providers.{paused[0]}]",
         )
     if circuits:
         down = some(
             f"{one['provider_slug']} at {one['host']} for {span(one['down_s'])}" for one in circuits
         )
         text = f"no answer, as far as this member knows: {down}"
-        return Finding("providers", State.WARNING, text, "wait, and see the provider's status page")
-    return Finding("providers", State.OK, "none is paused or down, as far as this member knows")
+        yield Finding(check, State.WARNING, text, "wait, and see the provider's status page")
+    told = {*paused, *(one["provider_slug"] for one in circuits)}
+    alone = [one for one in failing if one["provider_slug"] not in told]
+    yield from map(_failing, alone[:_NAMED_MAX])
+    if len(alone) > _NAMED_MAX:
+        more = f"{len(alone) - _NAMED_MAX} more ways in which refreshes fail"
+        yield Finding(check, State.WARNING, more, "`refreshd status -o json` has them in `failing`")
+    if not (paused or circuits or alone):
+        yield Finding(check, State.OK, "none is paused, down or failing")
+
+
+def _failing(one: Mapping[str, Any]) -> Finding:
+    """Return a finding of refreshes that failed, too few of them to pause what others share."""
+    is_ours = one["failure_class"] == FailureClass.OPERATOR
+    slug, at = one["provider_slug"], instant(datetime.fromisoformat(one["at"]))
+    last = " at" if one["connections"] == 1 else ", the last one at"
+    then = "says what to correct" if is_ours else "says when it is tried again"
+    return Finding(
+        "providers",
+        State.PROBLEM if is_ours else State.WARNING,
+        f"{slug}: the last refresh of {connections(one['connections'])} failed{last} "
+        f"{at}: {one['reason']} ({one['code']})",
+        f"`refreshd explain {one['connection_id']}` {then}; `refreshd provider test {slug}` tries "
+        "the provider",
+    )
+
+
+def connections(count: int) -> str:
+    """Return how many connections, in words."""
+    return f"{count} connection{'s' * (count != 1)}"
 
 
 def some(names: Any) -> str:  # noqa: ANN401 -- any iterable of texts

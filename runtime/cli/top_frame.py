@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from domain.time_words import span
+from runtime.cli.findings import connections
 from runtime.cli.rates import Rates
 from runtime.cli.tables import Column, cell, show_named, show_row
 
@@ -20,7 +21,7 @@ def frame(status: Mapping[str, Any], rates: Rates) -> str:
             _verbs(rates),
             _members(status["cluster"]["members"]),
             _partitions(status["cluster"]["partitions"]),
-            _circuits(status["paused_providers"], status["circuits"]),
+            _circuits(status["paused_providers"], status["circuits"], status.get("failing", [])),
         ]
     )
 
@@ -39,9 +40,12 @@ def _head(status: Mapping[str, Any], rates: Rates) -> str:
         f"{ledger['events_lacking']} events lacking in the stream, "
         f"{ledger['unsettled_bytes']} bytes not settled"
     )
+    lacking_profile = status.get("connections_without_profile") or {}
+    never = ", ".join(f"{count} of {slug}" for slug, count in lacking_profile.items())
     return show_named(
         [
             ("connections", stored),
+            *([("no profile", f"{never}: they are never refreshed")] if never else []),
             ("refreshes", refreshes or "none at providers yet"),
             ("due", f"{late}, {due['waiting']} wait, {due['under_way']} under way; {soon}"),
             ("ledger", f"{rates.appends_per_s}/s groups stored, {lacking}"),
@@ -107,9 +111,13 @@ def _partitions(partitions: Sequence[Mapping[str, Any]]) -> str:
     return _table(("PART", "OWNER", "LEDGER", "RECORDS-LAG", "EVENTS-LAG", "TROUBLES"), rows)
 
 
-def _circuits(paused: Sequence[str], circuits: Sequence[Mapping[str, Any]]) -> str:
-    if not paused and not circuits:
-        return "no client is paused and no circuit open, as far as this member knows"
+def _circuits(
+    paused: Sequence[str],
+    circuits: Sequence[Mapping[str, Any]],
+    failing: Sequence[Mapping[str, Any]],
+) -> str:
+    if not (paused or circuits or failing):
+        return "no client is paused, no circuit open and no refresh failing, as far as is known"
     rows = [[slug, "-", "paused", "-", "it refuses our configuration"] for slug in paused]
     rows += [
         [
@@ -120,6 +128,16 @@ def _circuits(paused: Sequence[str], circuits: Sequence[Mapping[str, Any]]) -> s
             cell(one["reason"]),
         ]
         for one in circuits
+    ]
+    rows += [
+        [
+            cell(one["provider_slug"]),
+            "-",
+            "failing",
+            "-",
+            f"{connections(one['connections'])}: {cell(one['reason'])} ({cell(one['code'])})",
+        ]
+        for one in failing
     ]
     return _table(("PROVIDER", "HOST", "STATE", "DOWN", "REASON"), rows)
 

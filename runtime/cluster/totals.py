@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from actors.members import Heartbeat, Present
+from runtime.ledger.last_outcomes import Failing, failing_of
 from runtime.ledger.standing import Standing
 
 
@@ -20,12 +21,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refreshes: Mapping[str, int] = {}
     """At providers, by ``succeeded`` or the class of the verdict."""
     partitions: Sequence[Standing] = ()
+    without_profile: Mapping[str, int] | None = None
+    """How many of its connections could be refreshed but for a profile, by provider; null: they are
+    being counted."""
+    failing: Sequence[Failing] = ()
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """What ``status`` shows of the whole cluster."""
 
     connections_by_status: Mapping[str, int] | None
+    without_profile: Mapping[str, int] | None
+    failing: Sequence[Mapping[str, object]]
     due: Mapping[str, object]
     ledger: Mapping[str, object]
     cluster: Mapping[str, object]
@@ -90,6 +97,10 @@ def totals(members: Sequence[Present], standings: Sequence[Standing]) -> Totals:
     ]
     return Totals(
         connections_by_status=_by_status(owned) if is_whole else None,
+        without_profile=_without_profile(reports) if is_whole else None,
+        failing=msgspec.to_builtins(
+            failing_of(one for report in reports for one in report.failing)
+        ),
         due={
             "next_minute": sum(one.next_minute for one in owned),
             "next_hour": _sum(one.next_hour for one in owned) if is_whole else None,
@@ -132,6 +143,17 @@ def _by_status(standings: Iterable[Standing]) -> dict[str, int] | None:
             return None
         total.update(one.by_status)
     return dict(total)
+
+
+def _without_profile(reports: Iterable[Report]) -> dict[str, int] | None:
+    """Return the sums; None where a member that owns anything does not know."""
+    total: Counter[str] = Counter()
+    for one in reports:
+        if one.without_profile is not None:
+            total.update(one.without_profile)
+        elif one.partitions:
+            return None
+    return dict(total.most_common())
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

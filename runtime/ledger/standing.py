@@ -45,8 +45,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     due_hours: Sequence[int] | None = None
     """How many are due in each of the 24 hours to come."""
     by_provider: Mapping[str, Mapping[str, int]] = {}
-    """How many connections of each provider have each status, and ``needs_user``; of the providers
-    that have the most, and of all others together."""
+    """How many connections of each provider have each status, and ``needs_user``: need somebody to
+    act; of the providers that have the most, and of all others together."""
     late_s: float = 0.0
     """See ``due`` in docs/operation.md."""
 
@@ -109,7 +109,7 @@ def _by_provider(kinds: Mapping[Kind, int]) -> dict[str, dict[str, int]]:
         if connections:
             one = found.setdefault(kind.provider if kind.provider in named else OTHERS, {})
             one[kind.status] = one.get(kind.status, 0) + connections
-            if kind.needs_user:
+            if kind.needs_action:
                 one[NEEDS_USER] = one.get(NEEDS_USER, 0) + connections
     return found
 

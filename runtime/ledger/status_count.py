@@ -15,9 +15,9 @@ from uuid import UUID
 
 import msgspec
 
-from domain.connection import ConnectionStatus, ProviderConnection, is_grant_dead
-from domain.grant_life import NO_REFRESH_TOKEN_NOTE
-from domain.profile import FailureClass
+from domain.connection import ConnectionStatus, ProviderConnection
+from runtime.ledger.kinds import Counted, CountedRecord, Kind, are_alike, kind_of, why_to_act
+from runtime.ledger.last_outcomes import LastOutcomes
 from runtime.ledger.partition_streams import Kept
 from runtime.ledger.provider_names import ProviderNames
 from runtime.ledger.records_view import Changed
@@ -35,54 +35,16 @@ class Scan(Protocol):
         ...
 
 
-class Kind(NamedTuple):
-    """What a connection is counted as."""
-
-    provider: str
-    """Its slug, or ``other``: see ``ProviderNames``."""
-    status: ConnectionStatus
-    needs_user: bool = False
-    """Whether its grant is dead: only its user can mend it."""
-    lacks_refresh_token: bool = False
-    """Whether it is active, will end and cannot be refreshed."""
-
-
 class Needing(NamedTuple):
-    """A grant that only its user can mend."""
+    """A connection that somebody must act for to go on, as ``list --needs-action`` has it."""
 
     connection_id: UUID
     provider_slug: str
     since: datetime
-    reason: str | None
+    reason: str
 
 
-class _Trouble(msgspec.Struct):
-    failure_class: FailureClass
-    at: datetime
-    reason: str | None = None
-
-
-class _Credentials(msgspec.Struct):
-    notes: tuple[str, ...] = ()
-
-
-class _Connection(msgspec.Struct):
-    id: UUID
-    provider_slug: str
-    status: ConnectionStatus
-    updated_at: datetime
-    credentials: _Credentials | None = None
-    trouble: _Trouble | None = None
-    warned_lead_s: int | None = None
-
-
-class _Record(msgspec.Struct):
-    """The part of a record that is counted."""
-
-    connection: _Connection
-
-
-_decoder = msgspec.msgpack.Decoder(_Record)
+_decoder = msgspec.msgpack.Decoder(CountedRecord)
 
 
 class StatusCount:
@@ -93,6 +55,8 @@ class StatusCount:
         self._names = names
         self._counts: Counter[Kind] = Counter()
         self._needing: dict[UUID, Needing] = {}
+        self.outcomes = LastOutcomes()
+        """How refreshes at providers went, of those that are counted."""
         self._ahead: set[int] | None = set()
         """What is counted or ours and may lie ahead, by the number of the id; None: all counted.
 
@@ -118,7 +82,7 @@ class StatusCount:
 
     @property
     def needing(self) -> Iterable[Needing]:
-        """Grants that need their users, of those that are counted; the last to end, no more."""
+        """Who needs somebody to act, of those that are counted; the last ones, no more."""
         return self._needing.values()
 
     def begin(self, held: Iterable[Changed], end_seq: int) -> None:
@@ -141,9 +105,11 @@ class StatusCount:
         if self._ahead is not None:
             self._ahead.add(after.id.int)
         if before is not None:
-            if _are_alike(before, after):
+            if before.intent is not None and after.intent is None and after.trouble is None:
+                self.outcomes.succeeded(self._names.of(after.provider_slug), after.updated_at)
+            if are_alike(before, after):
                 return
-            self._counts[self._kind(before)] -= 1
+            self._counts[kind_of(before, self._names)] -= 1
             self._needing.pop(after.id, None)
         self._count(after)
 
@@ -175,40 +141,16 @@ class StatusCount:
         if connection.id.int not in self._ahead:
             self._count(connection)
 
-    def _count(self, connection: ProviderConnection | _Connection) -> None:
-        kind = self._kind(connection)
+    def _count(self, connection: Counted) -> None:
+        kind = kind_of(connection, self._names)
         self._counts[kind] += 1
-        if not kind.needs_user:
+        self.outcomes.counted(connection, kind)
+        if not kind.needs_action:
             return
         trouble = connection.trouble
         since = connection.updated_at if trouble is None else trouble.at
-        reason = None if trouble is None else trouble.reason
         slug = connection.provider_slug
-        self._needing[connection.id] = Needing(connection.id, slug, since, reason)
+        self._needing[connection.id] = Needing(connection.id, slug, since, why_to_act(connection))
         if len(self._needing) > NEEDING_SHOWN_MAX:
             oldest = min(self._needing.values(), key=lambda one: one.since)
             del self._needing[oldest.connection_id]
-
-    def _kind(self, connection: ProviderConnection | _Connection) -> Kind:
-        status, trouble = connection.status, connection.trouble
-        failure_class = None if trouble is None else trouble.failure_class
-        credentials = connection.credentials
-        return Kind(
-            self._names.of(connection.provider_slug),
-            status,
-            is_grant_dead(status, failure_class, connection.warned_lead_s),
-            status is ConnectionStatus.ACTIVE
-            and credentials is not None
-            and NO_REFRESH_TOKEN_NOTE in credentials.notes,
-        )
-
-
-def _are_alike(before: ProviderConnection, after: ProviderConnection) -> bool:
-    """Whether two states of an active connection are certainly of one kind; most changes are."""
-    return (
-        before.status is after.status is ConnectionStatus.ACTIVE
-        and before.warned_lead_s == after.warned_lead_s
-        and before.credentials is not None
-        and after.credentials is not None
-        and before.credentials.notes == after.credentials.notes
-    )

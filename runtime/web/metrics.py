@@ -107,6 +107,24 @@ METRICS = (
         ("provider", "status"),
     ),
     Described(
+        "gauge",
+        "connections_failing",
+        "Active ones whose last refresh failed, by the class of its verdict.",
+        ("provider", "outcome"),
+    ),
+    Described(
+        "gauge",
+        "connections_needing_action",
+        "Those that somebody must act for, as list --needs-action has them: ended or about to.",
+        ("provider",),
+    ),
+    Described(
+        "gauge",
+        "connections_without_profile",
+        "Active ones that nothing refreshes, for the configuration lacks their provider.",
+        ("provider",),
+    ),
+    Described(
         "gauge", "grants_needing_reauth", "Those that only their users can mend.", ("provider",)
     ),
     Described(

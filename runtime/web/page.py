@@ -110,7 +110,17 @@ def _connections(view: View) -> Markup:
         for one in view.providers
     ]
     listed = table("Connections by provider and status", heads, rows, numbers=heads[1:])
-    return joined([element("ul", *numbers, class_="numbers"), listed if rows else Markup()])
+    never = [
+        element(
+            "p",
+            f"{connections:,} of {slug} are never refreshed: the configuration has no profile "
+            f"[providers.{slug}].",
+            class_="bad",
+        )
+        for slug, connections in view.without_profile.items()
+    ]
+    counts = element("ul", *numbers, class_="numbers")
+    return joined([counts, *never, listed if rows else Markup()])
 
 
 def _refreshes(view: View) -> Markup:
@@ -191,8 +201,17 @@ def _circuits(view: View) -> Markup:
         element("p", f"The client of {one} is paused: the log says why.", class_="bad")
         for one in view.paused
     ]
+    failing = [
+        element(
+            "p",
+            f"The last refresh of {one.connections:,} of {one.provider} failed, the last one at "
+            f"{_time(one.since)}: {one.reason}.",
+            class_="bad",
+        )
+        for one in view.failing
+    ]
     if not view.circuits:
-        return joined([*paused, _note("None, as far as this daemon has asked.")])
+        return joined([*paused, *failing, _note("None is down, as far as this daemon has asked.")])
     heads = ["provider", "host", "state", "down for", "tried again in", "why"]
     rows = [
         [
@@ -200,12 +219,12 @@ def _circuits(view: View) -> Markup:
             one.host,
             one.state.replace("_", " "),
             _long(one.down_s),
-            _long(one.next_probe_s),
+            _long(one.next_probe_s) if one.next_probe_s else "when one is due",
             one.reason,
         ]
         for one in view.circuits
     ]
-    return joined([*paused, table("Token endpoints that are down", heads, rows)])
+    return joined([*paused, *failing, table("Token endpoints that are down", heads, rows)])
 
 
 def _members(view: View) -> Markup:

@@ -25,8 +25,18 @@ class Span(NamedTuple):
     failed: int
 
 
+class Failing(NamedTuple):
+    """Connections of a provider whose last refresh failed."""
+
+    provider: str
+    connections: int
+    reason: str
+    since: datetime
+    """When the last of these failures was."""
+
+
 class Grant(NamedTuple):
-    """A grant that only its user can mend."""
+    """A connection that somebody must act for to go on."""
 
     connection_id: str
     provider: str
@@ -84,8 +94,11 @@ class View(NamedTuple):
     """Of the partitions that are owned; None while they are counted."""
     late_s: float
     needing: Sequence[Grant]
-    """Of the partitions owned here, the last to end first; a bounded number of them."""
+    """Of the partitions owned here, the last ones first; a bounded number of them."""
     members: Sequence[Member]
     partitions: Sequence[Partition]
     circuits: Sequence[Circuit]
     paused: Sequence[str]
+    failing: Sequence[Failing]
+    without_profile: Mapping[str, int]
+    """How many connections could be refreshed but for a profile, by provider; a bounded number."""

@@ -169,17 +169,19 @@ async def test_connections_are_counted_by_provider_and_by_what_their_grants_need
         await counted(ledger)
         assert +Counter(ledger.statuses.by_kind) == {
             Kind(slug, ACTIVE): 1,
-            Kind(slug, ConnectionStatus.EXPIRED, needs_user=True): 1,
-            Kind(slug, ACTIVE, lacks_refresh_token=True): 1,
+            Kind(slug, ConnectionStatus.EXPIRED, needs_user=True, needs_action=True): 1,
+            Kind(slug, ACTIVE, lacks_refresh_token=True, needs_action=True): 1,
         }
-        (needing,) = ledger.statuses.needing
-        assert (needing.connection_id, needing.reason) == (two, "It is over")
+        assert {one.connection_id: one.reason for one in ledger.statuses.needing} == {
+            two: "It is over",
+            three: "it ends at 2026-01-01T00:00:00Z, and there is no refresh token",
+        }
 
     for connection in (dead(one), active(two), active(three)):
         await put(read, connection)
     assert +Counter(read.statuses.by_kind) == {
         Kind(slug, ACTIVE): 2,
-        Kind(slug, ConnectionStatus.EXPIRED, needs_user=True): 1,
+        Kind(slug, ConnectionStatus.EXPIRED, needs_user=True, needs_action=True): 1,
     }
     assert [needing.connection_id for needing in read.statuses.needing] == [one]
 

@@ -19,8 +19,8 @@ from domain.events import (
     ProviderGrantRecovered,
 )
 from domain.exchange import Tokens, Verdict
-from domain.grant_end import action_needed, warned
-from domain.grant_life import EndCause
+from domain.grant_end import action_needed, is_action_told, warned
+from domain.grant_life import NO_REFRESH_TOKEN_NOTE, EndCause
 from domain.profile import FailureClass, ProviderProfile, RefreshMode
 from domain.record import Record, decode_record, encode_record
 from domain.refreshing import failed, succeeded
@@ -359,3 +359,19 @@ def test_who_must_act_is_told_in_words(
     connection: ProviderConnection, profile: ProviderProfile | None, expected: str | None
 ) -> None:
     assert action_needed(connection, profile, NOW) == expected
+
+
+@given(connections(troubled=True), profiles, times)
+def test_who_must_act_is_seen_by_what_is_stored_once_it_was_told(
+    connection: ProviderConnection, profile: ProviderProfile, now: datetime
+) -> None:
+    connection = replace(connection, warned_lead_s=None, intent=None)
+    while (step := warned(connection, profile, now=now, ids=CountingIds())) is not None:
+        connection = step.connection
+
+    credentials = connection.credentials
+    lacks = credentials is not None and NO_REFRESH_TOKEN_NOTE in credentials.notes
+    ends_at = credentials.expires_at if credentials is not None and lacks else None
+    told = is_action_told(connection.status, connection.warned_lead_s, ends_at)
+
+    assert told == (action_needed(connection, profile, now) is not None)

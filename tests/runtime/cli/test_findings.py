@@ -23,6 +23,8 @@ SOUND: dict[str, Any] = {
     "streams_with_fewer_replicas": {},
     "paused_providers": [],
     "circuits": [],
+    "failing": [],
+    "connections_without_profile": {},
     "disk_free_bytes": 2**33,
     "disk_is_low": False,
     "cluster": {"members": [MEMBER], "partitions": [PARTITION]},
@@ -33,7 +35,15 @@ SOUND: dict[str, Any] = {
 }
 CHECKS = [
     *("daemon", "members", "nats version", "sync_interval", "replicas", "permissions"),
-    *("clock of nats", "clocks of providers", "keys", "disk", "partitions", "providers"),
+    *(
+        "clock of nats",
+        "clocks of providers",
+        "keys",
+        "disk",
+        "partitions",
+        "connections",
+        "providers",
+    ),
 ]
 
 
@@ -51,6 +61,15 @@ def test_a_sound_daemon_is_sound_in_every_point():
 
 OLDER = {"daemon": "d-2", "version": "0.1.9"}
 CIRCUIT = {"provider_slug": "fake", "host": "fake.example", "down_s": 300.0}
+FAILING: dict[str, Any] = {
+    "provider_slug": "fake",
+    "failure_class": "operator",
+    "connections": 1,
+    "code": "invalid_client",
+    "reason": "It does not know us",
+    "at": "2026-11-27T10:00:00.25Z",
+    "connection_id": "c-1",
+}
 CASES = [
     ("members", "warning", {"cluster": SOUND["cluster"] | {"members": [MEMBER, OLDER]}}, "0.1.9"),
     ("sync_interval", "problem", {"sync_always": False}, "a power failure can lose"),
@@ -74,6 +93,30 @@ CASES = [
     ("partitions", "warning", with_partition(events_lag=20_000), "20000 groups behind"),
     ("providers", "problem", {"paused_providers": ["fake"]}, "fake refuses our configuration"),
     ("providers", "warning", {"circuits": [CIRCUIT]}, "fake at fake.example for 5 min"),
+    (
+        "providers",
+        "problem",
+        {"failing": [FAILING]},
+        "of 1 connection failed at 2026-11-27T10:00:00Z: It does not know us (invalid_client)",
+    ),
+    (
+        "providers",
+        "warning",
+        {"failing": [FAILING | {"failure_class": "transient", "connections": 2}]},
+        "fake: the last refresh of 2 connections failed, the last one at",
+    ),
+    (
+        "providers",
+        "problem",
+        {"failing": [FAILING], "paused_providers": ["fake"]},
+        "fake refuses our configuration",
+    ),
+    (
+        "connections",
+        "problem",
+        {"connections_without_profile": {"a": 1, "b": 20}},
+        "20 of b, 1 of a",
+    ),
 ]
 
 
@@ -101,9 +144,25 @@ def test_an_external_servers_disk_is_not_the_daemons():
 
 def test_a_daemon_of_an_earlier_version_is_looked_at_as_far_as_it_tells():
     new = ("nats_version", "lacking_permissions", "keys", "clocks")
+    new = (*new, "failing", "connections_without_profile")
     earlier = {name: SOUND[name] for name in SOUND if name not in new}
 
     assert all(one.state is State.OK for one in of_status(earlier))
+
+
+def test_of_many_ways_in_which_refreshes_fail_a_few_are_told():
+    failing = [FAILING | {"provider_slug": f"p-{number}"} for number in range(20)]
+
+    found = [one for one in of_status(SOUND | {"failing": failing}) if one.mend]
+
+    assert len(found) == 6
+    assert found[-1].text == "15 more ways in which refreshes fail"
+
+
+def test_connections_that_are_being_counted_are_passed_over():
+    checks = [one.check for one in of_status(SOUND | {"connections_without_profile": None})]
+
+    assert checks == [check for check in CHECKS if check != "connections"]
 
 
 def test_much_that_is_wrong_is_told_in_short():

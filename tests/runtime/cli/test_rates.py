@@ -114,7 +114,9 @@ def test_a_frame_has_rates_what_is_late_members_partitions_and_circuits():
     assert "token  4.0    1.5     1.0  OVERLOADED 1.5/s" in lines
     assert "d-1     0.2.0    there  0.1 s  3     2 h  0" in lines
     assert "0     d-1    9       0            0           -" in lines
-    assert lines[-1] == "no client is paused and no circuit open, as far as this member knows"
+    assert lines[-1] == (
+        "no client is paused, no circuit open and no refresh failing, as far as is known"
+    )
 
 
 def test_what_is_closed_is_shown_with_why():
@@ -132,6 +134,24 @@ def test_what_is_closed_is_shown_with_why():
         *("other", "-", "paused", "-", "it", "refuses", "our", "configuration")
     ]
     assert lines[-1].startswith("fake      fake.example  open    90 s  The provider's token")
+
+
+def test_one_connection_that_is_refused_and_those_that_nothing_refreshes_are_shown():
+    failing = {
+        "provider_slug": "fake",
+        "failure_class": "operator",
+        "connections": 1,
+        "code": "invalid_client",
+        "reason": "The provider does not accept the client's credentials",
+        "at": "2026-11-27T10:00:00Z",
+        "connection_id": "c-1",
+    }
+
+    lines = shown(failing=[failing], connections_without_profile={"acme": 2}).splitlines()
+
+    assert lines[1] == "no profile   2 of acme: they are never refreshed"
+    assert lines[-2].startswith("fake      -     failing  -     1 connection: The provider does")
+    assert lines[-1].strip() == "client's credentials (invalid_client)"
 
 
 def test_a_frame_is_bounded_and_has_the_worst_partitions_first():

@@ -1,12 +1,16 @@
 """What members tell of themselves adds up, and what nobody tells is not taken for nothing."""
 
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from actors.members import Heartbeat, Present
+from domain.profile import FailureClass
 from runtime.cluster.totals import Report, owners_of, told_by_owners, totals
 from runtime.cluster.wire import decode_heartbeat, encode_heartbeat
+from runtime.ledger.last_outcomes import Failing
 from runtime.ledger.standing import Standing
 
 _NO_STATUS = dict.fromkeys(("pending", "expired", "revoked", "failed", "disconnected"), 0)
@@ -156,3 +160,53 @@ def test_a_report_of_another_form_tells_nothing_and_its_sender_still_owns_what_i
     partitions: Any = said.cluster["partitions"]
     assert partitions[0]["owner"] == "d-1"
     assert said.connections_by_status is None
+
+
+def failing(connections: int, reason: str, second: int) -> Failing:
+    return Failing(
+        provider_slug="fake",
+        failure_class=FailureClass.OPERATOR,
+        connections=connections,
+        code="invalid_client",
+        reason=reason,
+        at=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC),
+        connection_id=UUID(int=second),
+    )
+
+
+def test_what_members_tell_of_providers_is_summed_with_the_last_error_of_all():
+    one = present(
+        "d-1",
+        standing(0, 5),
+        without_profile={"acme": 2, "b": 1},
+        failing=[failing(1, "the last", 9)],
+    )
+    two = present(
+        "d-2", standing(1, 6), without_profile={"acme": 3}, failing=[failing(2, "before", 3)]
+    )
+    told = told_by_owners([one, two])
+
+    said = totals([one, two], [told[number] for number in range(2)])
+
+    assert said.without_profile == {"acme": 5, "b": 1}
+    [found] = said.failing
+    assert found == {
+        "provider_slug": "fake",
+        "failure_class": "operator",
+        "connections": 3,
+        "code": "invalid_client",
+        "reason": "the last",
+        "at": "2026-01-01T00:00:09Z",
+        "connection_id": str(UUID(int=9)),
+    }
+
+
+def test_an_owner_that_is_still_counting_leaves_open_whom_nothing_refreshes():
+    one = present("d-1", standing(0, 5), without_profile={"acme": 2})
+    two = present("d-2", standing(1, 6))
+    told = told_by_owners([one, two])
+
+    assert totals([one, present("d-3")], [told[0]]).without_profile == {"acme": 2}
+    assert totals([one, two], [told[0], told[1]]).without_profile is None
+    unowned = Standing(partition=1, ledger_seq=40)
+    assert totals([one], [told[0], unowned]).without_profile is None

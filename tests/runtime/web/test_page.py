@@ -8,7 +8,7 @@ from runtime.web.charts import Bar, bars
 from runtime.web.health import Check
 from runtime.web.html import Markup, element, joined, table
 from runtime.web.page import page
-from runtime.web.view import Circuit, Grant, Member, Partition, Provider, Span, View
+from runtime.web.view import Circuit, Failing, Grant, Member, Partition, Provider, Span, View
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ODD = "<b>&\"'"
@@ -28,6 +28,8 @@ QUIET = View(
     partitions=(Partition(0, "d-1", 9, 0, 0, ()),),
     circuits=(),
     paused=(),
+    failing=(),
+    without_profile={},
 )
 
 
@@ -56,6 +58,8 @@ def test_what_is_wrong_is_marked_and_told() -> None:
             partitions=(Partition(0, None, None, None, None, ("ledger: away",)),),
             circuits=(Circuit("fake", "h:1", "half_open", "It broke", 61.0, 0.0),),
             paused=("fake",),
+            failing=(Failing("other", 1, "It refused", NOW),),
+            without_profile={"nobody-s": 4},
         )
     )
 
@@ -70,6 +74,9 @@ def test_what_is_wrong_is_marked_and_told() -> None:
         "ledger: away",
         "half open",
         "The client of fake is paused",
+        "The last refresh of 1 of other failed, the last one at 2026-03-01 12:00:00: It refused.",
+        "4 of nobody-s are never refreshed",
+        "when one is due",
     ):
         assert said in text
 
@@ -92,6 +99,8 @@ def test_whatever_anybody_names_is_text() -> None:
             partitions=(Partition(0, ODD, 1, 1, 1, (ODD,)),),
             circuits=(Circuit(ODD, ODD, ODD, ODD, 0.0, 0.0),),
             paused=(ODD,),
+            failing=(Failing(ODD, 1, ODD, NOW),),
+            without_profile={ODD: 1},
         )
     )
 

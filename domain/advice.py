@@ -69,6 +69,7 @@ def advice(
     held_back: HeldBack | None,
     *,
     now: datetime,
+    is_changed: bool = False,
 ) -> Advice:
     """Return who should do what. Never raises.
 
@@ -77,6 +78,7 @@ def advice(
         profile: The provider's; None where the slug has none.
         held_back: Why the provider is asked nothing now, if so.
         now: Aware UTC.
+        is_changed: As ``is_newer`` has it.
     """
     if connection.status in _OF_STATUS:
         found = _OF_STATUS[connection.status]
@@ -84,7 +86,25 @@ def advice(
     if connection.needs_reauth:
         return _sign_in(connection)
     mend = _mend(connection, profile, held_back)
+    if mend is not None and is_changed:
+        mend = f"if the next try does not show that it is mended: {mend}"
     return _of_the_grant(connection, profile, now) if mend is None else Advice(Who.OPERATOR, mend)
+
+
+def is_newer(connection: ProviderConnection, taken_at: datetime | None) -> bool:
+    """Whether the configuration that the last refresh of a connection failed by is another now.
+
+    Args:
+        connection: As it is stored.
+        taken_at: Since when its provider's is as it is; None: there is none, or nobody knows.
+    """
+    trouble = connection.trouble
+    if trouble is None or trouble.failure_class is not FailureClass.OPERATOR:
+        return False
+    return taken_at is not None and trouble.at < taken_at and trouble.code != _OF_THE_KEYRING
+
+
+_OF_THE_KEYRING = "cannot_unseal"
 
 
 def _mend(
@@ -156,7 +176,7 @@ _MENDS = {
     "wrong_endpoint": f"correct token_endpoint of {_PLACE}{_THEN}",
     "issuer_mismatch": f"correct issuer of {_PLACE}{_THEN}",
     "not_the_provider": "let the proxy or firewall before the provider pass this daemon's requests",
-    "cannot_unseal": (
+    _OF_THE_KEYRING: (
         "put the key that sealed its credentials back into the keyring, and reload (SIGHUP)"
     ),
     "template_value_missing": _PARAMS,

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import msgspec
 
-from domain.advice import Advice, HeldBack, advice
+from domain.advice import Advice, HeldBack, advice, is_newer
 from domain.connection import ConnectionStatus, ProviderConnection, Trouble
 from domain.credentials import Opaque
 from domain.due import Due, DueKind, next_due
@@ -70,6 +70,7 @@ def explained(
     held_back: HeldBack | None,
     *,
     now: datetime,
+    taken_at: datetime | None = None,
 ) -> Explanation:
     """Return a connection in words. Never raises, whatever the times.
 
@@ -78,16 +79,18 @@ def explained(
         profile: The provider's; None where the slug has none.
         held_back: Why the provider is asked nothing now by what its connections share, if so.
         now: Aware UTC.
+        taken_at: Since when the provider's configuration is as it is, as far as is known.
     """
+    taken_at = taken_at if is_newer(connection, taken_at) else None
     return Explanation(
         connection_id=str(connection.id),
         provider_slug=connection.provider_slug,
         status=connection.status,
         as_of=now,
         stands=_stands(connection, now),
-        because=tuple(_because(connection, profile, held_back, now)),
+        because=tuple(_because(connection, profile, held_back, taken_at, now)),
         next=_next(connection, profile, held_back, now),
-        advice=advice(connection, profile, held_back, now=now),
+        advice=advice(connection, profile, held_back, now=now, is_changed=taken_at is not None),
     )
 
 
@@ -123,6 +126,7 @@ def _because(
     connection: ProviderConnection,
     profile: ProviderProfile | None,
     held_back: HeldBack | None,
+    taken_at: datetime | None,
     now: datetime,
 ) -> Iterator[str]:
     """Yield what has led here, the most pressing first."""
@@ -134,6 +138,11 @@ def _because(
         )
     if trouble is not None:
         yield from _failure(trouble, now)
+    if taken_at is not None:
+        yield (
+            f"[providers.{connection.provider_slug}] was taken anew after that, "
+            f"{when(taken_at, now)}: whether it is right now the next try tells"
+        )
     if not connection.is_active:
         if trouble is None and connection.status in _SET_BY_COMMAND:
             yield f"a command said so; the last change is of {when(connection.updated_at, now)}"

@@ -33,6 +33,7 @@ from domain.grant_life import grant_ends_at
 from domain.profile import FailureClass, ProviderProfile
 from domain.refusals import not_active, not_found
 from domain.result import Failure, FailureCode
+from domain.time_words import instant
 
 REPLAY_LEAD_S = 30.0
 """How long before its end an access token counts as about to end."""
@@ -131,7 +132,7 @@ def _may_ask(
     blocked_until = _blocked_until(connection, profile, left_s, was_rejected=was_rejected, now=now)
     if blocked_until is not None:
         if not can_wait:
-            return _blocked(connection, blocked_until, now)
+            return _not_asked_again(connection, blocked_until, now)
         left_s = max(1, math.ceil((blocked_until - now).total_seconds()))
         cause = connection.trouble.reason if connection.trouble else IN_DOUBT
         return Serve(
@@ -185,6 +186,15 @@ def failure_of(connection: ProviderConnection, now: datetime) -> Failure:
             return reauth_required(trouble.reason)
         case FailureClass.OPERATOR | FailureClass.TRANSIENT | FailureClass.AMBIGUOUS:
             return _blocked(connection, trouble.retry_at or now, now)
+
+
+def _not_asked_again(connection: ProviderConnection, until: datetime, now: datetime) -> Failure:
+    """Return the answer while the last failure is waited out: what it says is of then."""
+    trouble, failure = connection.trouble, _blocked(connection, until, now)
+    if trouble is None:
+        return failure
+    at = instant(trouble.at)
+    return replace(failure, detail=f"so it was at {at}, and the provider was not asked again since")
 
 
 def _blocked(connection: ProviderConnection, until: datetime, now: datetime) -> Failure:

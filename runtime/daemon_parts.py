@@ -58,7 +58,9 @@ def tally_of(ledgers: Ledgers, profiles: Profiles, journal: LoggingJournal) -> T
     return tally
 
 
-def explainer_of(link: NatsLink, prefix: str, streams: Streams, world: World) -> Explainer:
+def explainer_of(
+    link: NatsLink, prefix: str, streams: Streams, world: World, profiles: Profiles
+) -> Explainer:
     """Return what answers ``explain`` and ``history``."""
     history = History(link, prefix=prefix, tag=streams.tag)
     providers = world.providers
@@ -68,6 +70,7 @@ def explainer_of(link: NatsLink, prefix: str, streams: Streams, world: World) ->
         providers.gates,
         now=world.clock.now,
         history=history.page,
+        taken_at=profiles.taken_at,
     )
 
 

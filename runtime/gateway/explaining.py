@@ -27,19 +27,31 @@ class Explainer:
         *,
         now: Callable[[], datetime],
         history: ReadHistory,
+        taken_at: Callable[[str], datetime | None] = lambda _: None,
     ) -> None:
-        """Explain by these; ``now`` is aware UTC."""
+        """Explain by these.
+
+        Args:
+            profile: The profile of a slug.
+            endpoint: Knows the hosts.
+            gates: What holds requests back.
+            now: Aware UTC.
+            history: What has happened.
+            taken_at: Since when a provider's configuration is as it is, as far as is known.
+        """
         self.history = history
         self._profile = profile
         self._endpoint = endpoint
         self._gates = gates
+        self._taken_at = taken_at
         self._now = now
 
     def explained(self, connection: ProviderConnection) -> Explanation:
         """Return a connection in words."""
         profile = self._profile(connection.provider_slug)
         held_back = None if profile is None else self._held_back(connection, profile)
-        return explained(connection, profile, held_back, now=self._now())
+        taken_at = self._taken_at(connection.provider_slug)
+        return explained(connection, profile, held_back, taken_at=taken_at, now=self._now())
 
     def _held_back(
         self, connection: ProviderConnection, profile: ProviderProfile

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from domain.profile import ProviderProfile
@@ -38,6 +39,7 @@ class Profiles:
     def __init__(self, providers: Mapping[str, Configured]) -> None:
         """Take all by slug."""
         self.providers = dict(providers)
+        self._taken_at = dict.fromkeys(self.providers, datetime.now(UTC))
         self._former: deque[dict[str, Configured]] = deque(maxlen=_FORMER_MAX)
 
     def become(self, other: "Profiles") -> Changes:
@@ -46,11 +48,19 @@ class Profiles:
         self._former.appendleft(before)
         self.providers = after
         both = before.keys() & after.keys()
-        return Changes(
+        changes = Changes(
             added=tuple(sorted(after.keys() - before.keys())),
             changed=tuple(sorted(slug for slug in both if _differ(before[slug], after[slug]))),
             removed=tuple(sorted(before.keys() - after.keys())),
         )
+        now = datetime.now(UTC)
+        new = dict.fromkeys((*changes.added, *changes.changed), now)
+        self._taken_at = {slug: new.get(slug) or self._taken_at.get(slug, now) for slug in after}
+        return changes
+
+    def taken_at(self, slug: str) -> datetime | None:
+        """Return since when a provider is as it is, secrets and all: the start, or a reload."""
+        return self._taken_at.get(slug)
 
     def get(self, slug: str) -> ProviderProfile | None:
         """Return a provider's profile, or None where there is none of that name."""

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from domain.grant_life import grant_ends_at
 from domain.result import Failure
+from domain.time_words import instant
 from domain.token_read import failure_of, reauth_required
 from tests.domain.shapes import NOW
 from tests.domain.test_token_read import (
@@ -19,6 +20,7 @@ from tests.domain.test_token_read import (
     after,
     held,
     misconfigured_for,
+    read,
     trouble,
     unavailable,
 )
@@ -39,6 +41,18 @@ def test_a_failed_refresh_is_answered_by_its_class(
     failure_class: FailureClass, retry_s: float | None, expected: Failure
 ) -> None:
     assert failure_of(held(trouble=trouble(failure_class, retry_s)), NOW) == expected
+
+
+@pytest.mark.parametrize("failure_class", [O, T, A])
+def test_while_a_failure_is_waited_out_it_is_said_of_when_it_is(failure_class: FailureClass):
+    failed = replace(trouble(failure_class, 60.0), at=after(-120))
+
+    reading = read(held(-1, trouble=failed))
+
+    assert isinstance(reading, Failure)
+    assert (reading.message, reading.retry_after_s) == ("It broke", 60.0)
+    at = instant(after(-120))
+    assert reading.detail == f"so it was at {at}, and the provider was not asked again since"
 
 
 @pytest.mark.parametrize("told_s", [None, 50.0, 8 * DAY_S])

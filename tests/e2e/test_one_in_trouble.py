@@ -94,6 +94,32 @@ async def test_a_wrong_client_secret_is_a_problem_with_its_error_and_the_way_to_
     assert CANARY not in seen.all_text
 
 
+async def test_a_secret_that_was_mended_is_not_blamed_until_it_was_tried(scene: Scene):
+    one, _ = await connect(scene.caller, scene.provider, refresh="on_demand")
+    await token(scene.caller, one, timeout_ms=500)
+
+    async def explained() -> str:
+        here = ("--data-dir", str(scene.daemon.data_dir))
+        return " ".join((await refreshd("explain", one, *here)).stdout.split())
+
+    said = "was taken anew after that"
+    assert said not in await explained()
+    (scene.config.parent / "client-secret").write_text(scene.provider.client.client_secrets[0])
+    scene.daemon.process.send_signal(signal.SIGHUP)
+    changed = "operator: if the next try does not show that it is mended: correct client_id"
+
+    async def is_told() -> bool:
+        text = await explained()
+        return said in text and changed in text
+
+    await eventually(is_told)
+
+    async def is_tried() -> bool:
+        return (await token(scene.caller, one)).code == "ok" and said not in await explained()
+
+    await eventually(is_tried, within_s=30)
+
+
 async def test_an_endpoint_where_nobody_listens_is_a_warning_with_its_error(scene: Scene):
     one, _ = await connect(scene.caller, scene.provider, provider_slug="dead")
     await token(scene.caller, one, timeout_ms=1000)

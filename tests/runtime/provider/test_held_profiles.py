@@ -49,6 +49,21 @@ def test_the_differences_are_told_a_secret_s_among_them(tmp_path: Path):
     assert [profile.slug for profile in profiles] == ["a", "b", "d"]
 
 
+def test_since_when_each_is_as_it_is_is_known(tmp_path: Path):
+    profiles = loaded(tmp_path, a="1", b="2")
+    begun = {slug: profiles.taken_at(slug) for slug in "ab"}
+
+    profiles.become(loaded(tmp_path, a="1", b="other", d="4"))
+
+    changed = profiles.taken_at("b")
+    assert profiles.taken_at("a") == begun["a"]
+    assert begun["b"] is not None
+    assert changed is not None
+    assert changed > begun["b"]
+    assert profiles.taken_at("d") == changed
+    assert profiles.taken_at("c") is None
+
+
 def test_a_former_profile_has_its_own_secrets_and_a_same_one_the_newest(tmp_path: Path):
     (tmp_path / "one").write_text("old")
     (tmp_path / "two").write_text("older")

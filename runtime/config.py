@@ -199,6 +199,22 @@ def load_config(
     file = file or config_file(environment)
     settings = {} if file is None else _read_toml(file)
     _convert(settings, Config, where=str(file))
+    return config_of(settings, environment, nats_url)
+
+
+def config_of(
+    settings: dict[str, Any], environment: Mapping[str, str], nats_url: str | None
+) -> Config:
+    """Return the configuration that a file's settings, the variables and ``--nats`` come to.
+
+    Args:
+        settings: Changed by what is over them.
+        environment: Which variables there are.
+        nats_url: None where the flag is not given.
+
+    Raises:
+        ConfigError: Something in it or in the environment is wrong.
+    """
     for _, apply in variables_of(environment):
         apply(settings)
     if nats_url is not None:

@@ -198,6 +198,7 @@ def run_linked(
     work: Callable[[NatsLink, Config], Awaitable[_T]],
     *,
     inbox_prefix: str = PLAIN_INBOX,
+    settings: Config | None = None,
 ) -> _T:
     """Return what ``work`` does with a link to where the daemon is, and the configuration.
 
@@ -205,9 +206,10 @@ def run_linked(
         asking: Says where.
         work: Whatever is to be done.
         inbox_prefix: Where answers come in unless that is configured.
+        settings: In place of the configuration that is named.
     """
     configure_logs(level="error", as_json=False)
-    settings = asking.settings()
+    settings = settings or _settings_to_ask_by(asking)
     login = asking.login(settings)
 
     async def run() -> _T:
@@ -221,6 +223,20 @@ def run_linked(
             return await work(link, settings)
 
     return _run(run(), asking.how_to_start(settings), settings.service.prefix)
+
+
+def _settings_to_ask_by(asking: Asking) -> Config:
+    """Return the configuration; where the file cannot be used, say how to ask without it."""
+    try:
+        return asking.settings()
+    except ConfigError as error:
+        file = asking.file()
+        if file is None or not str(error).startswith(f"{file}: "):
+            raise
+        raise ConfigError(
+            f"{error}; to ask without this file: --config /dev/null, and --nats or "
+            "$REFRESHD_NATS_* where NATS is an external server"
+        ) from None
 
 
 def show_value(asking: Asking, value: Any, show: Callable[[Any], str | None]) -> None:  # noqa: ANN401 -- any JSON

@@ -1,6 +1,7 @@
 """``refreshd doctor``: looks at everything that operators get wrong, and says how to mend it."""
 
 import contextlib
+import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from domain.result import Failure, Success
 from runtime.cli.asking import EXIT_ERROR, Asking, CommandError, run_linked, show_value
 from runtime.cli.client import CommandClient
 from runtime.cli.findings import Finding, State, of_status, some
+from runtime.cli.salvaged import salvaged
 from runtime.cli.tables import cell, show_named
 from runtime.config import Config
 from runtime.data_folder import KEYRING_FILE
@@ -63,13 +65,30 @@ def _looked_at(asking: Asking) -> list[Finding]:
     try:
         settings = asking.settings()
     except ConfigError as error:
-        mend = "correct it: docs/configuration.md has every key"
-        return [Finding("configuration", State.PROBLEM, str(error), mend)]
+        return _beside_faults(asking, error)
     here = [*_profiles(settings), *_secrets(settings), *_files(settings, asking.folder())]
-    return [*_daemon(asking), *here]
+    return [*_daemon(asking, settings), *here]
 
 
-def _daemon(asking: Asking) -> list[Finding]:
+def _beside_faults(asking: Asking, error: ConfigError) -> list[Finding]:
+    """Return what is wrong with the configuration, and what can be told without what is wrong."""
+    file = asking.file()
+    config, lost, is_read = salvaged(file, environment=os.environ, nats_url=asking.nats)
+    every = "`refreshd check`" if file is None else f"`refreshd check {file}`"
+    mend = f"correct it: {every} tells all faults, docs/configuration.md has every key"
+    found = [Finding("configuration", State.PROBLEM, str(error), mend)]
+    if lost.isdisjoint({"nats", "service"}) or asking.nats is not None:
+        found += _daemon(asking, config)
+    else:
+        mend = "correct that first, or say where: --nats URL"
+        text = "not asked: where it is cannot be told from this configuration"
+        found.append(Finding("daemon", State.WARNING, text, mend))
+    if is_read and "providers" not in lost:
+        found += [*_profiles(config), *_secrets(config)]
+    return found if "keys" in lost else [*found, *_files(config, asking.folder())]
+
+
+def _daemon(asking: Asking, settings: Config) -> list[Finding]:
     """Return what the daemon that answers tells, or why none does."""
 
     async def status(link: NatsLink, settings: Config) -> Success[object] | Failure:
@@ -78,7 +97,7 @@ def _daemon(asking: Asking) -> list[Finding]:
 
     mend = "start one there, or say where it is: --config, --data-dir or --nats"
     try:
-        answer = run_linked(asking, status)
+        answer = run_linked(asking, status, settings=settings)
     except (CommandError, ConfigError, LinkError) as error:
         return [Finding("daemon", State.PROBLEM, str(error), mend)]
     match answer:

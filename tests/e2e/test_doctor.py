@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from runtime.config import load_config
 from runtime.daemon import run_daemon
 from runtime.fake_provider.server import running_fake_provider
 from runtime.nats.link import Login, open_link
-from tests.fakes.daemon_process import daemon_process
+from tests.fakes.daemon_process import DaemonProcess, daemon_process
 from tests.fakes.nats_process import guarded_server
 from tests.fakes.page_users import daemon, user
 from tests.fakes.papers import block
@@ -61,15 +62,65 @@ async def test_what_is_wrong_on_this_machine_is_said_without_a_daemon(tmp_path: 
     assert all(one["mend"] for one in findings.values() if one["state"] != "ok")
 
 
-async def test_a_configuration_that_cannot_be_read_is_the_one_finding(tmp_path: Path):
+BROKEN = [
+    ("[nope]\n", "nope"),
+    ("[providers.fake\n", "refreshd.toml"),
+    ("[log]\nlevel = 7\n", "level"),
+    ("providers = 7\n", "providers"),
+]
+
+
+@pytest.mark.parametrize(("text", "named"), BROKEN)
+async def test_beside_a_broken_configuration_all_else_is_looked_at(
+    daemon: DaemonProcess, tmp_path: Path, text: str, named: str
+):
     config = tmp_path / "refreshd.toml"
-    config.write_text("[nope]\n")
+    config.write_text(text)
 
-    found = await refreshd("doctor", "--config", str(config), "-o", "json")
+    here = ("--config", str(config), "--data-dir", str(daemon.data_dir))
+    found = await refreshd("doctor", *here, "-o", "json")
 
-    [finding] = json.loads(found.stdout)
-    assert (found.code, finding["check"], finding["state"]) == (1, "configuration", "problem")
-    assert "nope" in finding["text"]
+    [broken] = [one for one in json.loads(found.stdout) if one["check"] == "configuration"]
+    assert (found.code, broken["state"]) == (1, "problem")
+    assert named in broken["text"]
+    assert f"`refreshd check {config}`" in broken["mend"]
+    states = {one["check"]: one["state"] for one in json.loads(found.stdout)}
+    assert states["daemon"] == states["partitions"] == states["keyring"] == "ok"
+    assert ("profiles" in states) == text.startswith(("[nope]", "[log]"))
+
+
+@pytest.mark.parametrize("text", ["[nats]\nurl = 7\n", '[service]\nprefix = "a b"\n'])
+async def test_where_the_broken_part_says_where_the_daemon_is_none_is_asked_unless_named(
+    daemon: DaemonProcess, tmp_path: Path, text: str
+):
+    config = tmp_path / "refreshd.toml"
+    config.write_text(text)
+    here = ("--config", str(config), "--data-dir", str(daemon.data_dir), "-o", "json")
+
+    found = await refreshd("doctor", *here)
+    named = await refreshd("doctor", *here, "--nats", "nats://127.0.0.1:9")
+
+    [told] = [one for one in json.loads(found.stdout) if one["check"] == "daemon"]
+    assert (told["state"], told["text"][:9]) == ("warning", "not asked")
+    [told] = [one for one in json.loads(named.stdout) if one["check"] == "daemon"]
+    assert told["state"] == "problem"
+
+
+@pytest.mark.parametrize(("text", "named"), BROKEN)
+async def test_a_verb_that_asks_says_how_to_do_so_beside_a_broken_file(
+    daemon: DaemonProcess, tmp_path: Path, text: str, named: str
+):
+    config = tmp_path / "refreshd.toml"
+    config.write_text(text)
+    here = ("--data-dir", str(daemon.data_dir))
+
+    refused = await refreshd("list", "--config", str(config), *here)
+    asked = await refreshd("list", *here, "--config", "/dev/null", REFRESHD_CONFIG=str(config))
+
+    assert refused.code == 2
+    assert named in refused.stderr
+    assert "to ask without this file: --config /dev/null" in refused.stderr
+    assert (asked.code, asked.stderr) == (0, "")
 
 
 async def status_with(tmp_path: Path, page: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from nats.micro.service import ServiceConfig
 
 from runtime.fake_provider.server import running_fake_provider
-from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import PARTITIONS, Cluster
 from tests.fakes.daemon_process import (
     ExternalNats,
     PlainCaller,
@@ -117,3 +117,27 @@ async def test_the_last_member_that_stops_waits_for_its_providers_and_the_next_s
     assert [answer.code for answer in answers] == ["ok", "ok"]
     assert {answer.body["ok"]["generation"] for answer in answers} == {2}
     assert provider.stats.calls == 1
+
+
+async def test_a_start_after_a_kill_waits_for_the_former_owner_unless_its_folder_says_that_it_is_dead(
+    tmp_path: Path, server: ExternalNats
+):
+    patience = {"REFRESHD_CLUSTER_MEMBER_TIMEOUT_S": "1"}
+    shared = patience | {"REFRESHD_KEYS_FILE": str(tmp_path / "one" / "keyring.json")}
+    arguments = ("--nats", server.url)
+    async with plain_caller(server.url) as caller:
+        async with daemon_process(tmp_path / "one", *arguments, environment=patience) as first:
+            await first.stop(signal.SIGKILL)
+        async with (
+            Cluster(tmp_path / "two", caller, *arguments) as cluster,
+            daemon_process(tmp_path / "two", *arguments, environment=shared) as elsewhere,
+        ):
+            assert sum("partition_awaited" in line for line in elsewhere.said) == PARTITIONS
+            await eventually(lambda: cluster.ear.are_balanced([elsewhere.daemon_id]))
+            await elsewhere.stop(signal.SIGKILL)
+        async with (
+            Cluster(tmp_path / "two", caller, *arguments) as cluster,
+            daemon_process(tmp_path / "two", *arguments, environment=shared) as again,
+        ):
+            assert not any("partition_awaited" in line for line in again.said)
+            await eventually(lambda: cluster.ear.are_balanced([again.daemon_id]))

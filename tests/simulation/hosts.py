@@ -122,6 +122,10 @@ class Life:
             self._cut()
             self.world.after(0.0, self._unwind)
 
+    def spare(self) -> None:
+        """Take no step for its last one, whatever was drawn."""
+        self._steps_left = None
+
     def terminate(self) -> None:
         """Ask it to end (SIGTERM)."""
         self.asks_to_end.set()

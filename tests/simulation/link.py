@@ -38,11 +38,11 @@ class Link:
     """One process's connection."""
 
     def __init__(self, world: World, life: Life, way: Way) -> None:
-        """Be connected."""
+        """Be connected, where that is possible."""
         self.world = world
         self.life = life
         self.way = way
-        self.is_connected = True
+        self.is_connected = way.is_open
         self.connections = 1
         """How often it was connected."""
         self.reconnected: list[Callable[[], None]] = []

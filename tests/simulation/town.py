@@ -88,8 +88,10 @@ class Town:
             way.in_open = way.out_open = True
             self._changed(name)
         for host in self.hosts:
-            if host.life is not None and host.life.is_stopped:
-                host.life.go_on()
+            if host.life is not None:
+                host.life.spare()
+                if host.life.is_stopped:
+                    host.life.go_on()
         for kept in self.kept.partitions:
             kept.stuck_s = None
             kept.refusing = dict.fromkeys(kept.refusing, -1.0)

@@ -46,6 +46,7 @@ echo '{{
   "credential_type": "oauth2", "expires_at": "2026-01-01T00:00:00Z",
   "secret": {{"access_token": "a", "refresh_token": "r"}}
 }}' | connect acme 01a21f0d-9e30-7321-a7bb-a12a02c81e7a
+refreshd token 01a21f0d-9e30-7321-a7bb-a12a02c81e7a || true
 until refreshd history 01a21f0d-9e30-7321-a7bb-a12a02c81e7a | grep failed; do sleep 0.05; done
 """
 

@@ -39,6 +39,7 @@ _LOOSE = (
     (r"[\d.]+ (ms|s|min|h|d)\b( [\d.]+ (s|min|h)\b)?", "SOME TIME"),
     (r"\((in SOME TIME|SOME TIME ago|now)\)", "(WHEN)"),
     (r"[\d.]+/s", "SO MANY A SECOND"),
+    (r"(?<![\d.])\d+\.\d(?![\d.])", "FIGURE"),
     (r"\n +", " "),
     (r"(?m)[ \t]+", " "),
     (r"(?m) $", ""),

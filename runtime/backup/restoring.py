@@ -19,6 +19,7 @@ from actors.entry import Entry
 from actors.envelope import Envelope
 from domain.credentials import Secret
 from domain.record import Record
+from domain.time_words import instant
 from runtime.backup.age import PrivateKeys, unseal
 from runtime.backup.archive import ArchiveReader, Head, Kept
 from runtime.config import Config
@@ -39,7 +40,7 @@ _PAUSE_S = 0.02
 
 def named(head: Head) -> str:
     """Return how a backup is told from others: what ``export`` and ``restore`` print of it."""
-    return f"{head.id} of {head.made_at.isoformat(timespec='seconds')}"
+    return f"{head.id} of {instant(head.made_at)}"
 
 
 class NotEmptyError(Exception):

@@ -14,6 +14,7 @@ import uvloop
 from cyclopts import Parameter
 
 from domain.credentials import Secret
+from domain.time_words import instant
 from runtime import VERSION
 from runtime.backup.age import AgeError, PrivateKeys, PublicKeys, read_private, read_public, seal
 from runtime.backup.archive import ArchiveError, End, Head, encode
@@ -171,7 +172,7 @@ def restore_command(
 def _about(head: Head) -> dict[str, Any]:
     return {
         "backup": str(head.id),
-        "made_at": head.made_at.isoformat(timespec="seconds"),
+        "made_at": instant(head.made_at),
         "made_by": head.made_by,
         "prefix": head.prefix,
     }

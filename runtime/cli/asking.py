@@ -231,7 +231,7 @@ def _settings_to_ask_by(asking: Asking) -> Config:
         return asking.settings()
     except ConfigError as error:
         file = asking.file()
-        if file is None or not str(error).startswith(f"{file}: "):
+        if file is None or not str(error).startswith(f"{file}:"):
             raise
         raise ConfigError(
             f"{error}; to ask without this file: --config /dev/null, and --nats or "

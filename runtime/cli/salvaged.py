@@ -1,12 +1,12 @@
 """What can be used of a configuration that cannot be used as a whole, for who looks for faults."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from runtime.config import Config, config_of, variables_of
 from runtime.provider.secret_files import ConfigError
+from runtime.toml_text import NotTomlError, settings_of
 
 
 class Salvaged(NamedTuple):
@@ -33,8 +33,8 @@ def salvaged(
     is_read = True
     if file is not None:
         try:
-            settings = tomllib.loads(file.read_text())
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+            settings = settings_of(file)
+        except (OSError, NotTomlError):
             is_read = False
     kept = {name: section for name, section in settings.items() if _is_right({name: section}, {})}
     names = [name for name, _ in variables_of(environment)]

@@ -363,10 +363,14 @@ def while_closed(closed: Closed) -> Failure:
     """Return the answer while the client must not ask."""
     left_s = max(round(closed.left_s, 1), 0.1)
     if closed.failure_class is FailureClass.OPERATOR:
-        return misconfigured(closed.reason, left_s)
+        return replace(misconfigured(closed.reason, left_s), detail=_NOT_ASKED)
     return Failure(
         code=FailureCode.PROVIDER_UNAVAILABLE,
         message=closed.reason,
         needs_user_action=False,
         retry_after_s=left_s,
+        detail=_NOT_ASKED,
     )
+
+
+_NOT_ASKED = "so it was told to others, and the provider was not asked now"

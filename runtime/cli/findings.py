@@ -239,8 +239,8 @@ def _providers(
         )
         text = f"no answer, as far as this member knows: {down}"
         yield Finding(check, State.WARNING, text, "wait, and see the provider's status page")
-    told = {*paused, *(one["provider_slug"] for one in circuits)}
-    alone = [one for one in failing if one["provider_slug"] not in told]
+    down = {one["provider_slug"] for one in circuits}
+    alone = [one for one in failing if one["provider_slug"] not in down]
     yield from map(_failing, alone[:_NAMED_MAX])
     if len(alone) > _NAMED_MAX:
         more = f"{len(alone) - _NAMED_MAX} more ways in which refreshes fail"

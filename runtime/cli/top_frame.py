@@ -116,6 +116,8 @@ def _circuits(
     circuits: Sequence[Mapping[str, Any]],
     failing: Sequence[Mapping[str, Any]],
 ) -> str:
+    down = {one["provider_slug"] for one in circuits}
+    failing = [one for one in failing if one["provider_slug"] not in down]
     if not (paused or circuits or failing):
         return "no client is paused, no circuit open and no refresh failing, as far as is known"
     rows = [[slug, "-", "paused", "-", "it refuses our configuration"] for slug in paused]

@@ -62,7 +62,7 @@ def _sections(view: View) -> list[Markup]:
         ("Refreshes in the last six hours", _refreshes, False),
         ("Due in the next 24 hours", _due, False),
         ("Grants that need their users", _needing, True),
-        ("Token endpoints that are down", _circuits, True),
+        ("Token endpoints in trouble", _circuits, True),
         ("Members", _members, True),
         ("Partitions", _partitions, True),
     )
@@ -197,6 +197,7 @@ def _needing(view: View) -> Markup:
 
 
 def _circuits(view: View) -> Markup:
+    down = {one.provider for one in view.circuits}
     paused = [
         element("p", f"The client of {one} is paused: the log says why.", class_="bad")
         for one in view.paused
@@ -204,11 +205,12 @@ def _circuits(view: View) -> Markup:
     failing = [
         element(
             "p",
-            f"The last refresh of {one.connections:,} of {one.provider} failed, the last one at "
-            f"{_time(one.since)}: {one.reason}.",
+            f"{one.provider}: the last refresh of {one.connections:,} "
+            f"connection{'s' * (one.connections != 1)} failed at {_time(one.since)}: {one.reason}.",
             class_="bad",
         )
         for one in view.failing
+        if one.provider not in down
     ]
     if not view.circuits:
         return joined([*paused, *failing, _note("None is down, as far as this daemon has asked.")])
@@ -224,7 +226,7 @@ def _circuits(view: View) -> Markup:
         ]
         for one in view.circuits
     ]
-    return joined([*paused, *failing, table("Token endpoints that are down", heads, rows)])
+    return joined([*paused, *failing, table("Circuits that are open", heads, rows)])
 
 
 def _members(view: View) -> Markup:

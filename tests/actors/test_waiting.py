@@ -223,7 +223,9 @@ async def test_an_open_circuit_is_waited_out_by_who_has_time_and_told_to_the_oth
         hasty, patient = crowd.ask(4, patience_s=HASTY_S), crowd.ask(5, patience_s=4.0)
         await patient.answered.wait()
 
-        assert failure_of(hasty).code is FailureCode.PROVIDER_UNAVAILABLE
+        told = failure_of(hasty)
+        assert told.code is FailureCode.PROVIDER_UNAVAILABLE
+        assert told.detail == "so it was told to others, and the provider was not asked now"
         assert patient.code is None
         assert crowd.stage.providers.gates.circuits == []
 

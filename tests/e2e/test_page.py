@@ -31,7 +31,7 @@ SECTIONS = [
     "Refreshes in the last six hours",
     "Due in the next 24 hours",
     "Grants that need their users",
-    "Token endpoints that are down",
+    "Token endpoints in trouble",
     "Members",
     "Partitions",
 ]

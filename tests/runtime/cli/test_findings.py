@@ -107,9 +107,9 @@ CASES = [
     ),
     (
         "providers",
-        "problem",
-        {"failing": [FAILING], "paused_providers": ["fake"]},
-        "fake refuses our configuration",
+        "warning",
+        {"failing": [FAILING], "circuits": [CIRCUIT]},
+        "no answer, as far as this member knows: fake",
     ),
     (
         "connections",

@@ -128,7 +128,8 @@ def test_what_is_closed_is_shown_with_why():
         "reason": "The provider's token endpoint failed",
     }
 
-    lines = shown(paused_providers=["other"], circuits=[circuit]).splitlines()
+    of_it = {"provider_slug": "fake", "connections": 9, "code": "c", "reason": "It failed"}
+    lines = shown(paused_providers=["other"], circuits=[circuit], failing=[of_it]).splitlines()
 
     assert lines[-2].split() == [
         *("other", "-", "paused", "-", "it", "refuses", "our", "configuration")

@@ -58,7 +58,7 @@ def test_what_is_wrong_is_marked_and_told() -> None:
             partitions=(Partition(0, None, None, None, None, ("ledger: away",)),),
             circuits=(Circuit("fake", "h:1", "half_open", "It broke", 61.0, 0.0),),
             paused=("fake",),
-            failing=(Failing("other", 1, "It refused", NOW),),
+            failing=(Failing("other", 1, "It refused", NOW), Failing("fake", 9, "Down", NOW)),
             without_profile={"nobody-s": 4},
         )
     )
@@ -74,11 +74,12 @@ def test_what_is_wrong_is_marked_and_told() -> None:
         "ledger: away",
         "half open",
         "The client of fake is paused",
-        "The last refresh of 1 of other failed, the last one at 2026-03-01 12:00:00: It refused.",
+        "other: the last refresh of 1 connection failed at 2026-03-01 12:00:00: It refused.",
         "4 of nobody-s are never refreshed",
         "when one is due",
     ):
         assert said in text
+    assert "fake: the last refresh" not in text
 
 
 def test_what_is_not_known_yet_is_not_shown_as_none() -> None:

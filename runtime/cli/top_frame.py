@@ -41,7 +41,7 @@ def _head(status: Mapping[str, Any], rates: Rates) -> str:
         f"{ledger['unsettled_bytes']} bytes not settled"
     )
     lacking_profile = status.get("connections_without_profile") or {}
-    never = ", ".join(f"{count} of {slug}" for slug, count in lacking_profile.items())
+    never = ", ".join(f"{count} of {cell(slug)}" for slug, count in lacking_profile.items())
     return show_named(
         [
             ("connections", stored),

@@ -46,6 +46,7 @@ async def test_both_pages_show_all_and_the_metrics_of_both_add_up(tmp_path: Path
                 pages = await read("/")
                 return all(
                     shown.search(page) is not None
+                    and f"{MANY} of schwab are never refreshed" in page
                     and "nobody" not in page
                     and page.count(f"<code>{one.daemon_id}</code>") == 3
                     and page.count(f"<code>{two.daemon_id}</code>") == 3

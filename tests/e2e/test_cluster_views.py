@@ -195,6 +195,7 @@ async def test_every_member_tells_the_same_of_the_whole_cluster(tmp_path: Path):
         assert one["connections"] == 20
         assert one["connections_by_status"]["active"] == 15
         assert one["connections_by_status"]["expired"] == 5
+        assert one["connections_without_profile"] == {"schwab": 15}
         assert one["ledger"]["events_lacking"] == 0
         assert one["due"]["next_minute"] == 0
         assert one["ledger"]["partitions"] == one["cluster"]["partitions"]

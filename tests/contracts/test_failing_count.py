@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
-from domain.credentials import Sealed
+from domain.credentials import CredentialType, Sealed
 from domain.profile import FailureClass, ProviderProfile
-from runtime.by_provider import failing_here, without_profile
+from runtime.by_provider import WITHOUT_TOLD_MAX, failing_here, most_of, without_profile
 from runtime.ledger.partition_ledger import PartitionLedger
+from runtime.ledger.provider_names import NAMES_MAX
 from runtime.world import Uuid7Ids
 from tests.fakes.commands import SLUG
 from tests.fakes.connections import active
@@ -141,3 +142,32 @@ async def test_connections_that_nothing_refreshes_are_counted_by_slug_as_profile
     await put(ledger, revoked)
     assert without_profile([ledger], profiles.get) == {"acme": 1}
     assert without_profile([ledger], lambda slug: ProviderProfile(slug=slug)) == {}
+
+
+async def test_credentials_of_another_kind_change_what_a_connection_is_counted_as(
+    world: LedgerWorld,
+) -> None:
+    ledger, one = await counted(await taken(world.streams())), next(ids)
+    ours = sealed(one)
+    assert ours.credentials is not None
+    of_a_key = msgspec.structs.replace(ours.credentials, credential_type=CredentialType.API_KEY)
+    key = msgspec.structs.replace(ours, credentials=of_a_key)
+
+    for connection, is_counted in ((ours, 1), (active(one), 0), (ours, 1), (key, 0), (ours, 1)):
+        await put(ledger, connection)
+        assert without_profile([ledger], lambda _: None) == ({SLUG: 1} if is_counted else {})
+
+
+async def test_of_providers_without_a_name_of_their_own_nothing_is_told(
+    world: LedgerWorld,
+) -> None:
+    ledger = await counted(await taken(world.streams()))
+    for number in range(NAMES_MAX + 1):
+        ledger.statuses.changed(None, sealed(next(ids), f"p-{number}"))
+
+    found = without_profile([ledger], lambda _: None)
+
+    assert found is not None
+    assert len(found) == NAMES_MAX
+    assert "other" not in found
+    assert len(most_of(found) or {}) == WITHOUT_TOLD_MAX

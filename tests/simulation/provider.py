@@ -80,7 +80,8 @@ class Provider:
         self.book: list[Presented] = []
         self.inside: dict[str, int] = {}
         """How many requests are under way, by family."""
-        self.most_inside = 0
+        self.crowds: list[tuple[float, str, int]] = []
+        """When more requests than the limit were at a provider at once, and how many."""
         self.grants: dict[str, _Grant] = {}
         self.down_until_s = -1.0
         self.profiles = {
@@ -135,6 +136,12 @@ class Provider:
         if self.world.chance("provider", weather.provider_fails / 2):
             return one, 500, {}
         return one, 200, self._tokens(family, grant.number)
+
+    def note_inside(self, slug: str) -> None:
+        """Remember how many requests are under way at one provider."""
+        now = sum(one for family, one in self.inside.items() if family.startswith(f"{slug}."))
+        if now > self.max_concurrency:
+            self.crowds.append((self.world.now_s(), slug, now))
 
     def _is_graced(self, family: str, number: int) -> bool:
         grant, policy = self.grants[family], _POLICIES[family.partition(".")[0]]
@@ -201,7 +208,7 @@ class SimulatedEndpoint:
             provider.inside[family] = provider.inside.get(family, 0) + 1
             if provider.inside[family] > 1:
                 world.breaks(f"two requests for {family} are inside at once, one by {by}")
-            provider.most_inside = max(provider.most_inside, sum(provider.inside.values()))
+            provider.note_inside(family.partition(".")[0])
             one, status, body = provider.present(token, by, began_s)
             takes_s = min(self._takes_s(), began_s + TIMEOUT_S - world.now_s() - 0.01)
             is_lost = world.chance("provider", weather.provider_lost_after)

@@ -28,10 +28,11 @@ def tokens_are_presented_once(told: Told, town: Town, counts: Counter[str]) -> I
     """Yield what does not hold."""
     held = _held(town)
     first: dict[str, Presented] = {}
+    attempts: set[UUID] = set()
     for one in town.provider.book:
         counts["presented"] += 1
         story = told.stories.get(connection_of(one.token), Story())
-        yield from _is_intended(one, story)
+        yield from _is_intended(one, story, attempts)
         spent = first.get(one.token)
         if one.fate in (Fate.ROTATED, Fate.GRACED):
             first.setdefault(one.token, one)
@@ -39,8 +40,9 @@ def tokens_are_presented_once(told: Told, town: Town, counts: Counter[str]) -> I
             yield from _may_come_again(one, spent, story, town, counts)
         if one.is_heard and one.issued:
             yield from _is_kept(one, told, held, town, counts)
-    if town.provider.most_inside > 2 * len(town.provider.profiles) * town.provider.max_concurrency:
-        yield f"{town.provider.most_inside} requests were inside at once"
+    for at_s, slug, crowd in town.provider.crowds:
+        if crowd > 2 * town.provider.max_concurrency or not town.was_anybody_cut_off(at_s):
+            yield f"{crowd} requests were at {slug} at once at {at_s:.3f}"
 
 
 def intents_are_waited_for(told: Told, town: Town) -> Iterator[str]:
@@ -71,8 +73,11 @@ def connection_of(token: str) -> UUID:
     return connection_number(int(family_of(token).partition(".")[2].partition("_")[0]))
 
 
-def _is_intended(one: Presented, story: Story) -> Iterator[str]:
-    """What is presented is stored, and so is the presenter's intent, still open."""
+def _is_intended(one: Presented, story: Story, attempts: set[UUID]) -> Iterator[str]:
+    """What is presented is stored, and so is the presenter's intent, still open and used once.
+
+    No answer of this provider makes a second request of an attempt safe.
+    """
     connection = story.as_of(one.sent_s)
     if connection is None or connection.intent is None:
         yield f"{one.by} presents {one.token} at {one.sent_s:.3f} without an open intent"
@@ -81,6 +86,10 @@ def _is_intended(one: Presented, story: Story) -> Iterator[str]:
         yield f"{one.by} presents {one.token} at {one.sent_s:.3f}, intended by {owner}"
     elif tokens_of(connection)[1] != one.token:
         yield f"{one.by} presents {one.token}, stored is {tokens_of(connection)[1]}"
+    elif connection.intent.attempt_id in attempts:
+        yield f"{one.by} presents {one.token} at {one.sent_s:.3f} twice in one attempt"
+    else:
+        attempts.add(connection.intent.attempt_id)
 
 
 def _may_come_again(

@@ -15,6 +15,7 @@ from tests.simulation.provider import Provider
 from tests.simulation.world import World
 
 _BACK_S = (0.2, 3.0)
+_CROWDED_S = 10.0
 _FOUND_S = 6.0
 """How long after they could hear each other again two hosts have done so."""
 
@@ -100,6 +101,13 @@ class Town:
     def is_apart(self, at_s: float) -> bool:
         """Whether hosts may not have heard each other then, although both could be heard."""
         return any(begin_s <= at_s <= end_s for begin_s, end_s in self._hidden)
+
+    def was_anybody_cut_off(self, at_s: float) -> bool:
+        """Whether a member may have been taken for gone then, or lately, that had requests out."""
+        from_s = at_s - _CROWDED_S
+        return any(self.was_cut_off(life, from_s, at_s) for life in self.lives) or any(
+            begin_s <= at_s and end_s >= from_s for begin_s, end_s in self._hidden
+        )
 
     def was_cut_off(self, life: Life, from_s: float, to_s: float) -> bool:
         """Whether a process was stopped or cut off at any time in between."""

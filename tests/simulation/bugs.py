@@ -9,12 +9,11 @@ from unittest.mock import PropertyMock, patch
 import msgspec
 
 from actors import flight
-from actors.cluster import Cluster
 from actors.entry import Entry
 from actors.envelope import Envelope
 from actors.open_intent import open_until_s
 from actors.partition import Partition
-from actors.ports import Outcome, Stored
+from actors.ports import Stored
 from domain.decision import Reply
 from runtime.ledger import due_index, partition_ledger, take_over
 from runtime.ledger.delivery import Delivery
@@ -167,20 +166,6 @@ def _view_begun_anew() -> AbstractContextManager[Any]:
     return patch.object(MarkedView, "_adopt", a_group_too_early)
 
 
-def _start_without_a_wait() -> AbstractContextManager[Any]:
-    return patch.object(Cluster, "may_claim_from", lambda *_: True)
-
-
-def _older_outcome_passed_over() -> AbstractContextManager[Any]:
-    take_in = flight.Flight.take_in
-
-    def the_open_attempts_alone(self: Any, outcome: Outcome, stored: Callable[[], None]) -> None:
-        if outcome.is_awaited_by(self._connection()):
-            take_in(self, outcome, stored)
-
-    return patch.object(flight.Flight, "take_in", the_open_attempts_alone)
-
-
 BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "answered before the append is acknowledged": _answered_before_the_append,
     "claimed without reading to the end": _claimed_before_the_end,
@@ -195,7 +180,5 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "intent's end by another host's clock": _clocks_compared,
     "missed minutes forgotten at a take-over": _missed_minutes_forgotten,
     "event view begun a group too early": _view_begun_anew,
-    "claimed at a start from an owner that may live": _start_without_a_wait,
-    "an older attempt's outcome passed over": _older_outcome_passed_over,
 }
 _OF_OWNERS_AWAY = ("memory trusted without confirmation",)

@@ -120,6 +120,8 @@ class Cluster:
         """What is being taken or given."""
         self._giving: set[int] = set()
         self._taking: set[int] = set()
+        self._released: set[int] = set()
+        """What another member was heard to give away, and nobody was heard to take."""
         self._losses: dict[int, _Losses] = {}
         self._should: tuple[list[str], list[str]] = ([], [])
         self._tasks: TaskGroup | None = None
@@ -162,8 +164,10 @@ class Cluster:
         if beat.daemon == self.me:
             self._hearing.came_back(self._sent_s.get(beat.number, -math.inf))
             return
+        self._released -= beat.owned.keys()
         for partition in self.members.released(beat):
             # Nobody else gets anything done there now.
+            self._released.add(partition)
             self._losses.pop(partition, None)
         if beat.is_gone:
             self._gates.gone(beat.daemon)
@@ -340,7 +344,8 @@ class Cluster:
                 self._busy.add(partition)
                 self._giving.add(partition)
                 self._tasks.start_soon(self._give, partition)
-        for partition in to_do.take if self._hearing.hears(now_s) else ():
+        hears = self._hearing.hears(now_s)
+        for partition in [one for one in to_do.take if hears or one in self._released]:
             losses = self._losses.get(partition)
             is_early = losses is not None and now_s < losses.until_s
             is_free = len(self._busy) < _TAKEN_AT_ONCE_MAX and partition not in self._busy

@@ -7,6 +7,8 @@ from domain.decision import Reply
 from domain.trace import Trace
 
 _MARGIN_FRACTION = 0.2
+_MARGIN_S_MIN = 0.06
+"""Whose time is up is looked for in ticks of 50 ms; half of what a caller has is the most."""
 
 
 class Envelope:
@@ -62,4 +64,5 @@ class Envelope:
 
 def due_s(now_s: float, timeout_s: float, margin_s: float) -> float:
     """Return when to answer a caller who waits ``timeout_s`` from now: a little before."""
-    return now_s + timeout_s - min(margin_s, timeout_s * _MARGIN_FRACTION)
+    least_s = max(timeout_s * _MARGIN_FRACTION, min(_MARGIN_S_MIN, timeout_s / 2))
+    return now_s + timeout_s - min(margin_s, least_s)

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup
 
 from actors.client_gate import ClientGates
@@ -152,6 +153,24 @@ async def test_a_member_that_was_cut_off_listens_before_it_takes_what_nobody_see
 
     assert alone.keeper.taken_s
     assert all(at_s > back_s + 1.0 for at_s in alone.keeper.taken_s)
+
+
+async def test_a_member_that_was_cut_off_takes_at_once_what_it_is_given() -> None:
+    alone = _Alone()
+    other = Heartbeat(daemon="d-2", number=1, owned={0: 1}, is_leaving=True)
+    async with alone.running() as cluster:
+        await anyio.sleep(3.0)
+        alone.is_heard = False
+        await anyio.sleep(_TIMEOUT_S + 3.0)
+        alone.is_heard = True
+        await anyio.sleep(1.0)
+        cluster.heard(other)
+        alone.keeper.taken_s.clear()
+        given_s = anyio.current_time()
+        cluster.heard(msgspec.structs.replace(other, number=2, owned={}))
+        await anyio.sleep(0.2)
+
+    assert [at_s - given_s < 0.2 for at_s in alone.keeper.taken_s] == [True]
 
 
 async def test_a_lost_heartbeat_or_two_are_no_gap() -> None:

@@ -193,6 +193,10 @@ class Leader:
         self.absent_until_s = self._knows_until_s + absent_s
         self._stale_until_s = self._knows_until_s + stale_s
 
+    def come_back(self) -> None:
+        """Be there from now on."""
+        self.absent_until_s = -1.0
+
     @property
     def is_there(self) -> bool:
         """Whether anything can be written."""

@@ -11,7 +11,7 @@ from tests.simulation.callers import Attempt, Callers, Order
 from tests.simulation.told import Story, Told
 from tests.simulation.town import Town
 
-_NOTICED_S = 3.0
+_NOTICED_S = 5.0
 _BEFORE_S = 18.0
 """What was stopped or cut off is so for so long at most."""
 _UNDER_WAY_S = 2.0

@@ -19,6 +19,8 @@ from tests.simulation.town import Town
 _STORED_S = 10.0
 """A process that has heard an answer, and lives for so long, has stored it or written it down."""
 _BROUGHT_S = 1.5
+_DELIVERED_S = 1.5
+"""An outcome that is sent again and again is stored within so long."""
 _RATE_MIN = 0.99
 _CLOCKS_S = 15.0
 """How far two hosts' clocks may be apart, where nobody has set one."""
@@ -144,6 +146,9 @@ def _is_kept(  # noqa: PLR0911 -- one for each excuse
     given_up = _given_up(one, story, told)
     if given_up is not None and town.was_cut_off(life, one.heard_s, given_up.at_s):
         counts["given up, the answer cut off"] += 1
+        return
+    if given_up is not None and town.were_apart(one.heard_s, given_up.at_s - _DELIVERED_S):
+        counts["given up, the answer not heard"] += 1
         return
     if given_up is not None and given_up.at_s - given_up.claimed_s < _BROUGHT_S:
         counts["given up at once, by whom it was"] += 1

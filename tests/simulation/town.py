@@ -49,6 +49,7 @@ class Town:
         self._tasks = tasks
         self.clocks_were_set = False
         self._hidden: list[tuple[float, float]] = []
+        self._silences: list[tuple[float, float]] = []
         self.is_dark = False
         """Whether every process is down."""
         self._is_fair = False
@@ -96,11 +97,17 @@ class Town:
         for kept in self.kept.partitions:
             kept.stuck_s = None
             kept.refusing = dict.fromkeys(kept.refusing, -1.0)
+            for leader in (kept.leader, *kept.view_leaders.values()):
+                leader.come_back()
         self.provider.down_until_s = -1.0
 
     def is_apart(self, at_s: float) -> bool:
         """Whether hosts may not have heard each other then, although both could be heard."""
         return any(begin_s <= at_s <= end_s for begin_s, end_s in self._hidden)
+
+    def were_apart(self, from_s: float, to_s: float) -> bool:
+        """Whether hosts did not hear each other from then until then."""
+        return any(begin_s <= from_s and to_s <= end_s for begin_s, end_s in self._silences)
 
     def was_anybody_cut_off(self, at_s: float) -> bool:
         """Whether a member may have been taken for gone then, or lately, that had requests out."""
@@ -211,6 +218,7 @@ class Town:
         pairs = {(one, other)} if fault.number % 3 == 0 else {(one, other), (other, one)}
         self.servers.apart |= pairs
         self._hidden.append((fault.at_s, fault.at_s + fault.lasts_s + _FOUND_S))
+        self._silences.append((fault.at_s, fault.at_s + fault.lasts_s))
         self._later(fault.lasts_s, lambda: self.servers.apart.difference_update(pairs))
 
     def _leader(self, fault: Fault) -> None:

@@ -97,8 +97,12 @@ class Ending:
             log.error("drain_ran_out_of_time", busy_actors=directory.busy_actors)
         await directory.stop(at_once=self.is_lost, within_s=budget.flights_s)
         with anyio.move_on_after(budget.ending_s):
-            if not self.is_lost and not await ledgers.caught_up():
-                log.warning("views_lag_behind", consequence="the next start writes what they lack")
+            if not self.is_lost:
+                if not await ledgers.caught_up():
+                    log.warning(
+                        "views_lag_behind", consequence="the next start writes what they lack"
+                    )
+                await ledgers.release()
         with anyio.move_on_after(budget.ending_s):
             if not site.are_all_here:
                 await delivery.done()

@@ -105,6 +105,7 @@ async def restore(
         await writing.end()
         await note_restoring(link, streams.tag, None)
         await ledgers.caught_up()
+        await ledgers.release()
         connections = await connections_stored(link, streams)
         tasks.cancel_scope.cancel()
     return Restored(head, connections)

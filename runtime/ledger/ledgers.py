@@ -28,6 +28,7 @@ _COUNT_RECORDS_MAX = 500
 ENVELOPE_BYTES = 1024
 """What a message holds besides its entries."""
 _TAKE_OVER_S = 20.0
+_RELEASE_S = 1.0
 
 
 class Ledgers:
@@ -127,6 +128,22 @@ class Ledgers:
             ) from None
         self.partitions[partition] = ledger
         return ledger
+
+    async def release(self) -> None:
+        """Give away all that nobody has been handed: whoever starts next waits for nobody.
+
+        Nothing may be under way. What cannot be released in time is claimed all the same, later.
+        """
+
+        async def give(ledger: PartitionLedger) -> None:
+            with contextlib.suppress(PartitionLostError):
+                await ledger.release()
+
+        with anyio.move_on_after(_RELEASE_S):
+            async with anyio.create_task_group() as tasks:
+                for ledger in self.partitions.values():
+                    if not ledger.writer.trouble:
+                        tasks.start_soon(give, ledger)
 
     def drop(self, partition: int) -> None:
         """Count and keep a partition no more."""

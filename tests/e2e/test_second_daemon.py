@@ -141,3 +141,17 @@ async def test_a_start_after_a_kill_waits_for_the_former_owner_unless_its_folder
         ):
             assert not any("partition_awaited" in line for line in again.said)
             await eventually(lambda: cluster.ear.are_balanced([again.daemon_id]))
+
+
+async def test_a_start_after_a_stop_waits_for_nobody_on_whatever_data_folder(
+    tmp_path: Path, server: ExternalNats
+):
+    keys = {"REFRESHD_KEYS_FILE": str(tmp_path / "one" / "keyring.json")}
+    async with plain_caller(server.url) as caller:
+        async with daemon_process(tmp_path / "one", "--nats", server.url) as former:
+            connection_id = await caller.connect()
+            assert await former.stop() == 0
+        arguments = ("--nats", server.url)
+        async with daemon_process(tmp_path / "two", *arguments, environment=keys) as elsewhere:
+            assert (await caller.get(connection_id))["generation"] == 1
+            assert not any("partition_awaited" in line for line in elsewhere.said)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from domain.result import Success
 from runtime.backup import restoring
@@ -15,12 +16,14 @@ from runtime.backup.age import PrivateKeys, read_private, read_public, seal
 from runtime.backup.archive import End, Head, Kept, encode
 from runtime.backup.restoring import NotEmptyError, Restored, restore
 from runtime.cli.client import CommandClient
-from runtime.config import Config
+from runtime.config import Config, KeysConfig, NatsConfig
 from runtime.daemon import run_daemon
 from runtime.ledger.restore_mark import HalfRestoredError
+from runtime.ledger.sealing import open_keyring
 from runtime.nats.embedded import CONTEXT_FILE, read_context
 from runtime.nats.link import open_link
 from tests.fakes.backups import IDENTITY
+from tests.fakes.daemon_process import external_nats
 from tests.fakes.refreshd_command import refreshd
 from tests.runtime.backup.test_archive import HEAD, kept
 
@@ -90,3 +93,17 @@ async def test_half_of_a_state_is_not_served_and_the_same_file_goes_on(
             for number in (1, COUNT):
                 answer = await client.call(f"connection.{UUID(int=number)}.token")
                 assert isinstance(answer, Success)
+
+
+async def test_the_first_start_after_a_restore_waits_for_nobody(tmp_path: Path):
+    key_file = tmp_path / "keyring.json"
+    open_keyring(key_file, create=True)
+    async with external_nats(tmp_path) as server:
+        config = Config(nats=NatsConfig(url=server.url), keys=KeysConfig(file=key_file))
+        await restore(config, tmp_path / "one", await backup(HEAD), BY)
+
+        with capture_logs() as logs:
+            async with run_daemon(config, tmp_path / "two"):
+                pass
+
+    assert "partition_awaited" not in [one["event"] for one in logs]

@@ -8,10 +8,12 @@ outcomes of its own (``runtime.ledger.spill``).
 import contextlib
 import fcntl
 import os
+import platform
 from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
+from runtime.logs import log
 from runtime.nats.private_files import make_private_folder, sync_folder
 from runtime.private import ExposedError, refuse_if_changeable
 
@@ -24,6 +26,8 @@ DAEMONS_MAX = 32
 _LOCK_FILE = "lock"
 _FORMER_MAX = 16
 """How many former daemons a slot's lock file names."""
+_FORMER_BYTES_MAX = 4096
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class DataFolderError(Exception):
@@ -36,7 +40,8 @@ class OwnPart(NamedTuple):
     outcomes: Path
     """A folder for outcomes, with what daemons that live no more have left in theirs."""
     former: frozenset[str]
-    """The ids of daemons that have used the folder, and live no more for certain."""
+    """The ids of daemons that have used the folder on this host since it was started, and live no
+    more for certain."""
 
 
 def make_data_folder(data_dir: Path) -> None:
@@ -92,9 +97,7 @@ def one_daemon_of(data_dir: Path, daemon_id: str, *, alone: bool) -> Generator[O
         outcomes = _outcomes_of(data_dir, slot)
         make_private_folder(outcomes)
         former = _former(data_dir, slot)
-        (data_dir / f"{_LOCK_FILE}.{slot}").write_text(
-            "".join(f"{one}\n" for one in (*former[1 - _FORMER_MAX :], daemon_id))
-        )
+        _note(data_dir, slot, [*former[1 - _FORMER_MAX :], daemon_id])
         for other in range(DAEMONS_MAX):
             if other != slot and _outcomes_of(data_dir, other).is_dir():
                 former += _take_what_is_left(data_dir, other, outcomes)
@@ -102,8 +105,36 @@ def one_daemon_of(data_dir: Path, daemon_id: str, *, alone: bool) -> Generator[O
 
 
 def _former(data_dir: Path, slot: int) -> list[str]:
-    """Return who has held a slot that is held by us now."""
-    return (data_dir / f"{_LOCK_FILE}.{slot}").read_text(errors="replace").split()
+    """Return who has held a slot that is held by us now, and lives no more for certain.
+
+    A lock tells that of this host alone, and of this file: a copy names daemons that may live, and
+    so does a folder that another host can reach, too, where its file system locks for each host.
+    """
+    path = data_dir / f"{_LOCK_FILE}.{slot}"
+    with path.open("rb") as file:
+        text = file.read(_FORMER_BYTES_MAX).decode(errors="replace")
+    here = _place(path)
+    lines = (line.partition(" ") for line in text.splitlines())
+    return [daemon_id for daemon_id, _, place in lines if daemon_id and place == here]
+
+
+def _note(data_dir: Path, slot: int, daemon_ids: list[str]) -> None:
+    """Name who has held a slot; where that cannot be written a later start waits, no more."""
+    path = data_dir / f"{_LOCK_FILE}.{slot}"
+    here = _place(path)
+    try:
+        path.write_text("".join(f"{one} {here}\n" for one in daemon_ids))
+    except OSError as error:
+        log.warning("daemon_not_noted", file=str(path), cause=error.strerror)
+
+
+def _place(path: Path) -> str:
+    """Return what tells a file of this host, since it was started, from all copies of it."""
+    try:
+        host = _BOOT_ID.read_text().strip()
+    except OSError:
+        host = platform.node()
+    return f"{host}.{path.stat().st_ino}"
 
 
 def _take_what_is_left(data_dir: Path, slot: int, outcomes: Path) -> list[str]:

@@ -1,9 +1,12 @@
 """Who uses a data folder: one daemon alone, or several that share all but their outcomes."""
 
 import contextlib
+import errno
+import shutil
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from runtime import data_folder
 from runtime.data_folder import BALLAST, DataFolderError, one_daemon_of, only_daemon_of
@@ -59,6 +62,59 @@ def test_a_start_knows_the_last_daemons_that_have_used_its_folder(tmp_path: Path
     for number in range(40):
         with one_daemon_of(tmp_path, f"d-{number}", alone=True) as own:
             assert own.former == {f"d-{one}" for one in range(max(number - 16, 0), number)}
+
+
+def test_a_copy_of_a_folder_names_nobody_for_its_daemons_may_live(tmp_path: Path):
+    folder, copy = tmp_path / "folder", tmp_path / "copy"
+    folder.mkdir()
+    with one_daemon_of(folder, "d-1", alone=False):
+        shutil.copytree(folder, copy)
+
+        with one_daemon_of(copy, "d-2", alone=False) as own:
+            assert own.former == set()
+        with one_daemon_of(copy, "d-3", alone=False) as own:
+            assert own.former == {"d-2"}
+
+
+def test_another_host_or_start_of_it_is_not_told_who_is_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with one_daemon_of(tmp_path, "d-1", alone=False):
+        pass
+    boot_id = tmp_path / "boot_id"
+    boot_id.write_text("another\n")
+    monkeypatch.setattr(data_folder, "_BOOT_ID", boot_id)
+
+    with one_daemon_of(tmp_path, "d-2", alone=False) as own:
+        assert own.former == set()
+    with one_daemon_of(tmp_path, "d-3", alone=False) as own:
+        assert own.former == {"d-2"}
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\xff\x00\n \n", b"d-1\n", b"x" * 10_000_000, b"\n" * 5_000]
+)
+def test_rubbish_in_a_lock_file_names_nobody(tmp_path: Path, text: bytes):
+    (tmp_path / "lock.0").write_bytes(text)
+
+    with one_daemon_of(tmp_path, "d-1", alone=False) as own:
+        assert own.former == set()
+    with one_daemon_of(tmp_path, "d-2", alone=False) as own:
+        assert own.former == {"d-1"}
+
+
+def test_a_start_on_a_full_disk_does_without_its_name_in_the_lock_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def is_full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(Path, "write_text", is_full)
+        with one_daemon_of(tmp_path, "d-1", alone=False) as own:
+            assert own.former == set()
+
+    assert [one["event"] for one in logs] == ["daemon_not_noted"]
 
 
 def test_one_daemon_too_many_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

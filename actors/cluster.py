@@ -187,9 +187,11 @@ class Cluster:
         It is heard, it lives no more, or it is silent for so long that it answers nothing.
         """
         now_s = anyio.current_time()
-        is_known = daemon == self.me or daemon in self._former
-        is_heard = not self.members.is_suspect(daemon, now_s)
-        return is_known or is_heard or self._hearing.knows_who_is_gone(now_s)
+        if daemon == self.me or daemon in self._former:
+            return True
+        if daemon in self.members.heard_numbers:
+            return not self.members.is_suspect(daemon, now_s)
+        return self._hearing.knows_who_is_gone(now_s)
 
     def news(self) -> None:
         """Tell the others soon, and look again at what is to be taken or given."""
@@ -256,8 +258,7 @@ class Cluster:
                 if self._has_news:
                     next_s = min(next_s, now_s)
                 if now_s >= next_s:
-                    if not self._has_news:
-                        self._hearing.sent()
+                    self._hearing.sent(now_s)
                     self._has_news = False
                     self._beat()
                     next_s = now_s + HEARTBEAT_S

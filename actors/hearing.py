@@ -38,15 +38,18 @@ class Hearing:
         self._listens_since_s = -math.inf
         """From when on nobody who is there can have gone unheard."""
         self._unheard = 0
-        """How many heartbeats of ours were sent, one a second, since one came back."""
+        """How many heartbeats of ours were sent, one a second at most, since one came back: while
+        this process stands still none is."""
+        self._counted_s = -math.inf
 
     def begins(self, now_s: float) -> None:
         """Listen from now on, where others may have been before."""
         self._began_s = now_s
 
-    def sent(self) -> None:
-        """Know that one more heartbeat, of those that are sent every second, is on its way."""
-        self._unheard += 1
+    def sent(self, now_s: float) -> None:
+        """Know that one more heartbeat is on its way; those out of turn do not count."""
+        if now_s - self._counted_s >= HEARTBEAT_S:
+            self._unheard, self._counted_s = self._unheard + 1, now_s
 
     def came_back(self, sent_s: float) -> None:
         """Know when a heartbeat of ours was sent that has come back."""

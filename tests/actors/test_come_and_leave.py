@@ -120,6 +120,19 @@ async def test_who_can_never_hear_anybody_takes_what_it_does_not_hear_to_be_owne
         tasks.cancel_scope.cancel()
 
 
+async def test_who_has_news_all_the_time_knows_all_the_same_that_it_hears_nobody() -> None:
+    air = Air()
+    async with air.tasks as tasks:
+        deaf, owned = air.join("a")
+        air.takes_s["a"] = 10_000.0
+        tasks.start_soon(deaf.run)
+        for _ in range(100):
+            await anyio.sleep(0.4)
+            deaf.news()
+        assert len(owned.owned) == 4
+        tasks.cancel_scope.cancel()
+
+
 async def test_who_has_just_come_takes_at_once_what_it_is_given() -> None:
     air = Air()
     async with air.tasks as tasks:
@@ -164,6 +177,22 @@ async def test_who_is_heard_to_own_nothing_may_be_claimed_from_and_who_falls_sil
         air.takes_s["b"] = 10_000.0
         await anyio.sleep(3.0)
         assert not coming.may_claim_from("a")
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_falls_silent_is_claimed_from_when_it_is_silent_for_the_whole_time_out() -> None:
+    air = Air()
+    async with air.tasks as tasks:
+        one, _ = air.join("a")
+        await one.join(within_s=0.6)
+        tasks.start_soon(one.run)
+        await anyio.sleep(10.0)
+        one.heard(Heartbeat(daemon="c", number=1))
+        assert one.may_claim_from("c")
+        await anyio.sleep(TIMEOUT_S - 1.0)
+        assert not one.may_claim_from("c")
+        await anyio.sleep(3.0)
+        assert one.may_claim_from("c")
         tasks.cancel_scope.cancel()
 
 

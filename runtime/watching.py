@@ -96,6 +96,10 @@ class Watched(NamedTuple):
             served = self.parts.directory.partitions.get(number)
             if served is not None and served.is_unclear:
                 return Check("ledger", f"partition {number}: a write has had no answer yet")
+        who_serves = self.parts.site.cluster.members.who_serves
+        for number, cause in sorted(self.parts.ledgers.awaited.items()):
+            if who_serves(number) is None:
+                return Check("ledger", f"{cause}, which is silent")
         owned = len(self.parts.ledgers.partitions)
         return Check("ledger", note=f"{owned} of {self.partitions} partitions are owned here")
 

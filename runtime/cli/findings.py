@@ -198,7 +198,7 @@ def _partitions(partitions: list[Mapping[str, Any]]) -> Finding:
             "partitions",
             State.PROBLEM,
             some(troubles),
-            "start a daemon, or see in its log why it cannot write (docs/operation.md)",
+            "after a kill wait cluster.member_timeout_s; else `/readyz` or a log say why",
         )
     lags = [max(one["records_lag"] or 0, one["events_lag"] or 0) for one in partitions]
     if max(lags, default=0) > _LAG_MAX:

@@ -66,6 +66,8 @@ class Ledgers:
         self._tag = tag
         self.room = Room(limits.unsettled_bytes_max)
         self.partitions: dict[int, PartitionLedger] = {}
+        self.awaited: dict[int, str] = {}
+        """Why a partition was not claimed when that was tried last, where its owner may live."""
         self.may_claim_from: Callable[[str], bool] = lambda _: True
         """Whether a daemon that has claimed a partition, and not given it away, owns it no more."""
 
@@ -81,8 +83,8 @@ class Ledgers:
         async def take(partition: int) -> None:
             try:
                 await self.claim(partition)
-            except StillOwnedError as error:
-                log.info("partition_awaited", cause=str(error))
+            except StillOwnedError:
+                pass
             except (StreamsError, PartitionLostError) as error:
                 errors.append(error)
 
@@ -117,6 +119,11 @@ class Ledgers:
                 with contextlib.suppress(LinkError, JetStreamError, ReplacedError):
                     # So that what is counted and listed at first is all there is.
                     await ledger.records.advance()
+        except StillOwnedError as error:
+            if partition not in self.awaited:
+                log.info("partition_awaited", cause=str(error))
+            self.awaited[partition] = str(error)
+            raise
         except (LinkError, JetStreamError) as error:
             raise StreamsError(f"partition {partition} cannot be taken: {error}") from None
         except TimeoutError:
@@ -126,6 +133,7 @@ class Ledgers:
                 f"to {named}, $KV.{bucket_name(partition, self._tag)}.> and "
                 f"{event_marker_subject(partition, self._tag)}?"
             ) from None
+        self.awaited.pop(partition, None)
         self.partitions[partition] = ledger
         return ledger
 

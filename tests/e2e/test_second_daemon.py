@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import httpx2
 import nats.micro
 import pytest
 from nats.micro.service import ServiceConfig
@@ -155,3 +156,29 @@ async def test_a_start_after_a_stop_waits_for_nobody_on_whatever_data_folder(
         async with daemon_process(tmp_path / "two", *arguments, environment=keys) as elsewhere:
             assert (await caller.get(connection_id))["generation"] == 1
             assert not any("partition_awaited" in line for line in elsewhere.said)
+
+
+async def test_a_start_is_not_ready_while_it_waits_for_who_may_still_own_its_partitions(
+    tmp_path: Path, server: ExternalNats
+):
+    arguments = ("--nats", server.url)
+    environment = {
+        "REFRESHD_HTTP_LISTEN": "127.0.0.1:0",
+        "REFRESHD_KEYS_FILE": str(tmp_path / "one" / "keyring.json"),
+    }
+    async with daemon_process(tmp_path / "one", *arguments) as former:
+        await former.stop(signal.SIGKILL)
+    async with (
+        plain_caller(server.url) as caller,
+        Cluster(tmp_path / "two", caller, *arguments) as cluster,
+        daemon_process(tmp_path / "two", *arguments, environment=environment) as elsewhere,
+        httpx2.AsyncClient(base_url=elsewhere.http) as web,
+    ):
+        awaiting = await web.get("/readyz")
+        await eventually(lambda: cluster.ear.are_balanced([elsewhere.daemon_id]), within_s=20)
+        owning = await web.get("/readyz")
+
+    said = f"[-]ledger failed: partition 0 may still be {former.daemon_id}'s, which is silent"
+    assert (awaiting.status_code, said in awaiting.text.splitlines()) == (503, True)
+    assert owning.status_code == 200
+    assert sum("partition_awaited" in line for line in elsewhere.said) == PARTITIONS

@@ -157,9 +157,9 @@ def _out_of_doubt(
     at, doubted_at = max(wanted_at, not_before), connection.doubted_at
     if doubted_at is None or profile.reuse_policy.is_free:
         return at
-    mended_at, grace_s = max(doubted_at, not_before), profile.reuse_policy.grace_s
+    mended_at, replay_s = max(doubted_at, not_before), profile.reuse_policy.replay_s
     is_on_demand = (connection.refresh or profile.refresh) is RefreshMode.ON_DEMAND
-    if mended_at < shifted(doubted_at, grace_s) and not is_on_demand:
+    if mended_at < shifted(doubted_at, replay_s) and not is_on_demand:
         return mended_at
     ends_at = access_ends_at(connection)
     if ends_at is None:

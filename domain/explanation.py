@@ -186,8 +186,8 @@ def _doubt(doubted_at: datetime, profile: ProviderProfile | None, now: datetime)
     policy = ReusePolicy("unknown") if profile is None else profile.reuse_policy
     if policy.is_free:
         then = "the provider takes it again, so it is tried again"
-    elif shifted(doubted_at, policy.grace_s) > now:
-        then = f"the provider takes it again until {when(shifted(doubted_at, policy.grace_s), now)}"
+    elif (until := shifted(doubted_at, policy.replay_s)) > now:
+        then = f"the provider takes it again until {when(until, now)}"
     else:
         then = (
             "presented again it could end the grant, so it waits until the access token is about "

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+_GRACE_LEFT_S = 5.0
 _YEAR_S = 365 * 24 * 3600.0
 
 Seconds = Annotated[float, Meta(ge=0, le=100 * _YEAR_S)]
@@ -102,6 +103,14 @@ class ReusePolicy(msgspec.Struct, frozen=True):
     def is_free(self) -> bool:
         """Whether presenting a token twice never does harm."""
         return self.kind == "non_rotating"
+
+    @property
+    def replay_s(self) -> float:
+        """For how long after an attempt began its token may be presented again.
+
+        The grace, less what the way to the provider and two hosts' clocks may take of it.
+        """
+        return self.grace_s - min(_GRACE_LEFT_S, self.grace_s / 4)
 
     def __str__(self) -> str:
         """Return the text that ``reuse_policy`` reads."""

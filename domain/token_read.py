@@ -341,8 +341,8 @@ def _blocked_until(
         return trouble.retry_at
     if connection.doubted_at is None or profile.reuse_policy.is_free or was_rejected:
         return None
-    grace = timedelta(seconds=profile.reuse_policy.grace_s)
-    if connection.doubted_at <= now < connection.doubted_at + grace or left_s <= REPLAY_LEAD_S:
+    replay = timedelta(seconds=profile.reuse_policy.replay_s)
+    if connection.doubted_at <= now < connection.doubted_at + replay or left_s <= REPLAY_LEAD_S:
         return None
     return now + timedelta(seconds=min(left_s - REPLAY_LEAD_S, 366 * 86_400.0))
 

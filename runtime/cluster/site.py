@@ -37,9 +37,10 @@ started together hear each other in that time."""
 class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long to wait for other daemons, and how much is kept for them."""
 
-    member_timeout_s: Annotated[float, Meta(ge=1, le=300)] = 5.0
+    member_timeout_s: Annotated[float, Meta(ge=2, le=300)] = 5.0
     """For how long a daemon that is not heard still counts as there. One that has neither had an
-    append acknowledged nor heard itself for so long answers nothing from memory."""
+    append acknowledged nor heard itself for so long answers nothing from memory. Heartbeats come
+    each second: one of them may be late or lost."""
     held_max: Count = 10_000
     """How many commands wait here for somebody to own their partition; beyond it
     ``OVERLOADED``."""

@@ -123,7 +123,7 @@ async def test_the_last_member_that_stops_waits_for_its_providers_and_the_next_s
 async def test_a_start_after_a_kill_waits_for_the_former_owner_unless_its_folder_says_that_it_is_dead(
     tmp_path: Path, server: ExternalNats
 ):
-    patience = {"REFRESHD_CLUSTER_MEMBER_TIMEOUT_S": "1"}
+    patience = {"REFRESHD_CLUSTER_MEMBER_TIMEOUT_S": "2"}
     shared = patience | {"REFRESHD_KEYS_FILE": str(tmp_path / "one" / "keyring.json")}
     arguments = ("--nats", server.url)
     async with plain_caller(server.url) as caller:

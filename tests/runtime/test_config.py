@@ -151,6 +151,7 @@ def test_a_prefix_that_would_let_answers_go_anywhere_is_refused(prefixes: str):
         ("[nats]\nport = 0", "at `$.nats.port`"),
         ("[state]\npartitions = 65", "at `$.state.partitions`"),
         ("[service]\ndrain_grace_s = 0", "at `$.service.drain_grace_s`"),
+        ("[cluster]\nmember_timeout_s = 1", "at `$.cluster.member_timeout_s`"),
         ('[log]\nlevel = "loud"', "at `$.log.level`"),
         ("nats = 1", "at `$.nats`"),
     ],

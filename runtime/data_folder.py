@@ -161,7 +161,9 @@ def _used(data_dir: Path) -> DataFolderError:
 @contextlib.contextmanager
 def _held(path: Path, kind: int) -> Generator[bool]:
     """Hold a lock, if nobody else holds it; the process's end ends that, too."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # It is written: no link may lead to another file.
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
     try:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

@@ -103,6 +103,19 @@ def test_rubbish_in_a_lock_file_names_nobody(tmp_path: Path, text: bytes):
         assert own.former == {"d-1"}
 
 
+def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path: Path):
+    (tmp_path / "keyring.json").write_text("{}")
+    (tmp_path / "lock.0").symlink_to("keyring.json")
+
+    with (
+        pytest.raises(OSError, match=r"lock\.0"),
+        one_daemon_of(tmp_path, "d-1", alone=False),
+    ):
+        pass
+
+    assert (tmp_path / "keyring.json").read_text() == "{}"
+
+
 def test_a_start_on_a_full_disk_does_without_its_name_in_the_lock_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

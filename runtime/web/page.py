@@ -21,18 +21,26 @@ def page(view: View | None) -> str:
     """Return the page; None: the daemon has not started yet."""
     if view is None:
         main = element("main", element("p", "The daemon is starting."))
-        return _document("starting", Markup(), main)
+        return _document("starting", _badge("starting"), main)
     bad = [check for check in view.checks if check.trouble]
     state = "not ready" if bad else "ready"
     about = joined(
         [
-            element("span", state, class_="state bad" if bad else "state"),
+            _badge(state, is_bad=bool(bad)),
             element("p", f"{view.daemon} · version {view.version} · up {_long(view.uptime_s)}"),
-            element("p", f"as of {_time(view.at)} UTC"),
+            element("p", "as of ", _as_of(view.at), " UTC"),
         ]
     )
     main = element("main", element("div", *_sections(view), class_="cards"))
     return _document(state, about, main)
+
+
+def _badge(state: str, *, is_bad: bool = False) -> Markup:
+    return element("span", state, class_="state bad" if is_bad else "state", id="badge")
+
+
+def _as_of(at: datetime) -> Markup:
+    return element("time", _time(at), datetime=f"{at:%Y-%m-%dT%H:%M:%SZ}", id="as-of")
 
 
 def _document(state: str, about: Markup, main: Markup) -> str:
@@ -48,10 +56,11 @@ def _document(state: str, about: Markup, main: Markup) -> str:
     header = element("header", element("h1", "refreshd"), about)
     footer = element(
         "footer",
-        element("p", "", id="stale", role="status"),
         element("p", "Nothing can be changed here. /metrics and /readyz?verbose have more."),
     )
-    body = element("body", header, main, footer)
+    # Above all and apart: a renewal replaces what is below, and who scrolls sees it, too.
+    stale = element("p", "", id="stale", role="status")
+    body = element("body", stale, header, main, footer)
     return "<!doctype html>" + element("html", head, body, lang="en")
 
 

@@ -4,6 +4,7 @@ Its pictures lie in the folder that ``PAGE_PICTURES`` names, for somebody to loo
 """
 
 import os
+import signal
 from collections.abc import AsyncGenerator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -191,15 +192,52 @@ async def test_without_a_script_it_is_whole(scene: Scene, tab: Tab) -> None:
     assert "refreshes have succeeded" in drawn
 
 
+STALE = "document.getElementById('stale')"
+BADGE = "document.getElementById('badge')"
+TOP_OF_IT = f"{STALE}.getBoundingClientRect().top"
+
+
+async def is_unanswered(tab: Tab) -> None:
+    """Return when title, badge and a line above all say since when the daemon does not answer."""
+    as_of = await tab.value("document.getElementById('as-of').dateTime")
+    said = f"no answer since {as_of[11:19]}"
+    await becomes(tab, f"document.title === 'refreshd: {said}'")
+    assert await tab.value(f"{BADGE}.textContent") == said
+    assert await tab.value(f"{BADGE}.className") == "state bad"
+    assert as_of[11:19] in await tab.value(f"{STALE}.textContent")
+    await tab.value("scrollTo(0, document.body.scrollHeight)")
+    assert await tab.value(TOP_OF_IT) == 0
+    assert await tab.value("document.querySelectorAll('section').length") == len(SECTIONS)
+
+
 @in_a_browser
-async def test_where_the_daemon_is_gone_it_says_so_and_leaves_what_was_there(
+async def test_where_the_daemon_is_gone_all_of_the_page_says_so_and_leaves_what_was_there(
     tab: Tab, tmp_path: Path
 ) -> None:
     anywhere = {"REFRESHD_HTTP_LISTEN": "127.0.0.1:0"}
     async with daemon_process(tmp_path, environment=anywhere) as daemon:
         await tab.look_like(width=390, scheme="light")
         await tab.go(daemon.http)
-        await daemon.stop()
+        await daemon.stop(signal.SIGKILL)
 
-        await becomes(tab, "document.getElementById('stale').textContent.includes('not answer')")
-        assert await tab.value("document.querySelectorAll('section').length") == len(SECTIONS)
+        await is_unanswered(tab)
+
+
+@in_a_browser
+async def test_of_a_daemon_that_hangs_the_page_gives_up_an_answer_and_is_as_before_when_it_goes_on(
+    tab: Tab, tmp_path: Path
+) -> None:
+    anywhere = {"REFRESHD_HTTP_LISTEN": "127.0.0.1:0"}
+    async with daemon_process(tmp_path, environment=anywhere) as daemon:
+        await tab.look_like(width=390, scheme="dark")
+        await tab.go(daemon.http)
+        before = await tab.value("document.title")
+        daemon.process.send_signal(signal.SIGSTOP)
+
+        await is_unanswered(tab)
+
+        daemon.process.send_signal(signal.SIGCONT)
+        await becomes(tab, f"document.title === '{before}'")
+        assert await tab.value(f"{BADGE}.textContent") == before.removeprefix("refreshd: ")
+        assert await tab.value(f"{STALE}.textContent") == ""
+        assert await tab.value("document.querySelectorAll('#stale').length") == 1

@@ -43,7 +43,7 @@ def test_where_all_is_well_nothing_is_marked() -> None:
     for said in ("1,234", "up 1 d 1 h", "Nobody waits.", "nats ok", "None that is known."):
         assert said in text
     assert "<title>refreshd: ready</title>" in text
-    assert '<span class="state">ready</span>' in text
+    assert '<span class="state" id="badge">ready</span>' in text
     assert 'class="bad"' not in text
     assert "state bad" not in text
 

@@ -21,6 +21,7 @@ and what is published is decided in ``domain.decision``.
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -93,6 +94,13 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """No refresh before this."""
 
 
+class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """When a connection ended, and why, as far as whoever ended it said so."""
+
+    at: datetime
+    reason: str | None = None
+
+
 class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
     """One user's connection to one provider; every change is a new value."""
 
@@ -128,6 +136,9 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
     """How long before its end this grant's last warning was due; 0: its end was told."""
     refresh: RefreshMode | None = None
     """In place of the profile's."""
+    ended: Ended | None = None
+    """By the command that made it EXPIRED, REVOKED, FAILED or DISCONNECTED; None: by none, or by
+    one of an earlier version."""
 
     @property
     def needs_reauth(self) -> bool:
@@ -191,12 +202,14 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
             **_NO_REFRESH_STATE,
         )
 
-    def moved_to(self, status: ConnectionStatus, *, now: datetime) -> "ProviderConnection":
+    def moved_to(
+        self, status: ConnectionStatus, *, reason: str | None, now: datetime
+    ) -> "ProviderConnection":
         """Return this connection EXPIRED, REVOKED or FAILED; credentials are kept for audit."""
         assert self.status is STATUS_CHANGES[status]
-        return msgspec.structs.replace(
-            self, status=status, intent=None, updated_at=self.touched_at(now)
-        )
+        at = self.touched_at(now)
+        ended = Ended(at=at, reason=reason)
+        return msgspec.structs.replace(self, status=status, intent=None, updated_at=at, ended=ended)
 
     def synced(self, *, now: datetime) -> "ProviderConnection":
         """Return this connection with ``last_sync_at`` set to now."""
@@ -208,16 +221,17 @@ class ProviderConnection(msgspec.Struct, frozen=True, kw_only=True):
         """Return this connection at its end: no credentials, and nothing leaves this state."""
         if self.status is ConnectionStatus.DISCONNECTED:
             return self
+        at = self.touched_at(now)
         return msgspec.structs.replace(
             self,
             status=ConnectionStatus.DISCONNECTED,
             credentials=None,
-            updated_at=self.touched_at(now),
-            **_NO_REFRESH_STATE,
+            updated_at=at,
+            **_NO_REFRESH_STATE | {"ended": Ended(at=at)},
         )
 
 
-_NO_REFRESH_STATE: dict[str, None] = {
+_NO_REFRESH_STATE: dict[str, Any] = {
     "intent": None,
     "doubted_at": None,
     "trouble": None,
@@ -225,6 +239,7 @@ _NO_REFRESH_STATE: dict[str, None] = {
     "endpoint_base": None,
     "grant_slides": None,
     "warned_lead_s": None,
+    "ended": None,
 }
 """What is left of a grant's story when another grant begins."""
 
@@ -264,6 +279,7 @@ def broken_invariant(connection: ProviderConnection) -> str | None:
         ),
         *((intent.started_at, intent.deadline_at) if intent else ()),
         *((trouble.at, trouble.retry_at) if trouble else ()),
+        *((connection.ended.at,) if connection.ended else ()),
     )
     if any(time is not None and time.tzinfo is not UTC for time in times):
         return "times are timezone-aware UTC"

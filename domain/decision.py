@@ -263,7 +263,7 @@ def _change_status(
         return connection, invalid_transition(
             f"Cannot transition to {target}, must be {required.upper()}", connection
         )
-    return connection.moved_to(command.to_status, now=now), None
+    return connection.moved_to(command.to_status, reason=command.reason, now=now), None
 
 
 def _mark_synced(connection: ProviderConnection | None, now: datetime) -> _Outcome:

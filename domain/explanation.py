@@ -14,9 +14,10 @@ from enum import StrEnum
 import msgspec
 
 from domain.advice import Advice, HeldBack, advice, is_newer
-from domain.connection import ConnectionStatus, ProviderConnection, Trouble
+from domain.connection import ConnectionStatus, Ended, ProviderConnection, Trouble
 from domain.credentials import Opaque
 from domain.due import Due, DueKind, next_due
+from domain.ending import ending, is_by_provider
 from domain.expiry import shifted
 from domain.grant_life import (
     EndCause,
@@ -136,6 +137,10 @@ def _because(
             f"daemon {intent.owner} has been asking the provider for new tokens since "
             f"{when(intent.started_at, now)}"
         )
+    ended = ending(connection)
+    if ended is not None and not is_by_provider(connection):
+        yield from _ended(connection, ended, now)
+        return
     if trouble is not None:
         yield from _failure(trouble, now)
     if taken_at is not None:
@@ -144,8 +149,6 @@ def _because(
             f"{when(taken_at, now)}: whether it is right now the next try tells"
         )
     if not connection.is_active:
-        if trouble is None and connection.status in _SET_BY_COMMAND:
-            yield f"a command said so; the last change is of {when(connection.updated_at, now)}"
         return
     if held_back is not None:
         yield (
@@ -159,7 +162,12 @@ def _because(
     yield from _limits(connection, profile, now)
 
 
-_SET_BY_COMMAND = (ConnectionStatus.EXPIRED, ConnectionStatus.REVOKED, ConnectionStatus.FAILED)
+_ENDED_BY_COMMAND = {
+    ConnectionStatus.EXPIRED: "it was marked as expired",
+    ConnectionStatus.REVOKED: "it was revoked",
+    ConnectionStatus.FAILED: "it was marked as failed",
+    ConnectionStatus.DISCONNECTED: "its owner disconnected it",
+}
 _MEANING = {
     FailureClass.TRANSIENT: "it may work later, and the grant is kept",
     FailureClass.OPERATOR: "the configuration is at fault; the grant is kept",
@@ -169,14 +177,27 @@ _MEANING = {
 _FEW = 1
 
 
-def _failure(trouble: Trouble, now: datetime) -> Iterator[str]:
+def _ended(connection: ProviderConnection, ended: Ended, now: datetime) -> Iterator[str]:
+    """Yield what is known of one that a command has ended."""
+    is_told = connection.status is not ConnectionStatus.DISCONNECTED
+    why = f": {ended.reason}" if ended.reason else ", and no reason is kept" * is_told
+    yield f"{_ENDED_BY_COMMAND[connection.status]} {when(ended.at, now)}{why}"
+    if connection.trouble is not None:
+        yield f"before that {_last_failure(connection.trouble, now)}"
+
+
+def _last_failure(trouble: Trouble, now: datetime) -> str:
     theirs = trouble.provider_code
     code = (
         trouble.code
         if theirs in (None, trouble.code)
         else f"{trouble.code}, by the provider {theirs}"
     )
-    yield f"the last refresh failed {when(trouble.at, now)}: {trouble.reason} ({code})"
+    return f"the last refresh failed {when(trouble.at, now)}: {trouble.reason} ({code})"
+
+
+def _failure(trouble: Trouble, now: datetime) -> Iterator[str]:
+    yield _last_failure(trouble, now)
     meaning = _MEANING[trouble.failure_class]
     row = f"; {trouble.failures} failures in a row" if trouble.failures > _FEW else ""
     yield f"{meaning}{row}"

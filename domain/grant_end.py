@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.due import refresh_due
+from domain.ending import ending
 from domain.events import Event, ProviderGrantExpiring, ProviderGrantNeedsReauth, about
 from domain.expiry import shifted
 from domain.grant_life import (
@@ -31,6 +32,7 @@ from domain.grant_life import (
 )
 from domain.profile import ProviderProfile
 from domain.refreshing import Step
+from domain.time_words import instant
 from domain.token_read import GRANT_EXPIRED, NO_REFRESH_TOKEN
 
 _ENDED = (ConnectionStatus.EXPIRED, ConnectionStatus.REVOKED, ConnectionStatus.FAILED)
@@ -96,10 +98,9 @@ def action_needed(
 
     It has ended, it ends within a warning's time, or it ends and has no refresh token.
     """
-    if connection.status in _ENDED:
-        is_dead = connection.needs_reauth and connection.trouble is not None
-        why = f": {connection.trouble.reason}" if is_dead and connection.trouble else ""
-        return f"the connection is {connection.status}{why}"
+    if connection.status in _ENDED and (ended := ending(connection)) is not None:
+        why = f": {ended.reason}" if ended.reason else ""
+        return f"the connection is {connection.status} since {instant(ended.at)}{why}"
     ends = _ends(connection, profile)
     end = min(
         (one for one in ends if one.leads_s and _is_open(one, one.leads_s[0], now)), default=None
@@ -139,4 +140,4 @@ def _is_open(end: GrantEnd, lead_s: int, now: datetime) -> bool:
 
 def _when(end: GrantEnd, now: datetime) -> str:
     verb = "ends" if now < end.at else "ended"
-    return f"{verb} at {end.at.isoformat(timespec='seconds').replace('+00:00', 'Z')}"
+    return f"{verb} at {instant(end.at)}"

@@ -6,8 +6,9 @@ from uuid import UUID
 
 import msgspec
 
-from domain.connection import ConnectionStatus, ProviderConnection, is_grant_dead
+from domain.connection import ConnectionStatus, Ended, ProviderConnection, is_grant_dead
 from domain.credentials import Credentials, CredentialType, Opaque, Sealed
+from domain.ending import ending
 from domain.grant_end import is_action_told
 from domain.grant_life import NO_REFRESH_TOKEN_NOTE
 from domain.profile import FailureClass
@@ -61,6 +62,7 @@ class CountedConnection(msgspec.Struct):
     credentials: CountedCredentials | None = None
     trouble: CountedTrouble | None = None
     warned_lead_s: int | None = None
+    ended: Ended | None = None
 
 
 class CountedRecord(msgspec.Struct):
@@ -106,14 +108,17 @@ def are_alike(before: ProviderConnection, after: ProviderConnection) -> bool:
     )
 
 
-def why_to_act(connection: Counted) -> str:
-    """Return in a few words why somebody must act for a connection of such a kind."""
-    trouble, status, warned_s = connection.trouble, connection.status, connection.warned_lead_s
-    if trouble is not None and trouble.failure_class is FailureClass.USER:
-        return trouble.reason
-    if status is not ConnectionStatus.ACTIVE:
-        return f"the connection is {status}"
-    credentials = connection.credentials
+def why_to_act(connection: Counted) -> tuple[datetime, str]:
+    """Return since when and why somebody must act for a connection of such a kind, in few words."""
+    if (ended := ending(connection)) is not None:
+        why = f": {ended.reason}" if ended.reason else ""
+        return ended.at, f"the connection is {connection.status}{why}"
+    trouble = connection.trouble
+    return connection.updated_at if trouble is None else trouble.at, _why_soon(connection)
+
+
+def _why_soon(connection: Counted) -> str:
+    credentials, warned_s = connection.credentials, connection.warned_lead_s
     ends_at = None if credentials is None else credentials.expires_at
     if credentials is not None and NO_REFRESH_TOKEN_NOTE in credentials.notes and ends_at:
         return f"it ends at {instant(ends_at)}, and there is no refresh token"

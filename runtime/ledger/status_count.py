@@ -147,10 +147,8 @@ class StatusCount:
         self.outcomes.counted(connection, kind)
         if not kind.needs_action:
             return
-        trouble = connection.trouble
-        since = connection.updated_at if trouble is None else trouble.at
-        slug = connection.provider_slug
-        self._needing[connection.id] = Needing(connection.id, slug, since, why_to_act(connection))
+        since, why = why_to_act(connection)
+        self._needing[connection.id] = Needing(connection.id, connection.provider_slug, since, why)
         if len(self._needing) > NEEDING_SHOWN_MAX:
             oldest = min(self._needing.values(), key=lambda one: one.since)
             del self._needing[oldest.connection_id]

@@ -173,7 +173,7 @@ async def test_connections_are_counted_by_provider_and_by_what_their_grants_need
             Kind(slug, ACTIVE, lacks_refresh_token=True, needs_action=True): 1,
         }
         assert {one.connection_id: one.reason for one in ledger.statuses.needing} == {
-            two: "It is over",
+            two: "the connection is expired: It is over",
             three: "it ends at 2026-01-01T00:00:00Z, and there is no refresh token",
         }
 

@@ -8,7 +8,13 @@ import msgspec
 from hypothesis import strategies as st
 
 from domain.commands import GetToken
-from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
+from domain.connection import (
+    ConnectionStatus,
+    Ended,
+    ProviderConnection,
+    RefreshIntent,
+    Trouble,
+)
 from domain.credentials import Credentials, CredentialType, Opaque, Sealed
 from domain.grant_life import WARNING_LEADS_S
 from domain.profile import (
@@ -131,6 +137,10 @@ def intents(generation: int) -> st.SearchStrategy[RefreshIntent]:
     )
 
 
+endings = st.builds(Ended, at=times, reason=st.none() | st.text(max_size=20))
+_ENDED = frozenset(ConnectionStatus) - {ConnectionStatus.ACTIVE, ConnectionStatus.PENDING}
+
+
 @st.composite
 def connections(draw: st.DrawFn, *, troubled: bool = False) -> ProviderConnection:
     """Draw any connection that breaks no law; only with ``troubled`` can a refresh have failed."""
@@ -167,6 +177,7 @@ def connections(draw: st.DrawFn, *, troubled: bool = False) -> ProviderConnectio
         grant_slides=draw(st.none() | st.booleans()),
         warned_lead_s=draw(st.none() | st.sampled_from([0, *WARNING_LEADS_S])),
         refresh=draw(st.none() | st.sampled_from(RefreshMode)),
+        ended=draw(st.none() | endings) if status in _ENDED else None,
     )
 
 

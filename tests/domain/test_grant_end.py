@@ -9,7 +9,13 @@ from hypothesis import given
 from msgspec.structs import replace
 
 from domain.commands import Command, Connect, Disconnect, Refresh
-from domain.connection import ConnectionStatus, ProviderConnection, Trouble, broken_invariant
+from domain.connection import (
+    ConnectionStatus,
+    Ended,
+    ProviderConnection,
+    Trouble,
+    broken_invariant,
+)
 from domain.decision import decide
 from domain.due import DueKind, next_due
 from domain.events import (
@@ -48,6 +54,9 @@ IDLE = ProviderProfile(slug=SLUG, grant_idle_s=60 * DAY_S, refresh=RefreshMode.O
 BARE = replace(sealed(expires_at=NOW + timedelta(days=60)), notes=("no_refresh_token",))
 FIRST_ID = next(iter(CountingIds()))
 DEAD = Trouble(failure_class=FailureClass.USER, code="invalid_grant", reason="It is over", at=NOW)
+PASSING = Trouble(failure_class=FailureClass.TRANSIENT, code="timeout", reason="No answer", at=NOW)
+MADE = "2026-03-01T12:00:00Z"
+SAID = Ended(at=NOW - timedelta(minutes=1), reason="their user asked us to")
 IS_OVER = Verdict(failure_class=FailureClass.USER, code="invalid_grant", reason="It is over")
 
 
@@ -328,12 +337,17 @@ def test_what_is_due_to_be_told_is_told_and_then_is_not_due_any_more(
         (granted(), PLAIN, None),
         (stored(ConnectionStatus.PENDING), PLAIN, None),
         (stored(ConnectionStatus.DISCONNECTED), PLAIN, None),
-        (stored(ConnectionStatus.REVOKED), PLAIN, "the connection is revoked"),
-        (stored(ConnectionStatus.FAILED), PLAIN, "the connection is failed"),
+        (stored(ConnectionStatus.REVOKED), PLAIN, f"the connection is revoked since {MADE}"),
+        (
+            replace(stored(ConnectionStatus.REVOKED), ended=SAID, trouble=PASSING, warned_lead_s=0),
+            PLAIN,
+            "the connection is revoked since 2026-03-01T12:59:00Z: their user asked us to",
+        ),
+        (stored(ConnectionStatus.FAILED), PLAIN, f"the connection is failed since {MADE}"),
         (
             replace(stored(ConnectionStatus.EXPIRED), trouble=DEAD),
             PLAIN,
-            "the connection is expired: It is over",
+            "the connection is expired since 2026-03-01T13:00:00Z: It is over",
         ),
         (granted(granted_at=day(-22)), MONTH, None),
         (granted(granted_at=day(-24)), MONTH, "the grant ends at 2026-03-07T13:00:00Z"),

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from domain.commands import ChangeStatus, Command, Connect, Disconnect, Refresh
-from domain.connection import ConnectionStatus, ProviderConnection, Trouble
+from domain.connection import ConnectionStatus, Ended, ProviderConnection, Trouble
 from domain.decision import decide
 from domain.profile import FailureClass
 from tests.domain.shapes import ABOUT, BEGUN_AT, CONNECTION_ID, FLYING, NOW, USER_ID, sealed, stored
@@ -63,4 +63,4 @@ def test_a_connection_is_connected_from_its_first_credentials_on(status: Connect
 def test_a_status_that_is_set_ends_the_attempt_and_keeps_the_rest(status: ConnectionStatus) -> None:
     left = after(STORIED, ChangeStatus(connection_id=CONNECTION_ID, to_status=status))
 
-    assert left == replace(STORIED, status=status, intent=None, updated_at=NOW)
+    assert left == replace(STORIED, status=status, intent=None, updated_at=NOW, ended=Ended(at=NOW))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from domain.connection import ConnectionStatus, ProviderConnection, RefreshIntent, Trouble
+from domain.connection import ConnectionStatus, Ended, ProviderConnection, RefreshIntent, Trouble
 from domain.credentials import Credentials, CredentialType, Opaque, Sealed
 from domain.decision import ConnectionRef
 from domain.profile import FailureClass, RefreshMode
@@ -211,6 +211,17 @@ V3_RECORDS["warned"] = (
         "grant_slides": False,
         "warned_lead_s": 604_800,
         "refresh": RefreshMode.ON_DEMAND,
+    },
+)
+V3_RECORDS["ended"] = (
+    b"",
+    {
+        "status": ConnectionStatus.REVOKED,
+        "generation": 2,
+        "credentials": Credentials(
+            credential_type=CredentialType.OAUTH2, payload=Opaque(data=b"\x00\xff")
+        ),
+        "ended": Ended(at=at(2026, 2, 3, 4, 5, 6, 789012), reason="their user asked us to"),
     },
 )
 FORMER = {1: V1_RECORDS, 2: V2_RECORDS, 3: V3_RECORDS}

@@ -54,6 +54,7 @@ async def test_who_must_act_is_told_and_listed_and_so_is_who_came_back(tmp_path:
             only = await refreshd("list", "--needs-action", "--status", "expired", *arguments)
             same = ("user_id", "provider_id")
             ours = {name: value for name, value in (await caller.get(dead)).items() if name in same}
+            gone = await caller.get(dead)
             again, _ = await connect(caller, provider, lives_s=3600, connection_id=dead, **ours)
             left = await refreshd("list", "--needs-action", "-o", "json", *arguments)
 
@@ -61,11 +62,13 @@ async def test_who_must_act_is_told_and_listed_and_so_is_who_came_back(tmp_path:
             told = [event["type"] for event in (await caller.stories())[dead]]
             shown = await caller.get(bare)
 
+    ended_at = gone["trouble"]["at"][:19] + "Z"
     assert "has no refresh_token, so it ends and cannot be refreshed" in answer["warnings"][0]
     assert shown["refresh"] == "on_demand"
     assert {one["connection_id"]: one["needs_action"] for one in json.loads(listed.stdout)} == {
         bare: f"it ends at {SHOWN}, and there is no refresh token",
-        dead: "the connection is expired: The provider no longer accepts the refresh token",
+        dead: f"the connection is expired since {ended_at}: "
+        "The provider no longer accepts the refresh token",
     }
     assert all(text in table.stdout for text in ("ACTION", bare, dead))
     assert well not in table.stdout

@@ -182,6 +182,29 @@ async def test_whom_the_list_has_the_page_and_the_metrics_have_too(scene: Scene)
     assert "the connection is revoked" in seen.page
 
 
+async def test_of_one_that_was_revoked_after_a_failure_all_tell_the_same_time_and_reason(
+    scene: Scene,
+):
+    why = "their user asked us to"
+    one, _ = await connect(scene.caller, scene.provider, provider_slug="dead")
+    await token(scene.caller, one, timeout_ms=500)
+    assert (await scene.caller.ask(f"connection.{one}.revoke", {"reason": why})).code == "ok"
+    at = (await scene.caller.get(one))["updated_at"][:19]
+
+    async def is_on_the_page() -> bool:
+        text = (await scene.screens()).page
+        return f"<td>{at.replace('T', ' ')}</td><td>the connection is revoked: {why}</td>" in text
+
+    await eventually(is_on_the_page, within_s=20)
+    here = ("--data-dir", str(scene.daemon.data_dir))
+    told = " ".join((await refreshd("explain", one, *here)).stdout.split())
+    listed = " ".join((await refreshd("list", "--needs-action", *here)).stdout.split())
+    assert f"because it was revoked {at}Z (" in told
+    assert f"ago): {why} before that the last refresh failed" in told.replace("(now)", "(0 s ago)")
+    assert "may work later" not in told
+    assert f"the connection is revoked since {at}Z: {why}" in listed
+
+
 async def ended(scene: Scene) -> str:
     """Return a connection that was revoked."""
     one, _ = await connect(scene.caller, scene.provider, lives_s=3600.0)

@@ -167,7 +167,7 @@ async def test_who_needs_somebody_to_act_is_shown_with_the_reason(link: NatsLink
     assert isinstance(result, Success)
     value = msgspec.json.decode(value_body(result.value))["ok"]
     told = [(one["id"], one["needs_action"]) for one in value["connections"]]
-    assert told == [(str(ids[4]), "the connection is revoked")]
+    assert told == [(str(ids[4]), "the connection is revoked since 2026-01-01T00:00:00Z")]
     assert value["cursor"] is None
     assert none == []
 

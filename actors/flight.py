@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from actors.client_gate import ClientGate, no_sooner, while_closed
 from actors.closed import SOON_S
 from actors.entry import Entry
+from actors.not_asked import NO_TURN, STOPPED, STORED_TOO_LATE
 from actors.open_intent import Brought, open_until_s
 from actors.outcome_steps import MakeStep, OutcomeSteps
 from actors.pilot import Pilot
@@ -33,13 +34,12 @@ from actors.turnstile import Turn
 from actors.wish import Hold, Route, Wish
 from actors.world import INTERNAL_ERROR, SHUTTING_DOWN, Limits, World, database_error
 from domain.connection import ProviderConnection
-from domain.exchange import NotSent, Tokens, Verdict
+from domain.exchange import Tokens, Verdict
 from domain.profile import ProviderProfile
 from domain.refreshing import PREPARATION_S_MAX, Step, attempt_s_max, begun, came_late, left_open
 from domain.result import Failure
 from domain.token_read import failure_of, may_still_ask
 from domain.trace import Trace
-from domain.verdicts import judge
 
 _LOOK_AGAIN_S = 1.0
 """How often a flight that waits looks whether the client may ask sooner than was said."""
@@ -195,7 +195,7 @@ class Flight:
         if not await self._is_stored(entry):
             self.failure = database_error("an open refresh cannot be closed")
         elif brought is not None:
-            self.is_fresh = step.connection.trouble is None
+            self.is_fresh = step.connection.generation > connection.generation
             brought.stored()
 
     async def _ask_in_turn(self, wish: Wish) -> None:
@@ -265,7 +265,7 @@ class Flight:
         """Store the intent, make the request, and return how to keep what came of it.
 
         None: nothing was presented, ``failure`` says why. An intent that took too long to store
-        is not acted on: its deadline is for the others.
+        is not acted on, and says nothing of the provider: its deadline is for the others.
         """
         world, profile, gate = self._world, route.profile, route.gate
         self.failure = world.refusal() or self.actor.partition.refusal()
@@ -289,10 +289,9 @@ class Flight:
         until_s = started_s + PREPARATION_S_MAX
         in_time = in_time and took_s <= PREPARATION_S_MAX
         if not in_time or not await self._departs(gate, until_s):
-            self.failure = SHUTTING_DOWN if self.is_stopped else None
-            not_sent = judge(profile, NotSent(code="not_begun"), sent_scope=False)
-            assert isinstance(not_sent, Verdict)
-            return self._steps.failed(not_sent, wish.secret, profile)
+            cause = STOPPED if self.is_stopped else NO_TURN if in_time else STORED_TOO_LATE
+            self.failure = cause.failure
+            return self._steps.not_asked(cause.reason)
         outcome = None
         with anyio.CancelScope() as self._asking:
             outcome = await presented(
@@ -347,10 +346,10 @@ class Flight:
             self.failure = database_error("the outcome is not stored")
             return
         trouble = step.connection.trouble
+        if self.failure is not None:
+            return
         if trouble is None:
             self.is_fresh = True
-            return
-        if self.failure is not None:
             return
         closed = gate.closed(self.actor.connection_id)
         failure = failure_of(step.connection, self._world.clock.now())

@@ -13,6 +13,7 @@ from domain.profile import FailureClass, ProviderProfile
 from domain.refreshing import (
     Step,
     failed,
+    not_asked,
     succeeded,
     with_client_paused,
     with_client_resumed,
@@ -69,6 +70,11 @@ class OutcomeSteps:
             return failed(before, verdict, profile, credentials=held, draw=draw, now=now, ids=ids)
 
         return step
+
+    def not_asked(self, reason: str) -> MakeStep:
+        """Return how to store that nothing was presented, and that for no fault of a provider's."""
+        world = self._world
+        return lambda: not_asked(self._connection(), reason, now=world.clock.now(), ids=world.ids)
 
     def pausing(self, make_step: MakeStep, verdict: Verdict) -> MakeStep:
         """Return how to store a failure by which its client was paused."""

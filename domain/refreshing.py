@@ -37,6 +37,9 @@ PREPARATION_S_MAX = 5.0
 BACKOFF_S_MIN = 1.0
 BACKOFF_S_MAX = 300.0
 
+NOT_ASKED_CODE = "not_begun"
+"""Of a Failed whose attempt presented nothing."""
+
 OUTCOME_UNKNOWN = Verdict(
     failure_class=FailureClass.AMBIGUOUS,
     code="outcome_unknown",
@@ -224,6 +227,29 @@ def failed(
             )
         )
     return Step(after, tuple(events))
+
+
+def not_asked(
+    connection: ProviderConnection, reason: str, *, now: datetime, ids: Iterator[UUID]
+) -> Step:
+    """Return the connection after an attempt that presented nothing by our fault, and Failed.
+
+    It says nothing of the provider, so what is known of that stays as it was, and Failed has no
+    class: nothing counts it among the provider's failures.
+    """
+    intent = connection.intent
+    assert intent is not None
+    after = msgspec.structs.replace(connection, intent=None, updated_at=connection.touched_at(now))
+    failed = ProviderTokenRefreshFailed(
+        id=next(ids),
+        occurred_at=now,
+        reason=reason,
+        needs_user_action=False,
+        attempt_id=intent.attempt_id,
+        code=NOT_ASKED_CODE,
+        **about(connection),
+    )
+    return Step(after, (failed,))
 
 
 def _doubted_at(connection: ProviderConnection, profile: ProviderProfile) -> datetime | None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from domain.refreshing import NOT_ASKED_CODE
+
 
 class Told(NamedTuple):
     """An event, for people."""
@@ -24,6 +26,8 @@ _WHAT = {
     "Disconnection": "disconnection",
     "TokenRefresh": "token_refresh",
 }
+_AT_PROVIDER = "at the provider"
+_NOT_ASKED = "about to ask the provider"
 _TOOK_S_MIN = 0.001
 """What is decided at once took no time."""
 _CHANGES = {
@@ -43,6 +47,11 @@ def told(events: Sequence[Mapping[str, Any]]) -> list[Told]:
         events: CloudEvents, in the order of the stream. One of a later version has its type and no
             words.
     """
+    not_asked = {
+        event["data"].get("attempt_id")
+        for event in events
+        if event["data"].get("code") == NOT_ASKED_CODE
+    }
     begun: dict[str, str] = {}
     found: list[Told] = []
     for event in events:
@@ -53,7 +62,10 @@ def told(events: Sequence[Mapping[str, Any]]) -> list[Told]:
         elif outcome in ("succeeded", "failed") and (at := begun.pop(what, None)) is not None:
             took = _took(at, event["time"])
         time = re.sub(r"\.[0-9]+", "", event["time"])
-        found.append(Told(time, what, outcome, took, _detail(event["data"], what, outcome)))
+        detail = _detail(event["data"], what, outcome)
+        if detail == _AT_PROVIDER and event["data"]["attempt_id"] in not_asked:
+            detail = _NOT_ASKED
+        found.append(Told(time, what, outcome, took, detail))
     return found
 
 
@@ -82,7 +94,7 @@ def _detail(data: Mapping[str, Any], what: str, outcome: str) -> str:
     """Return what else there is to say, in one line."""
     parts: list[str] = []
     if what == "token_refresh" and outcome == "attempted":
-        parts.append("at the provider" if data.get("attempt_id") else "a caller's credentials")
+        parts.append(_AT_PROVIDER if data.get("attempt_id") else "a caller's credentials")
     if "to_status" in data:
         change = f"{data.get('from_status')} -> {data['to_status']}"
         parts.append(f"{change}:" if data.get("reason") else change)

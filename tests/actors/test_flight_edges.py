@@ -11,7 +11,8 @@ from trio.testing import MockClock
 
 from actors.world import overloaded
 from domain.commands import Disconnect, Get, GetToken, MarkSynced, Refresh
-from domain.exchange import Exchange, ExchangeRequest, Lost
+from domain.events import ProviderTokenRefreshFailed
+from domain.exchange import Exchange, ExchangeRequest, Lost, NotSent
 from domain.profile import NO_REUSE, NON_ROTATING, ReusePolicy
 from domain.result import Failure, FailureCode
 from tests.fakes.commands import USER, connection_number
@@ -34,14 +35,33 @@ async def test_an_intent_that_took_too_long_to_store_is_not_acted_on() -> None:
         scene.stage.ledger.before = lambda name, _: _until(healed_s) if name == "append" else None
         refused = await scene.refused(patience_s=90.9)
 
-        assert refused.code is FailureCode.PROVIDER_UNAVAILABLE
+        assert refused.code is FailureCode.DATABASE_ERROR
         assert scene.provider.presented == []
         assert scene.story == ["attempted", "failed"]
-        trouble = scene.stage.stored(ID).trouble
-        assert trouble is not None
-        assert trouble.code == "not_begun"
         assert scene.stage.stored(ID).doubted_at is None
         await anyio.sleep(2.0)
+        assert await scene.fresh() == "a2"
+
+
+async def test_an_intent_that_was_stored_too_late_is_no_failure_of_the_provider() -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        scene.provider.before = lambda _: NotSent(code="connect_failed")
+        await scene.refused()
+        before = scene.stage.stored(ID).trouble
+        scene.provider.before = None
+        await anyio.sleep(90.0)
+        healed_s = anyio.current_time() + 90.0
+        scene.stage.ledger.before = lambda name, _: _until(healed_s) if name == "append" else None
+        await scene.refused(patience_s=90.9)
+
+        assert before is not None
+        assert scene.stage.stored(ID).trouble == before
+        failed = scene.stage.events_of(ID)[-1]
+        assert isinstance(failed, ProviderTokenRefreshFailed)
+        assert failed.failure_class is None
+        assert failed.reason == "The provider was not asked: the intent was not stored in time"
         assert await scene.fresh() == "a2"
 
 
@@ -56,7 +76,7 @@ async def test_an_intent_that_is_stored_as_its_daemon_awakes_from_a_long_sleep_i
         scene.stage.ledger.before = lambda name, _: clock.jump(6.0) if name == "append" else None
         refused = await scene.refused(patience_s=12.9)
 
-        assert refused.code is FailureCode.PROVIDER_UNAVAILABLE
+        assert refused.code is FailureCode.DATABASE_ERROR
         assert scene.provider.presented == []
         assert scene.story == ["attempted", "failed"]
 

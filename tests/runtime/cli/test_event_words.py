@@ -4,7 +4,7 @@ import json
 import typing
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -24,6 +24,7 @@ from domain.events import (
 )
 from domain.grant_life import EndCause
 from domain.profile import FailureClass
+from domain.refreshing import NOT_ASKED_CODE
 from runtime.cli.event_words import Told, told
 from runtime.cli.explaining import show_history
 from runtime.ledger.cloud_events import encode_event
@@ -101,6 +102,27 @@ def test_a_failure_is_told_with_its_codes_and_what_follows():
         "The provider asks to wait (rate_limited, slow_down) "
         "- not again before 2026-03-01T13:01:00Z"
     )
+
+
+def test_an_attempt_that_presented_nothing_is_not_said_to_have_been_at_the_provider():
+    intended, asked = uuid4(), uuid4()
+    told_of = [
+        event(ProviderTokenRefreshAttempted, attempt_id=intended),
+        event(
+            ProviderTokenRefreshFailed,
+            attempt_id=intended,
+            reason="The provider was not asked",
+            needs_user_action=False,
+            code=NOT_ASKED_CODE,
+        ),
+        event(ProviderTokenRefreshAttempted, attempt_id=asked),
+    ]
+
+    assert [detail for *_, detail in words(*told_of)] == [
+        "about to ask the provider",
+        "The provider was not asked (not_begun)",
+        "at the provider",
+    ]
 
 
 def test_changes_are_told_with_from_what_to_what_and_why():

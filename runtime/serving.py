@@ -11,8 +11,10 @@ from runtime.config import Config
 from runtime.daemon import run_daemon
 from runtime.liveness import Liveness
 from runtime.logs import log
+from runtime.overlooked import UNREAD, overlooked
 from runtime.reloading import Place, Reloading
 from runtime.service_manager import service_manager_of
+from runtime.unprofiled import warn_of_unprofiled
 
 
 async def serve(
@@ -39,6 +41,8 @@ async def serve(
     Raises:
         DaemonError: And the others of ``run_daemon``; and those of ``Ending.check``.
     """
+    if came_from.file is None and (here := overlooked()) is not None:
+        log.warning("configuration_overlooked", what=UNREAD, here=str(here))
     manager = service_manager_of(os.environ)
     with manager.kept_patient():
         async with run_daemon(config, data_dir, takes_over=takes_over) as daemon:
@@ -48,6 +52,7 @@ async def serve(
             async with anyio.create_task_group() as tasks:
                 reloading = Reloading(came_from, daemon.reloadable, manager)
                 tasks.start_soon(reloading.run, hang_up)
+                tasks.start_soon(warn_of_unprofiled, daemon.watched)
                 await daemon.ending.awaited(stop)
                 tasks.cancel_scope.cancel()
             manager.stopping(config.service.drain_grace_s)

@@ -13,6 +13,7 @@ from runtime.checking import Checked, FaultsError, check
 from runtime.cli.asking import EXIT_USAGE, Place, to_stderr
 from runtime.config import Config, variables_of
 from runtime.logs import configure_logs
+from runtime.overlooked import UNREAD, overlooked
 from runtime.provider.profiles import shipped_section
 from runtime.toml_text import settings_of
 
@@ -31,7 +32,8 @@ def check_command(
 ) -> None:
     """Check a configuration and every file that it names; nothing is started or changed.
 
-    Each fault is a line FILE:PATH: MESSAGE on stderr, and the exit code is 2.
+    Each fault is a line FILE:PATH: MESSAGE on stderr, and the exit code is 2; so it is where no
+    file is named and a refreshd.toml lies in the working directory.
 
     Parameters
     ----------
@@ -42,6 +44,8 @@ def check_command(
     """
     configure_logs(level="warning", as_json=False)
     file = file or place.file()
+    if file is None:
+        _tell_unread()
     try:
         found = check(file, place.folder(), environment=os.environ, nats_url=place.nats)
     except FaultsError as error:
@@ -49,6 +53,14 @@ def check_command(
             to_stderr(str(fault))
         raise SystemExit(EXIT_USAGE) from None
     print("\n".join(_shown(found, file, place.nats)) if show else _told(found))
+
+
+def _tell_unread() -> None:
+    """Say that no file is checked; end where one lies here, which most likely was meant."""
+    if (here := overlooked()) is not None:
+        to_stderr(f"{UNREAD}; there is a {here} here: `refreshd check {here}`")
+        raise SystemExit(EXIT_USAGE)
+    to_stderr(f"{UNREAD}: this is of the environment and the defaults alone")
 
 
 def _told(found: Checked) -> str:

@@ -345,12 +345,9 @@ async def run_daemon(
         web = await stack.enter_async_context(shown(config.http))
         if embedded is not None:
             stack.push_async_callback(ended_with, embedded, budget)
-            login = await embedded.start()
-            is_durable = True
-        else:
-            login = config.login()
-            is_durable = await warn_unless_durable(config.nats.monitoring_url)
+        login = await embedded.start() if embedded else config.login()
         link = await stack.enter_async_context(daemon_link(config, login, daemon_id))
+        is_durable = embedded is not None or await warn_unless_durable(config.nats.monitoring_url)
         if not takes_over:
             await refuse_others(config, link, may_join=True)
         key_file = config.keys.file or data_dir / KEYRING_FILE

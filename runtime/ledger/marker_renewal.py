@@ -7,10 +7,10 @@ import anyio
 from runtime.ledger.marked_view import ReplacedError
 from runtime.ledger.partition_ledger import PartitionLedger
 from runtime.ledger.subjects import event_stream
-from runtime.logs import log
 from runtime.nats.errors import LinkError
 from runtime.nats.jetstream_api import JetStreamError, stream_info
 from runtime.nats.link import NatsLink
+from runtime.nats.seldom import Seldom
 
 _LOOK_S = 1.0
 _NANOSECONDS = 1_000_000_000
@@ -20,12 +20,13 @@ async def renew_markers(
     link: NatsLink, tag: str, owned: Callable[[], Iterable[PartitionLedger]]
 ) -> None:
     """Renew each marker before it is among the oldest half of what the stream may hold."""
+    seldom = Seldom()
     while True:
         await anyio.sleep(_LOOK_S)
         try:
             await _renew(link, tag, [*owned()])
         except (LinkError, JetStreamError, ReplacedError) as error:
-            log.warning("marker_not_renewed", cause=str(error))
+            seldom.warn("marker_not_renewed", str(error))
 
 
 async def _renew(link: NatsLink, tag: str, owned: Iterable[PartitionLedger]) -> None:

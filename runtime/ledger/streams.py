@@ -101,6 +101,12 @@ async def ensure_streams(
     _check_payload(link.max_payload, settings)
     try:
         return await answered(lambda: _ensured(link, settings, keyring_id))
+    except NoRespondersError:
+        raise StreamsError(
+            f"JetStream is not enabled at {link.url} for this user's account: it takes "
+            "`jetstream {}` in nats-server's configuration, and in the account's where there are "
+            "accounts"
+        ) from None
     except LinkError as error:
         raise StreamsError(f"JetStream does not answer: {error}") from None
     except JetStreamError as error:

@@ -28,6 +28,10 @@ class NobodyListensError(CannotConnectError):
     """No server could be reached: nobody listens there, or nothing leads there."""
 
 
+class LoginRefusedError(CannotConnectError):
+    """A server is there and does not take the user, the password or the key."""
+
+
 class NoRespondersError(LinkError):
     """The server knew nobody to hand the request to, so nothing has happened."""
 

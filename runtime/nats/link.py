@@ -23,7 +23,6 @@ from runtime.nats.errors import (
     CannotConnectError,
     LinkError,
     NoAnswerError,
-    NobodyListensError,
     NoRespondersError,
     NotSentError,
     TooLargeError,
@@ -31,6 +30,7 @@ from runtime.nats.errors import (
 from runtime.nats.login import LinkLimits, Login, LoginError
 from runtime.nats.opening import Opening
 from runtime.nats.reply_subjects import INBOX_PREFIXES, ReplySubjects
+from runtime.nats.seldom import Seldom
 from runtime.nats.waiting import (
     Waiting,
     cause_of,
@@ -68,6 +68,7 @@ class NatsLink:
         self.inbox = ""
         self._waiting = Waiting()
         self._connected = asyncio.Event()
+        self._seldom = Seldom()
         self._probe: asyncio.Task[None] | None = None
         self._closing = False
         self._opening: Opening | None = None
@@ -147,9 +148,7 @@ class NatsLink:
                     raise NoAnswerError(opening.cause)
         except _CANNOT_CONNECT as error:
             await self.close()
-            cause = opening.cause or cause_of(error)
-            kind = NobodyListensError if opening.is_silent else CannotConnectError
-            raise kind(f"cannot connect to {self.url}: {cause}") from None
+            raise opening.error(self.url, cause_of(error)) from None
         finally:
             impatience.cancel()
         self._opening = None
@@ -300,7 +299,8 @@ class NatsLink:
         """
         cause = cause_of(error)
         with contextlib.suppress(Exception):
-            log.warning("nats_error", cause=cause)
+            state = "connected" if self._client.is_connected else "still trying"
+            self._seldom.warn("nats_error", cause, url=self.url, state=state)
         if (refused := refused_subject(error, "publish")) is not None:
             self._waiting.refuse(refused, self._login.who)
         if self._closing and not self._client.is_connected:

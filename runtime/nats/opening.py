@@ -1,5 +1,9 @@
 """What went wrong while no server had let us in."""
 
+from runtime.nats.errors import CannotConnectError, LoginRefusedError, NobodyListensError
+
+_REFUSED = ("authorization violation", "authentication expired", "authentication revoked")
+
 
 class Opening:
     """The attempts to open one link."""
@@ -15,16 +19,27 @@ class Opening:
 
     def failed(self, error: Exception, cause: str) -> None:
         """Note an attempt that failed."""
-        if "authorization" not in self.cause.lower():
+        if not self.is_refused:
             # What comes after a refusal is the server's hanging up.
             self.cause = cause
         is_silent = isinstance(error, OSError) and not isinstance(error, ConnectionResetError)
         self.is_silent = is_silent and (self.is_silent or self._attempts == 0)
         self._attempts += 1
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether a server has refused the login."""
+        return any(word in self.cause.lower() for word in _REFUSED)
+
     def is_over(self, servers: int) -> bool:
-        """Whether none of so many servers is tried again."""
-        return not self.is_patient and self._attempts >= servers
+        """Whether none of so many servers is tried again: not for a login that was refused."""
+        return (not self.is_patient or self.is_refused) and self._attempts >= servers
+
+    def error(self, url: str, cause: str) -> CannotConnectError:
+        """Return what is told where no server let us in, and no attempt has told why: ``cause``."""
+        kind = NobodyListensError if self.is_silent else CannotConnectError
+        kind = LoginRefusedError if self.is_refused else kind
+        return kind(f"cannot connect to {url}: {self.cause or cause}")
 
     def lose_patience(self) -> None:
         """Let the next attempt that fails be the last."""

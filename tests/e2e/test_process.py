@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import nats.errors
@@ -18,6 +19,7 @@ from tests.fakes.daemon_process import (
     plain_caller,
 )
 from tests.fakes.eventually import eventually
+from tests.fakes.nats_process import nats_process
 from tests.fakes.refreshd_command import refreshd
 
 
@@ -172,6 +174,24 @@ async def test_it_warns_of_a_server_that_it_cannot_see_to_be_durable(tmp_path: P
 
     assert "store_may_lose_acknowledged_writes" in said
     assert "sync_interval: always" in said
+
+
+async def test_a_start_that_is_not_let_in_ends_at_once_and_tells_nothing_else(tmp_path: Path):
+    settings = {"authorization": {"users": [{"user": "us", "password": "pw"}]}}
+    async with nats_process(tmp_path, settings) as server:
+        url = server.login.url
+        began_s = time.monotonic()
+        ended = await refreshd(
+            *("serve", "--data-dir", str(tmp_path / "data"), "--nats", url),
+            REFRESHD_HTTP_LISTEN="",
+            REFRESHD_NATS_LINK_CONNECT_TIMEOUT_S="60",
+        )
+
+    assert ended.code == 69
+    assert time.monotonic() - began_s < 30
+    *before, last = ended.stderr.splitlines()
+    assert last == f"refreshd: cannot connect to {url}: nats: 'Authorization Violation'"
+    assert all('"nats_error"' in line and url in line for line in before)
 
 
 async def test_the_daemon_ends_with_an_error_when_its_server_ends_too_often(tmp_path: Path):

@@ -380,7 +380,9 @@ async def test_more_replicas_than_servers_is_told_in_the_servers_words(link: Nat
 
 async def test_a_server_without_jetstream_is_told(tmp_path: Path):
     async with nats_process(tmp_path, {}) as server, open_link(server.login, name="test") as link:
-        with pytest.raises(StreamsError, match="JetStream does not answer: no responders"):
+        with pytest.raises(
+            StreamsError, match=r"JetStream is not enabled at nats://.* `jetstream {}`"
+        ):
             await ensure_streams(link, SETTINGS)
 
 

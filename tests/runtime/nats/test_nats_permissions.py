@@ -9,10 +9,12 @@ from pathlib import Path
 import anyio
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from runtime.nats.client import ArmouredClient
 from runtime.nats.errors import (
     CannotConnectError,
+    LoginRefusedError,
     NobodyListensError,
     NoRespondersError,
     NotAllowedError,
@@ -81,6 +83,39 @@ async def test_who_is_not_patient_is_told_at_once_that_nobody_listens_or_lets_hi
     assert str(silent.value) == f"cannot connect to {nobody.url}: Connection refused"
     assert "authorization violation" in str(refused.value).lower()
     assert not isinstance(refused.value, NobodyListensError)
+
+
+async def test_a_login_that_is_refused_is_not_tried_again_by_whoever_waits_for_a_server(
+    reader: Login,
+):
+    stranger = msgspec.structs.replace(reader, password="wrong")
+
+    with capture_logs() as logs, anyio.fail_after(5), pytest.raises(LoginRefusedError) as refused:
+        async with open_link(stranger, name="test", limits=TEN_SECONDS):
+            pass
+
+    assert str(refused.value).startswith(f"cannot connect to {reader.url}: nats: 'Authorization")
+    assert len(logs) <= 2
+
+
+async def test_a_server_that_is_away_is_told_with_its_url_and_not_at_every_try():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = Login(url=f"nats://127.0.0.1:{taken.getsockname()[1]}")
+        limits = LinkLimits(connect_timeout_s=0.5, reconnect_wait_s=0.02)
+        with capture_logs() as logs, pytest.raises(NobodyListensError):
+            async with open_link(nobody, name="test", limits=limits):
+                pass
+
+    assert logs == [
+        {
+            "event": "nats_error",
+            "log_level": "warning",
+            "cause": "Connection refused",
+            "url": nobody.url,
+            "state": "still trying",
+        }
+    ]
 
 
 async def test_a_server_that_refuses_was_reached_though_another_one_is_silent(reader: Login):

@@ -45,7 +45,11 @@ class Advice(msgspec.Struct, frozen=True):
 _NOTHING = Advice(Who.NOBODY, "nothing has to be done")
 _SIGN_IN = "ask the user to sign in again, and give the new credentials with "
 _REFRESH = "`refreshd refresh {id} --credentials-file FILE`"
-_CONNECT = "`refreshd connect --connection-id {id} --credentials-file FILE ...`"
+_CONNECT_AGAIN = (
+    "refreshd connect --connection-id {id} --user-id {user_id} --provider-id {provider_id} "
+    "--provider-slug {slug} --credentials-file FILE"
+)
+_CONNECT = f"`{_CONNECT_AGAIN}`"
 _OF_STATUS = {
     ConnectionStatus.PENDING: Advice(
         Who.USER,
@@ -82,13 +86,23 @@ def advice(
     """
     if connection.status in _OF_STATUS:
         found = _OF_STATUS[connection.status]
-        return Advice(found.who, found.text.format(id=connection.id))
+        return Advice(found.who, found.text.format(**_named(connection)))
     if connection.needs_reauth:
         return _sign_in(connection)
     mend = _mend(connection, profile, held_back)
     if mend is not None and is_changed:
         mend = f"if the next try does not show that it is mended: {mend}"
     return _of_the_grant(connection, profile, now) if mend is None else Advice(Who.OPERATOR, mend)
+
+
+def _named(connection: ProviderConnection) -> dict[str, object]:
+    """Return what commands name a connection by."""
+    return {
+        "id": connection.id,
+        "user_id": connection.user_id,
+        "provider_id": connection.provider_id,
+        "slug": connection.provider_slug,
+    }
 
 
 def is_newer(connection: ProviderConnection, taken_at: datetime | None) -> bool:
@@ -160,7 +174,7 @@ _CLIENT = f"correct client_id and client_secret_file of {_PLACE}{_THEN}"
 _ALLOW = f"let this client refresh at the provider, or correct client_id of {_PLACE}{_THEN}"
 _PARAMS = (
     "give this connection the params that its provider's URL needs: `refreshd expire {id}`, then "
-    "`refreshd connect --connection-id {id} --param NAME=VALUE ...` with its credentials"
+    f"`{_CONNECT_AGAIN} --param NAME=VALUE`"
 )
 _MENDS = {
     "invalid_client": _CLIENT,
@@ -188,4 +202,4 @@ _ELSE = f"correct {_PLACE} of the configuration{_THEN}"
 
 def mend_of(code: str, connection: ProviderConnection) -> str:
     """Return what an operator does about a failure that is the configuration's."""
-    return _MENDS.get(code, _ELSE).format(slug=connection.provider_slug, id=connection.id)
+    return _MENDS.get(code, _ELSE).format(**_named(connection))

@@ -15,7 +15,7 @@ import threading
 from typing import Annotated, Any
 
 import uvloop
-from cyclopts import App, CycloptsError, Parameter, validators
+from cyclopts import App, CycloptsError, CycloptsPanel, Parameter, validators
 
 from domain.result import Failure, Success
 from runtime import VERSION
@@ -51,6 +51,7 @@ from runtime.cli.setup_verbs import add_setup_verbs
 from runtime.cli.status_verbs import add_status_verbs
 from runtime.cli.tables import event_head, show_event, show_fields
 from runtime.cli.top import add_top
+from runtime.cli.usage import usage_words
 from runtime.logs import configure_logs, log
 from runtime.reloading import Place as ConfigPlace
 from runtime.serving import serve
@@ -290,13 +291,18 @@ def main() -> None:
     try:
         for argument in sys.argv:
             argument.encode()
-        app(print_error=not as_json, exit_on_error=False, result_action="return_value")
+        app(
+            print_error=not as_json,
+            error_formatter=lambda error: CycloptsPanel(usage_words(app, error)),
+            exit_on_error=False,
+            result_action="return_value",
+        )
         sys.stdout.flush()
     except UnicodeEncodeError:
         exit_for(CommandError("an argument is not UTF-8", EXIT_USAGE), as_json=as_json)
     except CycloptsError as error:
         if as_json:
-            exit_for(CommandError(str(error), EXIT_USAGE), as_json=True)
+            exit_for(CommandError(usage_words(app, error), EXIT_USAGE), as_json=True)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

@@ -41,7 +41,9 @@ def refresh_of(connection: ProviderConnection) -> str:
 
 def connect_of(connection: ProviderConnection) -> str:
     return (
-        f"{SIGN_IN}`refreshd connect --connection-id {connection.id} --credentials-file FILE ...`"
+        f"{SIGN_IN}`refreshd connect --connection-id {connection.id} --user-id {connection.user_id}"
+        f" --provider-id {connection.provider_id} --provider-slug {connection.provider_slug}"
+        " --credentials-file FILE`"
     )
 
 

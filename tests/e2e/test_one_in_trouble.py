@@ -1,6 +1,8 @@
 """With one connection alone, what is wrong at its provider is on every screen, before any pause."""
 
 import json
+import re
+import shlex
 import signal
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
@@ -203,6 +205,12 @@ async def test_of_one_that_was_revoked_after_a_failure_all_tell_the_same_time_an
     assert f"ago): {why} before that the last refresh failed" in told.replace("(now)", "(0 s ago)")
     assert "may work later" not in told
     assert f"the connection is revoked since {at}Z: {why}" in listed
+
+    credentials = {"credential_type": "oauth2", "secret": {"access_token": "a"}}
+    (command,) = re.findall(r"`refreshd (connect .*?)`", told)
+    words = [word if word != "FILE" else "-" for word in shlex.split(command)]
+    done = await refreshd(*words, *here, stdin=json.dumps(credentials))
+    assert (done.code, (await scene.caller.get(one))["status"]) == (0, "active")
 
 
 async def ended(scene: Scene) -> str:

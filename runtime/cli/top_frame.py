@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from domain.time_words import span
+from domain.trouble_words import WHO_KNOWS_MORE, trouble_words
 from runtime.cli.findings import connections
 from runtime.cli.rates import Rates
 from runtime.cli.tables import Column, cell, show_named, show_row
@@ -42,8 +43,10 @@ def _head(status: Mapping[str, Any], rates: Rates) -> str:
     )
     lacking_profile = status.get("connections_without_profile") or {}
     never = ", ".join(f"{count} of {cell(slug)}" for slug, count in lacking_profile.items())
+    trouble = _trouble(status, sum(lacking_profile.values()))
     return show_named(
         [
+            *([("trouble", f"{trouble}: `{WHO_KNOWS_MORE}` says what to do")] if trouble else []),
             ("connections", stored),
             *([("no profile", f"{never}: they are never refreshed")] if never else []),
             ("refreshes", refreshes or "none at providers yet"),
@@ -51,6 +54,13 @@ def _head(status: Mapping[str, Any], rates: Rates) -> str:
             ("ledger", f"{rates.appends_per_s}/s groups stored, {lacking}"),
         ]
     )
+
+
+def _trouble(status: Mapping[str, Any], never: int) -> str:
+    failing = status.get("failing", [])
+    down = (cell(one["provider_slug"]) for one in (*status["circuits"], *failing))
+    connections = sum(one["connections"] for one in failing)
+    return trouble_words((*status["paused_providers"], *down), connections, never)
 
 
 def _known(count: int | None) -> str:

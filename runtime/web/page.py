@@ -7,6 +7,7 @@ that does anything. Times are UTC.
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from domain.trouble_words import WHO_KNOWS_MORE, trouble_words
 from runtime.web.charts import Bar, bars
 from runtime.web.html import Markup, element, joined, table
 from runtime.web.view import Span, View
@@ -31,8 +32,26 @@ def page(view: View | None) -> str:
             element("p", "as of ", _as_of(view.at), " UTC"),
         ]
     )
-    main = element("main", element("div", *_sections(view), class_="cards"))
-    return _document(state, about, main)
+    trouble = _trouble(view)
+    main = element("main", trouble, element("div", *_sections(view), class_="cards"))
+    return _document(f"{state}, with trouble" if trouble else state, about, main)
+
+
+def _trouble(view: View) -> Markup:
+    """Return the line that says that providers give no tokens, though this daemon be ready."""
+    down = (one.provider for one in (*view.circuits, *view.failing))
+    said = trouble_words((*view.paused, *down), _failing(view), sum(view.without_profile.values()))
+    if not said:
+        return Markup()
+    return element("p", f"{said}: ", _doctor(), ".", id="trouble", class_="bad")
+
+
+def _failing(view: View) -> int:
+    return sum(one.connections for one in view.failing)
+
+
+def _doctor() -> Markup:
+    return joined([element("code", WHO_KNOWS_MORE), " says what to do"])
 
 
 def _badge(state: str, *, is_bad: bool = False) -> Markup:
@@ -172,11 +191,11 @@ def _hourly(hours: Sequence[Sequence[Span]]) -> Markup:
 
 
 def _due(view: View) -> Markup:
-    late = (
-        f"The first one has waited for {_long(view.late_s)}."
-        if view.late_s >= 1
-        else "Nobody waits."
-    )
+    late = "Nobody is late."
+    if view.late_s >= 1:
+        late = f"The first one has waited for {_long(view.late_s)}."
+    if failing := _failing(view):
+        late += f" {failing:,} whose last refresh failed: they wait for their next try."
     note = element("p", late, class_="note bad" if view.late_s >= _LATE_S else "note")
     if view.due_hours is None:
         return joined([note, _note("How many are due is being counted.")])
@@ -208,7 +227,7 @@ def _needing(view: View) -> Markup:
 def _circuits(view: View) -> Markup:
     down = {one.provider for one in view.circuits}
     paused = [
-        element("p", f"The client of {one} is paused: the log says why.", class_="bad")
+        element("p", f"The client of {one} is paused: ", _doctor(), ".", class_="bad")
         for one in view.paused
     ]
     failing = [
@@ -221,8 +240,10 @@ def _circuits(view: View) -> Markup:
         for one in view.failing
         if one.provider not in down
     ]
+    if not (view.circuits or paused or failing):
+        return _note("None is down, paused or failing, as far as this daemon has asked.")
     if not view.circuits:
-        return joined([*paused, *failing, _note("None is down, as far as this daemon has asked.")])
+        return joined([*paused, *failing])
     heads = ["provider", "host", "state", "down for", "tried again in", "why"]
     rows = [
         [

@@ -131,6 +131,9 @@ def test_what_is_closed_is_shown_with_why():
     of_it = {"provider_slug": "fake", "connections": 9, "code": "c", "reason": "It failed"}
     lines = shown(paused_providers=["other"], circuits=[circuit], failing=[of_it]).splitlines()
 
+    assert " ".join(" ".join(lines[:2]).split()) == (
+        "trouble 2 providers in trouble, 9 connections failing: `refreshd doctor` says what to do"
+    )
     assert lines[-2].split() == [
         *("other", "-", "paused", "-", "it", "refuses", "our", "configuration")
     ]
@@ -150,7 +153,8 @@ def test_one_connection_that_is_refused_and_those_that_nothing_refreshes_are_sho
 
     lines = shown(failing=[failing], connections_without_profile={"acme": 2}).splitlines()
 
-    assert lines[1] == "no profile   2 of acme: they are never refreshed"
+    assert "no profile   2 of acme: they are never refreshed" in lines
+    assert lines[0].startswith("trouble      1 provider in trouble, 1 connection failing, 2 conn")
     assert lines[-2].startswith("fake      -     failing  -     1 connection: The provider does")
     assert lines[-1].strip() == "client's credentials (invalid_client)"
 

@@ -1,6 +1,7 @@
 """The page says how it is in each state, and whatever is on it is text."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_a_daemon_that_starts_says_so() -> None:
 def test_where_all_is_well_nothing_is_marked() -> None:
     text = page(QUIET)
 
-    for said in ("1,234", "up 1 d 1 h", "Nobody waits.", "nats ok", "None that is known."):
+    for said in ("1,234", "up 1 d 1 h", "Nobody is late.", "nats ok", "None that is known."):
         assert said in text
     assert "<title>refreshd: ready</title>" in text
     assert '<span class="state" id="badge">ready</span>' in text
@@ -64,7 +65,12 @@ def test_what_is_wrong_is_marked_and_told() -> None:
     )
 
     for said in (
-        "<title>refreshd: not ready</title>",
+        "<title>refreshd: not ready, with trouble</title>",
+        (
+            "2 providers in trouble, 10 connections failing, 4 connections never refreshed: "
+            "<code>refreshd doctor</code> says what to do."
+        ),
+        "10 whose last refresh failed: they wait for their next try.",
         "ledger failed",
         "no answer in time",
         "The first one has waited for 2 min 5 s.",
@@ -73,13 +79,35 @@ def test_what_is_wrong_is_marked_and_told() -> None:
         "nobody",
         "ledger: away",
         "half open",
-        "The client of fake is paused",
+        "The client of fake is paused: <code>refreshd doctor</code> says what to do.",
         "other: the last refresh of 1 connection failed at 2026-03-01 12:00:00: It refused.",
         "4 of nobody-s are never refreshed",
         "when one is due",
     ):
         assert said in text
     assert "fake: the last refresh" not in text
+    assert text.index('id="trouble"') < text.index("<h2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"paused": ("fake",)}, "1 provider in trouble: "),
+        (
+            {"failing": (Failing("other", 6, "It refused", NOW),)},
+            "1 provider in trouble, 6 connections failing: ",
+        ),
+        ({"without_profile": {"nobody-s": 1}}, "1 connection never refreshed: "),
+    ],
+)
+def test_what_is_wrong_at_providers_is_said_first_and_nowhere_that_none_is_down(
+    changes: dict[str, Any], line: str
+) -> None:
+    text = page(QUIET._replace(**changes))
+
+    assert f'<main><p id="trouble" class="bad">{line}' in text
+    assert "<title>refreshd: ready, with trouble</title>" in text
+    assert ("None is down" in text) == ("without_profile" in changes)
 
 
 def test_what_is_not_known_yet_is_not_shown_as_none() -> None:

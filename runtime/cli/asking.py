@@ -16,6 +16,7 @@ from cyclopts import Parameter, validators
 from actors.ports import PartitionLostError
 from domain.result import Failure, FailureCode, Success
 from runtime.cli.client import CommandClient
+from runtime.cli.unreached import Whereabouts, unreached
 from runtime.config import Config, config_file, default_data_dir, load_config
 from runtime.data_folder import DataFolderError
 from runtime.ending import DaemonError
@@ -28,8 +29,6 @@ from runtime.logs import configure_logs
 from runtime.nats.embedded import CONTEXT_FILE, EmbeddedNatsError, read_context
 from runtime.nats.errors import (
     LinkError,
-    NobodyListensError,
-    NoRespondersError,
     NotAllowedError,
     TooLargeError,
 )
@@ -105,6 +104,15 @@ class CommandError(Exception):
         self.failure = failure
 
 
+class UnreachedError(CommandError):
+    """No daemon has answered."""
+
+    def __init__(self, text: str, mend: str) -> None:
+        """Keep what is wrong and its mend; the message has both."""
+        super().__init__(f"{text}: {mend}", EXIT_UNAVAILABLE)
+        self.text, self.mend = text, mend
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -135,20 +143,25 @@ class Place:
             return settings.login()
         context = read_context(self.folder() / CONTEXT_FILE)
         if context is None:
-            raise CommandError(
-                f"no daemon: {self.folder() / CONTEXT_FILE} is not there; "
-                f"{self.how_to_start(settings)}, or give --nats or --data-dir",
-                EXIT_UNAVAILABLE,
+            raise UnreachedError(
+                f"no daemon: {self.folder() / CONTEXT_FILE} is not there",
+                f"{self.how_to_start()}, or say where it is: --nats or --data-dir",
             )
         return context.login()
 
-    def how_to_start(self, settings: Config) -> str:
+    def how_to_start(self) -> str:
         """Return what to type for a daemon to be there."""
         # Not the URL: it may hold a password.
-        options = {"--config": self.config, "--data-dir": self.data_dir}
+        url = None if self.nats is None else "URL"
+        options = {"--config": self.config, "--data-dir": self.data_dir, "--nats": url}
         given = "".join(f" {name} {value}" for name, value in options.items() if value is not None)
-        server = "" if settings.nats.url is None else ", and its NATS server first"
-        return f"start one with `refreshd serve{given}`{server}"
+        return f"start one with `refreshd serve{given}`"
+
+    def whereabouts(self, login: Login, settings: Config, timeout_s: float) -> Whereabouts:
+        """Return where the daemon is looked for, in words."""
+        context = self.folder() / CONTEXT_FILE if settings.nats.url is None else None
+        prefix = settings.service.prefix
+        return Whereabouts(login.address, prefix, self.how_to_start(), context, timeout_s)
 
 
 @Parameter(name="*")
@@ -222,7 +235,7 @@ def run_linked(
         ) as link:
             return await work(link, settings)
 
-    return _run(run(), asking.how_to_start(settings), settings.service.prefix)
+    return _run(run(), asking.whereabouts(login, settings, asking.timeout_s))
 
 
 def _settings_to_ask_by(asking: Asking) -> Config:
@@ -261,20 +274,18 @@ def _told(failure: Failure) -> str:
     return f"{failure.code}: {failure.message}{detail}{retry}"
 
 
-def _run(work: Coroutine[Any, Any, _T], how_to_start: str, prefix: str) -> _T:
-    """Run ``work``; nobody listening means that the daemon is not there."""
+def _run(work: Coroutine[Any, Any, _T], at: Whereabouts) -> _T:
+    """Run ``work``; where it reached no daemon, say how far it got."""
     try:
         return uvloop.run(work)
-    except NoRespondersError:
-        text = f"no daemon answers on {prefix}.>: {how_to_start}"
-        raise CommandError(text, EXIT_UNAVAILABLE) from None
-    except NobodyListensError as error:
-        text = f"{error}: no daemon listens there; {how_to_start}"
-        raise CommandError(text, EXIT_UNAVAILABLE) from None
     except NotAllowedError as error:
         raise CommandError(f"{error}: its permissions on the NATS server say so") from None
     except TooLargeError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
+    except LinkError as error:
+        if (why := unreached(error, at)) is None:
+            raise
+        raise UnreachedError(*why) from None
 
 
 def exit_for(error: Exception, *, as_json: bool = False) -> NoReturn:

@@ -11,7 +11,14 @@ from cyclopts import App
 
 from domain.profile import UNKNOWN_REUSE
 from domain.result import Failure, Success
-from runtime.cli.asking import EXIT_ERROR, Asking, CommandError, run_linked, show_value
+from runtime.cli.asking import (
+    EXIT_ERROR,
+    Asking,
+    CommandError,
+    UnreachedError,
+    run_linked,
+    show_value,
+)
 from runtime.cli.client import CommandClient
 from runtime.cli.findings import Finding, State, of_status, some
 from runtime.cli.salvaged import salvaged
@@ -95,10 +102,12 @@ def _daemon(asking: Asking, settings: Config) -> list[Finding]:
         prefix = settings.service.prefix
         return await CommandClient(link, prefix=prefix, timeout_s=asking.timeout_s).call("status")
 
-    mend = "start one there, or say where it is: --config, --data-dir or --nats"
     try:
         answer = run_linked(asking, status, settings=settings)
+    except UnreachedError as error:
+        return [Finding("daemon", State.PROBLEM, error.text, error.mend)]
     except (CommandError, ConfigError, LinkError) as error:
+        mend = "see that --config, --data-dir or --nats say where it is, and as whom it is asked"
         return [Finding("daemon", State.PROBLEM, str(error), mend)]
     match answer:
         case Failure(message=message):

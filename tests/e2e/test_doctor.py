@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from runtime.daemon import run_daemon
 from runtime.fake_provider.server import running_fake_provider
 from runtime.nats.link import Login, open_link
 from tests.fakes.daemon_process import DaemonProcess, daemon_process
-from tests.fakes.nats_process import guarded_server
+from tests.fakes.nats_process import guarded_server, nats_process
 from tests.fakes.page_users import daemon, user
 from tests.fakes.papers import block
 from tests.fakes.refreshd_command import refreshd
@@ -60,6 +61,47 @@ async def test_what_is_wrong_on_this_machine_is_said_without_a_daemon(tmp_path: 
     assert "providers.fake" in findings["profiles"]["text"]
     assert "chmod 0600" in findings["keyring"]["text"]
     assert all(one["mend"] for one in findings.values() if one["state"] != "ok")
+
+
+async def test_why_no_daemon_answers_is_told_apart_with_the_mend_of_each(tmp_path: Path):
+    data, users = tmp_path / "data", [{"user": "us", "password": "pw"}]
+    async with nats_process(tmp_path, {"authorization": {"users": users}}) as server:
+        there = server.login.url.replace("://", "://us:pw@")
+        absent = await told_of_daemon("--nats", there, "--data-dir", str(data))
+        refused = await told_of_daemon("--nats", server.login.url, "--data-dir", str(data))
+    away = await told_of_daemon("--nats", server.login.url, "--data-dir", str(data))
+    async with daemon_process(data) as process:
+        process.process.send_signal(signal.SIGSTOP)
+        mute = await told_of_daemon("--data-dir", str(data), "--timeout-s", "0.5")
+        process.process.send_signal(signal.SIGCONT)
+        context = json.loads((data / "context.json").read_text())
+        (data / "context.json").write_text(json.dumps(context | {"password": "wrong"}))
+        stranger = await told_of_daemon("--data-dir", str(data))
+    gone = await told_of_daemon("--data-dir", str(data))
+
+    assert "no daemon answers on refreshd.v1.>" in absent["text"]
+    assert absent["mend"].startswith("NATS is there; start one with `refreshd serve")
+    assert "NATS refuses the login" in refused["text"]
+    assert refused["mend"].startswith("look at nats.user and nats.password_file")
+    assert "no NATS server listens there" in away["text"]
+    assert away["mend"].startswith("start nats-server there")
+    assert "a daemon listens" in mute["text"]
+    assert mute["mend"].startswith("see whether its process stands still")
+    assert "NATS refuses the login" in stranger["text"]
+    assert stranger["mend"].startswith(f"{data / 'context.json'} is of another server")
+    assert gone["text"].endswith("Connection refused: no daemon listens there")
+    assert gone["mend"] == f"start one with `refreshd serve --data-dir {data}`"
+    assert "pw" not in str([absent, refused, away, mute, stranger, gone])
+
+
+async def told_of_daemon(*options: str) -> dict[str, str]:
+    """Return what ``doctor`` finds of the daemon, which a verb says in the same words."""
+    found = await refreshd("doctor", *options, "-o", "json")
+    asked = await refreshd("list", *options)
+    [told] = [one for one in json.loads(found.stdout) if one["check"] == "daemon"]
+    assert (found.code, told["state"]) == (1, "problem")
+    assert (asked.code, asked.stderr) == (69, f"refreshd: {told['text']}: {told['mend']}\n")
+    return told
 
 
 BROKEN = [

@@ -70,6 +70,11 @@ async def test_a_newcomer_who_types_it_off_gets_what_it_says(
     await run(fails, names)
     assert asked_again == [USER_ID]
 
+    ended, _ = await scene.connected()
+    await scene.refreshd.revoke(ended)
+    await run(fails, names | {"connection_id": ended})
+    assert asked_again == [USER_ID] * 2
+
     await run(connects.replace('"example"', '"fake"'), names)
     shown = await scene.refreshd.get(names["connection_id"])
     assert (shown.status, shown.provider_slug) == ("active", "fake")
@@ -112,7 +117,8 @@ async def test_a_daemon_that_is_not_there_is_told_with_the_file_and_the_mend(
 
     assert str(told.value) == (
         f"{tmp_path}/refreshd/context.json: No such file or directory; "
-        "give servers= or context=, or start a daemon here"
+        "start a daemon here, or give servers= or context=: a daemon on an external NATS server "
+        "writes no such file"
     )
     with pytest.raises(errors.NotConnectedError, match="not open"):
         await Refreshd().token(uuid4())

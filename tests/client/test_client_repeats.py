@@ -1,6 +1,7 @@
 """What a client repeats within its caller's time, under which id, and what it says at the end."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import AsyncGenerator
 from itertools import pairwise
@@ -271,6 +272,29 @@ async def test_a_connection_that_is_lost_is_told_at_once_and_asked_over_anew(tmp
                 await waiting
 
     assert second.asked[0].message_id == first.asked[0].message_id
+
+
+async def test_a_server_that_is_away_is_one_warning_and_one_more_when_it_goes_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG, logger="refreshd_client")
+
+    def told(level: int) -> int:
+        return sum(one.levelno == level and "Errno" in one.message for one in caplog.records)
+
+    async with (
+        external_nats(tmp_path) as server,
+        Refreshd(server.url, reconnect_time_wait=0.02) as refreshd,
+    ):
+        for outages in (1, 2):
+            await server.stop(signal.SIGKILL)
+            tries = told(logging.DEBUG)
+            await eventually(lambda tries=tries: told(logging.DEBUG) > tries + 2)
+            assert told(logging.WARNING) == outages
+            await server.start()
+            link = refreshd._link
+            assert link is not None
+            await eventually(lambda link=link: link._client.is_connected)
 
 
 async def test_what_is_asked_without_a_connection_is_not_sent_later(tmp_path: Path):

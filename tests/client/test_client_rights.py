@@ -5,7 +5,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from refreshd_client import Credentials, NotAllowedError, NotConnectedError, Refreshd
+from refreshd_client import (
+    Credentials,
+    LoginRefusedError,
+    NotAllowedError,
+    Refreshd,
+    TryAgainError,
+)
 
 from runtime.config import load_config
 from runtime.daemon import run_daemon
@@ -74,5 +80,8 @@ async def test_a_user_whose_answers_would_come_to_an_inbox_of_all_is_told_the_me
 
 
 async def test_a_wrong_password_is_told_before_the_time_is_up(url: str):
-    with pytest.raises(NotConnectedError, match=r"(?i)authorization"):
+    with pytest.raises(LoginRefusedError, match=r"(?i)authorization") as told:
         await Refreshd(url, user="tokens", password="wrong", timeout_s=60.0).open()
+
+    assert not isinstance(told.value, TryAgainError)
+    assert str(told.value).startswith(f"no connection to NATS at {url}: ")

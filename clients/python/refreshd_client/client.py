@@ -105,7 +105,8 @@ class Refreshd:
         """Connect to NATS. The daemon need not be there yet. Twice is as good as once.
 
         Raises:
-            NotConnectedError: NATS let us not in within ``timeout_s``.
+            NotConnectedError: No server could be reached within ``timeout_s``.
+            LoginRefusedError: One has refused the login, at once.
             NotAllowedError: This user may not have answers.
         """
         if self._link is not None:

@@ -167,6 +167,10 @@ class NotAllowedError(RefreshdError):
     """The NATS server refused it: the message names the right that this user lacks."""
 
 
+class LoginRefusedError(NotAllowedError):
+    """The NATS server does not take the user, the password or the key: trying again is no use."""
+
+
 _BY_CODE = {
     kind.CODE: kind
     for base in (RefreshdError, TryAgainError)

@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from refreshd_client.errors import (
+    LoginRefusedError,
     NoAnswerError,
     NoDaemonError,
     NotAllowedError,
@@ -26,6 +27,7 @@ from refreshd_client.errors import (
     RefreshdError,
     TooLargeError,
 )
+from refreshd_client.places import addresses_of
 
 log = logging.getLogger("refreshd_client")
 _REFUSED = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]*)\"")
@@ -33,6 +35,7 @@ _CLOSE_TIMEOUT_S = 2.0
 _LATE_S = 1.0
 """How much later than asked an attempt to connect may end: that has a cause to tell."""
 _HEADER_BYTES_MAX = 512
+_CAUSES_MAX = 64
 _OPTIONS: dict[str, Any] = {
     "name": "refreshd-client",
     "max_reconnect_attempts": -1,
@@ -60,6 +63,8 @@ class Link:
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._inbox = ""
         self._barred = ""
+        self._warned_of: set[str] = set()
+        """What was the matter since the last reconnection."""
         self._opens_until_s: float | None = None
 
     async def open(self, timeout_s: float) -> None:
@@ -67,6 +72,7 @@ class Link:
 
         Raises:
             NotConnectedError: No server let us in within ``timeout_s``; the text says why.
+            LoginRefusedError: One has refused the login; that is told at once.
             NotAllowedError: We may not subscribe to our inbox.
         """
         self._is_wanted = True
@@ -130,7 +136,9 @@ class Link:
                 await self._client.flush()
         except (OSError, nats.errors.Error, ValueError, RefreshdError) as error:
             await self._shut()
-            raise NotConnectedError(f"no connection to NATS: {_cause(error)}") from None
+            cause, at = _cause(error), addresses_of(options.get("servers"))
+            kind = LoginRefusedError if _is_refusal(cause) else NotConnectedError
+            raise kind(f"no connection to NATS{at}: {cause}") from None
         finally:
             self._opens_until_s = None
         if self._barred:
@@ -158,7 +166,11 @@ class Link:
                     await self._shut()
 
     def _callbacks(self) -> dict[str, Any]:
-        return {"error_cb": self._on_error, "disconnected_cb": self._on_disconnected}
+        return {
+            "error_cb": self._on_error,
+            "disconnected_cb": self._on_disconnected,
+            "reconnected_cb": self._on_reconnected,
+        }
 
     async def _on_answer(self, message: Msg) -> None:
         _, answer = self._waiting.get(message.subject.rpartition(".")[2], ("", None))
@@ -167,6 +179,9 @@ class Link:
 
     async def _on_disconnected(self) -> None:
         self._abort("the connection to NATS was lost")
+
+    async def _on_reconnected(self) -> None:
+        self._warned_of.clear()
 
     async def _on_error(self, error: Exception) -> None:
         """Fail whoever asked for what the server refuses; while opening, end nats-py's tries."""
@@ -181,10 +196,14 @@ class Link:
                 f"this NATS user may not subscribe to {self._inbox}.*: give its inbox_prefix="
             )
         else:
-            log.warning("nats: %s", cause)
+            # nats-py tries, and tells, once a second for as long as a server is away.
+            level = logging.DEBUG if cause in self._warned_of else logging.WARNING
+            log.log(level, "nats: %s", cause)
+            if len(self._warned_of) < _CAUSES_MAX:
+                self._warned_of.add(cause)
         ends_s = self._opens_until_s
         is_over = ends_s is not None and asyncio.get_running_loop().time() > ends_s
-        if ends_s is not None and (is_over or "authorization" in cause.lower()):
+        if ends_s is not None and (is_over or _is_refusal(cause)):
             raise NotConnectedError(cause)
 
     def _abort(self, cause: str) -> None:
@@ -192,6 +211,11 @@ class Link:
         for _, answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(NoAnswerError(cause))
+
+
+def _is_refusal(cause: str) -> bool:
+    """Whether a server has refused the login."""
+    return "authorization violation" in cause.lower()
 
 
 def _cause(error: BaseException) -> str:

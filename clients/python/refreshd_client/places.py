@@ -41,6 +41,21 @@ def servers_of(servers: str | Sequence[str]) -> list[str]:
     return _NEXT_SERVER.split(servers) if isinstance(servers, str) else [*servers]
 
 
+def addresses_of(servers: str | Sequence[str] | None) -> str:
+    """Return `` at `` and where the servers are, without users and passwords, for an error."""
+    if not servers:
+        return ""
+    parts = [servers] if isinstance(servers, str) else servers
+    return " at " + ", ".join(map(_address, parts))
+
+
+def _address(server: str) -> str:
+    scheme, separator, rest = server.partition("://")
+    rest = rest if separator else server
+    host = re.split(r"[/?#]", rest.rpartition("@")[2], maxsplit=1)[0]
+    return f"{scheme}://{host}" if separator else host
+
+
 def options_of(context: str | os.PathLike[str] | None) -> dict[str, Any]:
     """Return what ``nats.connect`` is given to go where a context leads.
 
@@ -55,7 +70,8 @@ def options_of(context: str | os.PathLike[str] | None) -> dict[str, Any]:
         read = msgspec.json.decode(path.read_bytes(), type=_Context)
     except OSError as error:
         raise NotConnectedError(
-            f"{path}: {error.strerror}; give servers= or context=, or start a daemon here"
+            f"{path}: {error.strerror}; start a daemon here, or give servers= or context=: a "
+            "daemon on an external NATS server writes no such file"
         ) from None
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise NotConnectedError(f"{path}: is no NATS context") from None

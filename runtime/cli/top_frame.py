@@ -3,8 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from domain.screen_words import (
+    LOOKS_COUNTED,
+    WHO_KNOWS_MORE,
+    circuit_words,
+    outcome_words,
+    trouble_words,
+)
 from domain.time_words import span
-from domain.trouble_words import WHO_KNOWS_MORE, trouble_words
 from runtime.cli.findings import connections
 from runtime.cli.rates import Rates
 from runtime.cli.tables import Column, cell, show_named, show_row
@@ -34,9 +40,12 @@ def _head(status: Mapping[str, Any], rates: Rates) -> str:
     if by_status is not None:
         counts = ", ".join(f"{count} {name}" for name, count in by_status.items() if count)
         stored = f"{stored}: {counts}" if counts else stored
-    refreshes = ", ".join(f"{per_s}/s {name}" for name, per_s in rates.refreshes_per_s.items())
+    refreshes = ", ".join(
+        f"{per_s}/s {outcome_words(name)}" for name, per_s in rates.refreshes_per_s.items()
+    )
     late = f"{span(due['latest_s'])} late" if due["latest_s"] else "nobody is late"
     soon = ", ".join(f"{_known(due[name])} in the next {name[5:]}" for name in _DUE)
+    now = f"{late}, {due['waiting']} wait, {due['under_way']} under way"
     lacking = (
         f"{ledger['events_lacking']} events lacking in the stream, "
         f"{ledger['unsettled_bytes']} bytes not settled"
@@ -50,7 +59,7 @@ def _head(status: Mapping[str, Any], rates: Rates) -> str:
             ("connections", stored),
             *([("no profile", f"{never}: they are never refreshed")] if never else []),
             ("refreshes", refreshes or "none at providers yet"),
-            ("due", f"{late}, {due['waiting']} wait, {due['under_way']} under way; {soon}"),
+            ("due", f"{now}; looks: {soon} ({LOOKS_COUNTED})"),
             ("ledger", f"{rates.appends_per_s}/s groups stored, {lacking}"),
         ]
     )
@@ -129,13 +138,13 @@ def _circuits(
     down = {one["provider_slug"] for one in circuits}
     failing = [one for one in failing if one["provider_slug"] not in down]
     if not (paused or circuits or failing):
-        return "no client is paused, no circuit open and no refresh failing, as far as is known"
+        return "no provider is down, paused or failing, as far as is known"
     rows = [[slug, "-", "paused", "-", "it refuses our configuration"] for slug in paused]
     rows += [
         [
             cell(one["provider_slug"]),
             cell(one["host"]),
-            cell(one["state"]),
+            cell(circuit_words(one["state"])),
             span(one["down_s"]),
             cell(one["reason"]),
         ]

@@ -7,7 +7,7 @@ that does anything. Times are UTC.
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from domain.trouble_words import WHO_KNOWS_MORE, trouble_words
+from domain.screen_words import LOOKS_COUNTED, WHO_KNOWS_MORE, circuit_words, trouble_words
 from runtime.web.charts import Bar, bars
 from runtime.web.html import Markup, element, joined, table
 from runtime.web.view import Span, View
@@ -202,11 +202,12 @@ def _due(view: View) -> Markup:
     labels = [f"+{hour} h" for hour in range(len(view.due_hours))]
     drawn = bars(
         [Bar(label, due) for label, due in zip(labels, view.due_hours, strict=True)],
-        says=f"{sum(view.due_hours)} connections are due in the next 24 hours",
+        says=f"{sum(view.due_hours)} looks at connections are due in the next 24 hours",
     )
     rows = [[label, f"{due:,}"] for label, due in zip(labels, view.due_hours, strict=True)]
-    listed = table("Due by hour", ["from now", "due"], rows, numbers=["due"])
-    return joined([note, drawn, _numbers("due", listed)])
+    listed = table("Looks by hour", ["from now", "looks"], rows, numbers=["looks"])
+    counted = _note(f"Looks at connections, by hour: {LOOKS_COUNTED}.")
+    return joined([note, counted, drawn, _numbers("due", listed)])
 
 
 def _needing(view: View) -> Markup:
@@ -249,14 +250,14 @@ def _circuits(view: View) -> Markup:
         [
             one.provider,
             one.host,
-            one.state.replace("_", " "),
+            circuit_words(one.state),
             _long(one.down_s),
             _long(one.next_probe_s) if one.next_probe_s else "when one is due",
             one.reason,
         ]
         for one in view.circuits
     ]
-    return joined([*paused, *failing, table("Circuits that are open", heads, rows)])
+    return joined([*paused, *failing, table("Token endpoints that are down", heads, rows)])
 
 
 def _members(view: View) -> Markup:

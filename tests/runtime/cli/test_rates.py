@@ -110,13 +110,28 @@ def test_a_frame_has_rates_what_is_late_members_partitions_and_circuits():
 
     assert lines[0] == "connections  12 stored: 11 active, 1 expired"
     assert lines[1] == "refreshes    2.0/s succeeded"
-    assert lines[2].startswith("due          5 min late, 0 wait, 4 under way; 1 in the next minute")
+    assert lines[2].startswith("due          5 min late, 0 wait, 4 under way; looks: 1 in the")
     assert "token  4.0    1.5     1.0  OVERLOADED 1.5/s" in lines
     assert "d-1     0.2.0    there  0.1 s  3     2 h  0" in lines
     assert "0     d-1    9       0            0           -" in lines
-    assert lines[-1] == (
-        "no client is paused, no circuit open and no refresh failing, as far as is known"
+    assert lines[-1] == ("no provider is down, paused or failing, as far as is known")
+
+
+def test_a_frame_counts_looks_and_says_what_became_of_refreshes_in_words():
+    now = status(member("d-1", succeeded=4, user=2, operator=6, transient=8, ambiguous=2))
+
+    text = " ".join(
+        frame(now, rates(Look(0.0, status(member("d-1")), []), Look(2.0, now, []))).split()
     )
+
+    assert (
+        "1.0/s unclear answer, 3.0/s our configuration refused, 2.0/s succeeded, "
+        "4.0/s passing trouble, 1.0/s grant refused"
+    ) in text
+    assert (
+        "looks: 1 in the next minute, 2 in the next hour, ? in the next day "
+        "(one that is no longer needed counts until its time)"
+    ) in text
 
 
 def test_what_is_closed_is_shown_with_why():
@@ -137,7 +152,7 @@ def test_what_is_closed_is_shown_with_why():
     assert lines[-2].split() == [
         *("other", "-", "paused", "-", "it", "refuses", "our", "configuration")
     ]
-    assert lines[-1].startswith("fake      fake.example  open    90 s  The provider's token")
+    assert lines[-1].startswith("fake      fake.example  down    90 s  The provider's token")
 
 
 def test_one_connection_that_is_refused_and_those_that_nothing_refreshes_are_shown():

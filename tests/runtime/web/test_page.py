@@ -41,6 +41,11 @@ def test_a_daemon_that_starts_says_so() -> None:
 def test_where_all_is_well_nothing_is_marked() -> None:
     text = page(QUIET)
 
+    for said in (
+        "168 looks at connections are due",
+        "Looks at connections, by hour: one that is no longer needed counts until its time.",
+    ):
+        assert said in text
     for said in ("1,234", "up 1 d 1 h", "Nobody is late.", "nats ok", "None that is known."):
         assert said in text
     assert "<title>refreshd: ready</title>" in text
@@ -78,7 +83,7 @@ def test_what_is_wrong_is_marked_and_told() -> None:
         "It is over",
         "nobody",
         "ledger: away",
-        "half open",
+        "being tried",
         "The client of fake is paused: <code>refreshd doctor</code> says what to do.",
         "other: the last refresh of 1 connection failed at 2026-03-01 12:00:00: It refused.",
         "4 of nobody-s are never refreshed",

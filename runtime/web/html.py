@@ -39,7 +39,10 @@ def table(
     *,
     numbers: Sequence[str] = (),
 ) -> Markup:
-    """Return a table that scrolls by itself where it is too wide.
+    """Return a table that scrolls by itself where it is too wide; on a phone its rows are stacked.
+
+    So each cell has its head as a label for eyes, and its role: what is not laid out as a table is
+    no table for some screen readers.
 
     Args:
         caption: What it is called by who does not see it.
@@ -49,17 +52,27 @@ def table(
     """
     align = ["number" if head in numbers else None for head in heads]
     head = [
-        element("th", one, scope="col", class_=to) for one, to in zip(heads, align, strict=True)
+        element("th", one, scope="col", role="columnheader", class_=to)
+        for one, to in zip(heads, align, strict=True)
     ]
     body = [
         element(
             "tr",
-            element("th", row[0], scope="row"),
-            *(element("td", cell, class_=to) for cell, to in zip(row[1:], align[1:], strict=True)),
+            element("th", row[0], scope="row", role="rowheader", data_label=heads[0]),
+            *(
+                element("td", cell, role="cell", class_=to, data_label=name)
+                for cell, to, name in zip(row[1:], align[1:], heads[1:], strict=True)
+            ),
+            role="row",
         )
         for row in rows
     ]
-    whole = element("table", element("thead", element("tr", *head)), element("tbody", *body))
+    whole = element(
+        "table",
+        element("thead", element("tr", *head, role="row"), role="rowgroup"),
+        element("tbody", *body, role="rowgroup"),
+        role="table",
+    )
     name = "t-" + "".join(c if c.isalnum() else "-" for c in caption.lower())
     return element(
         "div", whole, class_="scroll", id=name, tabindex=0, role="region", aria_label=caption

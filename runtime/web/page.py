@@ -29,7 +29,7 @@ def page(view: View | None) -> str:
         [
             _badge(state, is_bad=bool(bad)),
             element("p", f"{view.daemon} · version {view.version} · up {_long(view.uptime_s)}"),
-            element("p", "as of ", _as_of(view.at), " UTC"),
+            element("p", "as of ", _moment(view.at, id="as-of"), " UTC"),
         ]
     )
     trouble = _trouble(view)
@@ -58,8 +58,8 @@ def _badge(state: str, *, is_bad: bool = False) -> Markup:
     return element("span", state, class_="state bad" if is_bad else "state", id="badge")
 
 
-def _as_of(at: datetime) -> Markup:
-    return element("time", _time(at), datetime=f"{at:%Y-%m-%dT%H:%M:%SZ}", id="as-of")
+def _moment(at: datetime, **attributes: str) -> Markup:
+    return element("time", _time(at), datetime=f"{at:%Y-%m-%dT%H:%M:%SZ}", **attributes)
 
 
 def _document(state: str, about: Markup, main: Markup) -> str:
@@ -216,7 +216,7 @@ def _needing(view: View) -> Markup:
         return _note("None that is known.")
     heads = ["connection", "provider", "since (UTC)", "why"]
     rows = [
-        [element("code", one.connection_id), one.provider, _time(one.since), one.reason]
+        [element("code", one.connection_id), one.provider, _moment(one.since), one.reason]
         for one in view.needing
     ]
     listed = table("Grants that need their users", heads, rows) if rows else Markup()

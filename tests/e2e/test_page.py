@@ -26,6 +26,10 @@ BROWSER = installed_browser()
 in_a_browser = pytest.mark.skipif(
     BROWSER is None, reason="no Chromium is installed (Debian: apt-get install chromium)"
 )
+LABELLED = """
+getComputedStyle(document.querySelector("td:last-child[data-label=why]"), "::before").content
+  .split('"')[1]?.trim() ?? "none"
+"""
 SECTIONS = [
     "State",
     "Connections",
@@ -37,6 +41,14 @@ SECTIONS = [
     "Partitions",
 ]
 CANARY = "canary-3f9b1c77e2aa40d8"
+
+
+CUT_OFF = """
+[...document.querySelectorAll(".scroll")].filter((one) => one.scrollWidth > one.clientWidth)
+  .concat([...document.querySelectorAll("td, tbody th")].filter((one) => one.checkVisibility()
+    && one.getBoundingClientRect().right > innerWidth)).map((one) => one.textContent)
+"""
+"""What of a table is to be seen only by who scrolls it sideways."""
 
 
 class Scene(NamedTuple):
@@ -137,7 +149,7 @@ async def test_the_page_says_what_there_is_and_shows_no_secret(scene: Scene) -> 
 
 @in_a_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [320, 390, 800, 1160, 1280])
 async def test_it_fits_a_desk_and_a_phone_in_both_schemes(
     scene: Scene, tab: Tab, tmp_path: Path, width: int, scheme: str
 ) -> None:
@@ -152,6 +164,7 @@ async def test_it_fits_a_desk_and_a_phone_in_both_schemes(
     assert ground == {"light": "rgb(246, 247, 249)", "dark": "rgb(16, 21, 28)"}[scheme]
     assert await tab.value("document.querySelectorAll('svg rect').length") >= 2
     assert tab.errors == []
+    assert await tab.value(CUT_OFF) == []
     pictures = Path(os.environ.get("PAGE_PICTURES", tmp_path))
     await tab.picture(pictures / f"page-{scheme}-{width}.png")
 
@@ -173,6 +186,25 @@ async def test_it_renews_itself_and_keeps_what_the_reader_has_opened(
     assert await tab.value("document.querySelector('details').open")
     assert await tab.value("document.querySelector('header').textContent") != header
     assert tab.errors == []
+
+
+@in_a_browser
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_its_tables_are_tables_for_a_screen_reader_also_where_rows_are_stacked(
+    scene: Scene, tab: Tab, width: int
+) -> None:
+    await tab.look_like(width=width, scheme="light")
+    await tab.go(scene.daemon.http)
+
+    tree = await tab.tell("Accessibility.getFullAXTree")
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree["nodes"]
+    ]
+    assert ("columnheader", "since (UTC)") in named
+    assert ("columnheader", "tried again in") in named
+    assert ("rowheader", "broken") in named
+    assert ("cell", "127.0.0.1:9") in named
+    assert await tab.value(LABELLED) == ("why" if width == 390 else "none")
 
 
 @in_a_browser

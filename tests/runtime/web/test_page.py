@@ -148,7 +148,9 @@ def test_markup_is_what_was_made_here_and_attributes_cannot_be_left() -> None:
     assert element("p", inside, "<") == '<p><i title="&quot;&gt;">&lt;</i>&lt;</p>'
     assert joined([Markup("<br>"), "<br>"]) == "<br>&lt;br&gt;"
     assert element("a", hidden=True, id=None, class_="x") == '<a hidden class="x"></a>'
-    assert '<th scope="row">&lt;</th>' in table("T", ["a", "b"], [["<", "1"]], numbers=["b"])
+    listed = table("T", ["a", "b"], [["<", "1"]], numbers=["b"])
+    assert '<th scope="row" role="rowheader" data-label="a">&lt;</th>' in listed
+    assert '<td role="cell" class="number" data-label="b">1</td>' in listed
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from domain.commands import ChangeStatus, Connect, Disconnect
 from domain.connection import ConnectionStatus, Ended, ProviderConnection, Trouble
 from domain.decision import decide
 from domain.ending import ending, is_by_provider
+from domain.explanation import explained
 from domain.profile import FailureClass
 from domain.result import Success
 from tests.domain.shapes import CONNECTION_ID, NOW, PROVIDER_ID, SLUG, USER_ID, sealed, stored
@@ -79,3 +80,41 @@ def test_only_a_grant_that_its_provider_refused_has_ended_by_its_last_failure(
     by_command = msgspec.structs.replace(expired, ended=Ended(at=NOW, reason=WHY))
     assert ending(by_command) == Ended(at=NOW, reason=WHY)
     assert not is_by_provider(by_command)
+
+
+ENDED_WORDS = {
+    ConnectionStatus.EXPIRED: "it was marked as expired",
+    ConnectionStatus.REVOKED: "it was revoked",
+    ConnectionStatus.FAILED: "it was marked as failed",
+    ConnectionStatus.DISCONNECTED: "its owner disconnected it",
+}
+
+
+@pytest.mark.parametrize(("status", "words"), ENDED_WORDS.items())
+def test_what_a_command_has_ended_says_when_and_why_whatever_failed_before(
+    status: ConnectionStatus, words: str
+):
+    ended = Ended(at=NOW - timedelta(minutes=1), reason="their user asked us to")
+    failed = Trouble(
+        failure_class=FailureClass.TRANSIENT,
+        code="a_code",
+        reason="The reason",
+        at=NOW - timedelta(minutes=2),
+    )
+
+    connection = msgspec.structs.replace(stored(status), ended=ended, trouble=failed)
+
+    assert explained(connection, None, None, now=NOW).because == (
+        f"{words} 2026-03-01T12:59:00Z (60 s ago): their user asked us to",
+        "before that the last refresh failed 2026-03-01T12:58:00Z (2 min ago): The reason (a_code)",
+    )
+
+
+@pytest.mark.parametrize(("status", "words"), ENDED_WORDS.items())
+def test_of_what_an_earlier_versions_command_has_ended_the_last_change_is_the_end(
+    status: ConnectionStatus, words: str
+):
+    [why] = explained(stored(status), None, None, now=NOW).because
+
+    is_told = status is not ConnectionStatus.DISCONNECTED
+    assert why == f"{words} 2026-03-01T12:00:00Z (60 min ago)" + ", and no reason is kept" * is_told

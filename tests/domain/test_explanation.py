@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.advice import HeldBack, Who
-from domain.connection import ConnectionStatus, Ended, ProviderConnection, Trouble
+from domain.connection import ConnectionStatus, ProviderConnection, Trouble
 from domain.credentials import CredentialType, Opaque
 from domain.due import next_due
 from domain.explanation import Explanation, NextKind, explained
@@ -158,39 +158,6 @@ def test_a_grant_that_the_provider_has_ended_asks_for_its_user():
     assert found.because[1] == "the grant is dead, and only its user can mend that"
     assert found.advice.who is Who.USER
     assert found.advice.text == connect_of(dead)
-
-
-ENDED_WORDS = {
-    ConnectionStatus.EXPIRED: "it was marked as expired",
-    ConnectionStatus.REVOKED: "it was revoked",
-    ConnectionStatus.FAILED: "it was marked as failed",
-    ConnectionStatus.DISCONNECTED: "its owner disconnected it",
-}
-
-
-@pytest.mark.parametrize(("status", "words"), ENDED_WORDS.items())
-def test_what_a_command_has_ended_says_when_and_why_whatever_failed_before(
-    status: ConnectionStatus, words: str
-):
-    ended = Ended(at=NOW - timedelta(minutes=1), reason="their user asked us to")
-    failed = trouble(FailureClass.TRANSIENT)
-
-    found = told(msgspec.structs.replace(stored(status), ended=ended, trouble=failed))
-
-    assert found.because == (
-        f"{words} 2026-03-01T12:59:00Z (60 s ago): their user asked us to",
-        "before that the last refresh failed 2026-03-01T12:58:00Z (2 min ago): The reason (a_code)",
-    )
-
-
-@pytest.mark.parametrize(("status", "words"), ENDED_WORDS.items())
-def test_of_what_an_earlier_versions_command_has_ended_the_last_change_is_the_end(
-    status: ConnectionStatus, words: str
-):
-    [why] = told(stored(status)).because
-
-    is_told = status is not ConnectionStatus.DISCONNECTED
-    assert why == f"{words} 2026-03-01T12:00:00Z (60 min ago)" + ", and no reason is kept" * is_told
 
 
 def test_the_next_refresh_is_the_one_that_is_due():

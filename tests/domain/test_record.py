@@ -174,56 +174,34 @@ V2_RECORDS: dict[str, tuple[bytes, dict[str, Any]]] = {
         },
     ),
 }
-V3_RECORDS: dict[str, tuple[bytes, dict[str, Any]]] = {
-    "answered": (
-        b"",
-        {
-            "status": ConnectionStatus.ACTIVE,
-            "generation": 3,
-            "credentials": Credentials(
-                credential_type=CredentialType.API_KEY, payload=Opaque(data=b"\x00\xff")
-            ),
-        },
+
+
+def held(kind: CredentialType, **more: Any) -> Credentials:
+    return Credentials(credential_type=kind, payload=Opaque(data=b"\x00\xff"), **more)
+
+
+def of_v3(credentials: Credentials, **more: Any) -> tuple[bytes, dict[str, Any]]:
+    fields = {"status": ConnectionStatus.ACTIVE, "generation": 2, "credentials": credentials}
+    return b"", fields | more
+
+
+V3_RECORDS = {
+    "answered": of_v3(held(CredentialType.API_KEY), generation=3),
+    "narrowed": of_v3(held(CredentialType.OAUTH2, notes=("scope_narrowed",), scope="read write")),
+    "warned": of_v3(
+        held(CredentialType.OAUTH2),
+        generation=4,
+        grant_expires_at=at(2026, 2, 10),
+        grant_slides=False,
+        warned_lead_s=604_800,
+        refresh=RefreshMode.ON_DEMAND,
+    ),
+    "ended": of_v3(
+        held(CredentialType.OAUTH2),
+        status=ConnectionStatus.REVOKED,
+        ended=Ended(at=at(2026, 2, 3, 4, 5, 6, 789012), reason="their user asked us to"),
     ),
 }
-V3_RECORDS["narrowed"] = (
-    b"",
-    {
-        "status": ConnectionStatus.ACTIVE,
-        "generation": 2,
-        "credentials": Credentials(
-            credential_type=CredentialType.OAUTH2,
-            payload=Opaque(data=b"\x00\xff"),
-            notes=("scope_narrowed",),
-            scope="read write",
-        ),
-    },
-)
-V3_RECORDS["warned"] = (
-    b"",
-    {
-        "status": ConnectionStatus.ACTIVE,
-        "generation": 4,
-        "credentials": Credentials(
-            credential_type=CredentialType.OAUTH2, payload=Opaque(data=b"\x00\xff")
-        ),
-        "grant_expires_at": at(2026, 2, 10),
-        "grant_slides": False,
-        "warned_lead_s": 604_800,
-        "refresh": RefreshMode.ON_DEMAND,
-    },
-)
-V3_RECORDS["ended"] = (
-    b"",
-    {
-        "status": ConnectionStatus.REVOKED,
-        "generation": 2,
-        "credentials": Credentials(
-            credential_type=CredentialType.OAUTH2, payload=Opaque(data=b"\x00\xff")
-        ),
-        "ended": Ended(at=at(2026, 2, 3, 4, 5, 6, 789012), reason="their user asked us to"),
-    },
-)
 FORMER = {1: V1_RECORDS, 2: V2_RECORDS, 3: V3_RECORDS}
 
 

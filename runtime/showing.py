@@ -45,7 +45,12 @@ async def shown(config: HttpConfig) -> AsyncGenerator["Web"]:
                         f"http.listen: {address} cannot be listened on ({cause}): name another, "
                         'or "" for none'
                     ) from None
-                log.info("http_off", listen=str(address), cause=cause)
+                log.warning(
+                    "http_off",
+                    listen=str(address),
+                    cause=cause,
+                    remedy='free the port, or name another: [http] listen = "127.0.0.1:9378"',
+                )
             else:
                 web.address = str(at)
                 if not address.is_loopback:

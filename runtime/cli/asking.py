@@ -50,8 +50,8 @@ EXIT_CODES_HELP = (
 )
 
 Output = Annotated[Literal["table", "json", "jsonl"], Parameter(name=["--output", "-o"])]
-CredentialsFile = Annotated[str, Parameter(allow_leading_hyphen=True)]
-"""A path, or - for standard input."""
+StreamOrFile = Annotated[str | Path, Parameter(allow_leading_hyphen=True)]
+"""A path, or - for a standard stream. It is always a text; by the other type shells complete it."""
 
 _EXIT_CODES = {
     FailureCode.INVALID_COMMAND: EXIT_USAGE,
@@ -334,7 +334,7 @@ def _exit_code(error: Exception) -> int:
             raise error
 
 
-def read_json(file: str) -> Any:  # noqa: ANN401 -- whatever JSON it is; the daemon checks it
+def read_json(file: str | Path) -> Any:  # noqa: ANN401 -- whatever JSON it is; the daemon checks it
     """Return the JSON in a file, or on standard input for ``-``."""
     try:
         text = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()

@@ -26,6 +26,7 @@ from runtime.cli.asking import (
     EXIT_USAGE,
     Asking,
     CommandError,
+    StreamOrFile,
     run_linked,
     show_value,
     to_stderr,
@@ -52,7 +53,7 @@ _Many = Annotated[tuple[str, ...], Parameter(negative=())]
 
 
 def export_command(
-    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    file: StreamOrFile,
     *,
     passphrase_file: Path | None = None,
     recipient: _Many = (),
@@ -219,7 +220,7 @@ def _misuse(text: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _whole_file(file: str) -> Generator[BinaryIO]:
+def _whole_file(file: str | Path) -> Generator[BinaryIO]:
     """Yield what becomes ``file``, for its owner alone, once it is whole and on disk."""
     if file == _STANDARD:
         yield sys.stdout.buffer

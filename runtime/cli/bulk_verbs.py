@@ -22,6 +22,7 @@ from runtime.cli.asking import (
     EXIT_USAGE,
     Asking,
     CommandError,
+    StreamOrFile,
     run_and_show,
     show_value,
     to_stderr,
@@ -57,7 +58,7 @@ def add_bulk_verbs(app: App) -> None:
 
 
 def import_command(
-    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    file: StreamOrFile,
     *,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     rejects: Path | None = None,
@@ -148,7 +149,7 @@ def _so_far(tally: Tally) -> str:
 
 
 @contextlib.contextmanager
-def _opened(file: str) -> Generator[int]:
+def _opened(file: str | Path) -> Generator[int]:
     """Yield the descriptor of a file, or of standard input."""
     if file == _STDIN:
         yield sys.stdin.fileno()

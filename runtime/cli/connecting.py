@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from runtime.cli.asking import Asking, CredentialsFile, ask, read_json, read_pair, to_stderr
+from runtime.cli.asking import Asking, StreamOrFile, ask, read_json, read_pair, to_stderr
 from runtime.cli.tables import show_fields
 
 _HERE = Asking()
@@ -15,7 +15,7 @@ def connect(
     user_id: str,
     provider_id: str,
     provider_slug: str,
-    credentials_file: CredentialsFile | None = None,
+    credentials_file: StreamOrFile | None = None,
     connection_id: str | None = None,
     alias: str | None = None,
     param: Annotated[tuple[str, ...], Parameter(negative=())] = (),

@@ -111,6 +111,8 @@ class _Table:
 
     def add(self, connections: Sequence[Mapping[str, Any]]) -> None:
         """Print some more."""
+        if self._with_action and not connections:
+            return
         shown = (show_connection(one, with_action=self._with_action) for one in connections)
         lines = [*self._head, *shown]
         self._head = []
@@ -118,7 +120,9 @@ class _Table:
             print("\n".join(lines), flush=True)
 
     def end(self) -> None:
-        """Print nothing."""
+        """Say where there was nobody to act for."""
+        if self._with_action and self._head:
+            print("nobody must act")
 
 
 class _JsonArray:

@@ -25,8 +25,8 @@ from runtime.cli.asking import (
     EXIT_USAGE,
     Asking,
     CommandError,
-    CredentialsFile,
     Place,
+    StreamOrFile,
     as_token,
     ask,
     exit_for,
@@ -156,7 +156,7 @@ def collect_garbage_seldom() -> None:
 
 @app.command
 def refresh(
-    connection_id: str, *, credentials_file: CredentialsFile, asking: Asking = _HERE
+    connection_id: str, /, *, credentials_file: StreamOrFile, asking: Asking = _HERE
 ) -> None:
     """Replace an active connection's credentials.
 
@@ -174,6 +174,7 @@ def refresh(
 @app.command
 def token(
     connection_id: str,
+    /,
     *,
     min_ttl_s: float = 60.0,
     if_generation: int | None = None,
@@ -208,7 +209,7 @@ def token(
 
 
 @app.command
-def get(connection_id: str, *, asking: Asking = _HERE) -> None:
+def get(connection_id: str, /, *, asking: Asking = _HERE) -> None:
     """Show a connection; never its credentials."""
     subject = f"connection.{as_token(connection_id)}.get"
 

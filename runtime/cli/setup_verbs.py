@@ -19,7 +19,7 @@ def add_setup_verbs(app: App) -> None:
     def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
         """Print what makes a shell complete refreshd's verbs and options.
 
-        For bash: refreshd completion bash > ~/.local/share/bash-completion/completions/refreshd
+        Where each shell looks for it, and the folder to make first, is in docs/command-line.md.
 
         Parameters
         ----------

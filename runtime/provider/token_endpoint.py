@@ -146,10 +146,10 @@ class HttpTokenEndpoint:
             return ProbeReport(
                 outcome=endpoint.code,
                 detail=self._detail(endpoint, request),
-                elapsed_s=loop.time() - started_s,
+                elapsed_s=round(loop.time() - started_s, 3),
             )
         exchange = await self._exchanged(request, endpoint, deadline_s)
-        elapsed_s = loop.time() - started_s
+        elapsed_s = round(loop.time() - started_s, 3)
         if not isinstance(exchange, Answered):
             return ProbeReport(
                 outcome=exchange.code,

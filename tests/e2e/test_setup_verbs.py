@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from domain.connection import ConnectionStatus
@@ -243,6 +244,40 @@ async def test_completion_knows_the_verbs(shell: str, tmp_path: Path):
     if program is not None:
         (tmp_path / "script").write_text(made.stdout)
         assert _parses(program, tmp_path / "script")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not here")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("import",),
+        ("import", "--dry-run"),
+        ("connect", "--credentials-file"),
+        ("refresh", "--credentials-file"),
+        ("export",),
+        ("restore",),
+        ("check",),
+    ],
+)
+async def test_bash_completes_names_of_files(words: tuple[str, ...], tmp_path: Path):
+    made = await refreshd("completion", "bash")
+    (tmp_path / "script").write_text(made.stdout)
+    (tmp_path / "tokens.ndjson").touch()
+    ask = 'source ./script; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _refreshd; echo $COMPREPLY'
+
+    shell = ["bash", "-c", ask, "bash", "refreshd", *words, "tok"]
+    told = await anyio.run_process(shell, cwd=tmp_path)
+
+    assert told.stdout == b"tokens.ndjson\n"
+
+
+@pytest.mark.parametrize("verb", ["token", "get", "refresh", "revoke", "history", "explain"])
+async def test_a_connection_that_is_not_named_is_asked_for_as_the_papers_give_it(verb: str):
+    told = await refreshd(verb)
+
+    assert told.code == 2
+    assert "CONNECTION_ID" in told.stderr
+    assert "--connection-id" not in told.stderr
 
 
 async def test_a_status_that_is_none_is_told_with_the_six():

@@ -213,8 +213,10 @@ async def test_two_daemons_of_one_machine_start_and_one_of_them_has_the_usual_po
     assert sorted(at[:2]) in (["127.0.0.1:9377", "off"], ["off", "off"])
     assert at[2] == "off"
     for daemon, where in zip((one, two), at, strict=False):
-        told = [json.loads(line)["event"] for line in daemon.said if line.startswith("{")]
-        assert ("http_off" in told) == (where == "off")
+        told = [json.loads(line) for line in daemon.said if line.startswith("{")]
+        off = [line for line in told if line["event"] == "http_off"]
+        assert bool(off) == (where == "off")
+        assert all(line["level"] == "warning" and "[http] listen" in line["remedy"] for line in off)
 
 
 async def test_while_it_starts_it_lives_and_is_not_ready(tmp_path: Path) -> None:

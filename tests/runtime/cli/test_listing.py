@@ -24,6 +24,7 @@ def connection(number: int) -> dict[str, Any]:
         "generation": 1,
         "credentials": None,
         "alias": None,
+        "needs_action": "because",
     }
 
 
@@ -60,9 +61,11 @@ async def listed(
     *pages: Sequence[int] | Failure,
     limit: int | None = None,
     output: str = "table",
+    needs_action: bool = False,
 ) -> tuple[Daemon, Success[None] | Failure]:
     daemon = Daemon(pages, capsys)
-    result = await show_listing(daemon, {"status": "active"}, limit=limit, output=output)
+    query = {"status": "active", "needs_action": needs_action}
+    result = await show_listing(daemon, query, limit=limit, output=output)
     daemon.note()
     return daemon, result
 
@@ -84,6 +87,27 @@ async def test_rows_are_shown_before_the_next_page_is_asked_for(
     assert row.startswith(str(UUID(int=3)))
     assert [body["cursor"] for body in daemon.asked] == [None, "c1", "c2"]
     assert {body["status"] for body in daemon.asked} == {"active"}
+
+
+@pytest.mark.parametrize("pages", [[[]], [[], []]])
+async def test_where_nobody_must_act_that_is_said_and_no_head_is_shown(
+    capsys: Capture, pages: list[list[int]]
+):
+    daemon, _ = await listed(capsys, *pages, needs_action=True)
+
+    assert "".join(daemon.printed) == "nobody must act\n"
+
+
+async def test_who_must_act_is_shown_below_a_head_whatever_page_he_is_on(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    daemon, _ = await listed(capsys, [], [1], [], needs_action=True)
+
+    head, row = "".join(daemon.printed).splitlines()
+    assert head.split()[0] == "CONNECTION"
+    assert row.split()[0] == str(UUID(int=1))
+    assert row.endswith("because")
 
 
 async def test_a_connection_that_comes_again_is_shown_once(capsys: Capture):

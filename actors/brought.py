@@ -10,6 +10,7 @@ open                                   before anything is presented again
 they are, and another one is under     nothing now: it comes again
 way here
 newer ones are                         it is done with
+its connection was never stored        a failure is done with: nothing was presented for it
 =====================================  ========================================================
 """
 
@@ -27,7 +28,7 @@ from domain.commands import Get
 from domain.connection import ProviderConnection
 from domain.decision import Reply
 from domain.refreshing import Step, came_late
-from domain.result import Success
+from domain.result import FailureCode, Success
 
 _LOOK_S = 2.0
 """How long the connection may take to be read."""
@@ -78,8 +79,14 @@ def receive(
 
     def known(reply: Reply) -> None:
         actor = actor_of(connection_id.int)
-        if isinstance(reply, Success) and actor is not None:
-            take_brought(actor, outcome, stored, world)
+        if isinstance(reply, Success):
+            if actor is not None:
+                take_brought(actor, outcome, stored, world)
+        elif (
+            reply.code is FailureCode.CONNECTION_NOT_FOUND
+            and outcome.connection.generation == outcome.generation
+        ):
+            stored()
 
     look = Get(connection_id=connection_id)
     submit(Envelope(look, due_s=anyio.current_time() + _LOOK_S, reply=known))

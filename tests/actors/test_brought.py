@@ -101,6 +101,19 @@ async def test_commands_that_waited_for_the_intent_see_it() -> None:
         assert await _took_in(again, outcome) == 1
 
 
+@pytest.mark.parametrize(("generation", "times"), [(2, 1), (1, 0)])
+async def test_a_failure_of_a_connection_that_was_never_stored_is_done_with(
+    generation: int, times: int
+) -> None:
+    _, outcome = await _left_open(Scene())
+    elsewhere = Stage()
+    async with elsewhere.opened():
+        # With its generation the presented one's it gave no tokens.
+        assert await _took_in(elsewhere, outcome._replace(generation=generation)) == times
+
+    assert elsewhere.ledger.groups == []
+
+
 async def test_a_failure_is_stored_as_one() -> None:
     scene = Scene()
     scene.provider.is_revoked = True

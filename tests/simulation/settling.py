@@ -21,6 +21,8 @@ def debts(town: Town, callers: Callers, daemons: list[Daemon]) -> Iterator[str]:
         yield f"{callers.open} commands are under way"
     if len(living) < len(town.hosts) or any(not one.is_serving for one in living):
         yield "a daemon is not there"
+    if any(not one.link.is_connected for one in living):
+        yield "a daemon is not connected"
     owned = [partition for one in living for partition in one.holdings.owned]
     if sorted(owned) != [*range(len(town.kept.partitions))]:
         yield f"owned is {sorted(owned)} of {len(town.kept.partitions)} partitions"

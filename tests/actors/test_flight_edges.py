@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from actors.client_gate import ClientGate
 from actors.world import overloaded
 from domain.commands import Disconnect, Get, GetToken, MarkSynced, Refresh
 from domain.events import ProviderTokenRefreshFailed
@@ -63,6 +64,36 @@ async def test_an_intent_that_was_stored_too_late_is_no_failure_of_the_provider(
         assert failed.failure_class is None
         assert failed.reason == "The provider was not asked: the intent was not stored in time"
         assert await scene.fresh() == "a2"
+
+
+@pytest.mark.parametrize(
+    ("is_stopped", "code", "cause"),
+    [
+        (False, FailureCode.PROVIDER_UNAVAILABLE, "by rate_per_s its turn did not come in time"),
+        (True, FailureCode.SHUTTING_DOWN, "the daemon is being stopped"),
+    ],
+)
+async def test_an_attempt_that_may_not_go_out_says_why_and_blames_nobody(
+    is_stopped: bool, code: FailureCode, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene()
+    async with scene.stage.opened():
+        await scene.stage.ask(scene.connect())
+        monkeypatch.setattr(ClientGate, "departs", lambda _: 4.0)
+        asked = scene.stage.send(GetToken(connection_id=ID), patience_s=4.5)
+        await anyio.sleep(1.0)
+        if is_stopped:
+            await scene.stage.directory.stop()
+        else:
+            await asked.answered.wait()
+
+        assert asked.code is code
+        assert scene.provider.presented == []
+        assert scene.stage.stored(ID).intent is scene.stage.stored(ID).trouble is None
+        failed = scene.stage.events_of(ID)[-1]
+        assert isinstance(failed, ProviderTokenRefreshFailed)
+        assert failed.reason == f"The provider was not asked: {cause}"
+        assert failed.failure_class is None
 
 
 async def test_an_intent_that_is_stored_as_its_daemon_awakes_from_a_long_sleep_is_not_acted_on() -> (

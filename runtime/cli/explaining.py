@@ -32,7 +32,7 @@ _HISTORY = (
 _NOBODY = "nobody"
 
 
-def explain(connection_id: str, /, *, asking: Asking = _HERE) -> None:
+def explain(connection_id: str, *, asking: Asking = _HERE) -> None:
     """Tell of a connection where it stands, why, what comes next, and who must do what.
 
     Parameters
@@ -99,7 +99,7 @@ def _under(name: str, texts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def history(
-    connection_id: str, /, *, limit: int = HISTORY_LIMIT_DEFAULT, asking: Asking = _HERE
+    connection_id: str, *, limit: int = HISTORY_LIMIT_DEFAULT, asking: Asking = _HERE
 ) -> None:
     """Show what happened to a connection, the newest last.
 

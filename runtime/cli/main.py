@@ -155,9 +155,7 @@ def collect_garbage_seldom() -> None:
 
 
 @app.command
-def refresh(
-    connection_id: str, /, *, credentials_file: StreamOrFile, asking: Asking = _HERE
-) -> None:
+def refresh(connection_id: str, *, credentials_file: StreamOrFile, asking: Asking = _HERE) -> None:
     """Replace an active connection's credentials.
 
     Parameters
@@ -174,7 +172,6 @@ def refresh(
 @app.command
 def token(
     connection_id: str,
-    /,
     *,
     min_ttl_s: float = 60.0,
     if_generation: int | None = None,
@@ -209,7 +206,7 @@ def token(
 
 
 @app.command
-def get(connection_id: str, /, *, asking: Asking = _HERE) -> None:
+def get(connection_id: str, *, asking: Asking = _HERE) -> None:
     """Show a connection; never its credentials."""
     subject = f"connection.{as_token(connection_id)}.get"
 

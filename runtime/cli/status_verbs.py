@@ -21,27 +21,27 @@ def status(*, asking: Asking = _HERE) -> None:
     ask(asking, "status", None, show_status)
 
 
-def expire(connection_id: str, /, *, reason: str | None = None, asking: Asking = _HERE) -> None:
+def expire(connection_id: str, *, reason: str | None = None, asking: Asking = _HERE) -> None:
     """Mark an active connection as expired; its credentials are kept."""
     _tell(asking, connection_id, "expire", {"reason": reason})
 
 
-def revoke(connection_id: str, /, *, reason: str | None = None, asking: Asking = _HERE) -> None:
+def revoke(connection_id: str, *, reason: str | None = None, asking: Asking = _HERE) -> None:
     """Mark an active connection as revoked; its credentials are kept for audit."""
     _tell(asking, connection_id, "revoke", {"reason": reason})
 
 
-def fail(connection_id: str, /, *, reason: str | None = None, asking: Asking = _HERE) -> None:
+def fail(connection_id: str, *, reason: str | None = None, asking: Asking = _HERE) -> None:
     """Mark a pending connection as failed: its user did not get through."""
     _tell(asking, connection_id, "fail", {"reason": reason})
 
 
-def synced(connection_id: str, /, *, asking: Asking = _HERE) -> None:
+def synced(connection_id: str, *, asking: Asking = _HERE) -> None:
     """Note that the provider's data were just read through an active connection."""
     _tell(asking, connection_id, "synced", None)
 
 
-def disconnect(connection_id: str, /, *, user_id: str, asking: Asking = _HERE) -> None:
+def disconnect(connection_id: str, *, user_id: str, asking: Asking = _HERE) -> None:
     """End a connection for good and clear its credentials.
 
     Parameters

@@ -276,7 +276,7 @@ async def test_a_connection_that_is_not_named_is_asked_for_as_the_papers_give_it
     told = await refreshd(verb)
 
     assert told.code == 2
-    assert "CONNECTION_ID" in told.stderr
+    assert "CONNECTION-ID" in told.stderr
     assert "--connection-id" not in told.stderr
 
 

@@ -6,6 +6,7 @@ from tests.simulation.bugs import BUGS, found
 
 _SEEDS_MAX = 200
 _FOUND_BY = {
+    "outcome of a fenced owner dropped": 160,
     "memory trusted without confirmation": 185,
     "missed minutes forgotten at a take-over": 13,
     "read without proof": 37,

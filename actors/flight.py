@@ -155,7 +155,8 @@ class Flight:
 
         What an older attempt gave is stored behind that end, where it is of use still.
         """
-        if not outcome.is_awaited_by(self._connection()):
+        is_awaited = outcome.is_awaited_by(self._connection())
+        if self._wish is None and not is_awaited:
             self._older = Brought(outcome, stored)
         elif self._wish is None and self._brought is None:
             self._brought = Brought(outcome, stored)

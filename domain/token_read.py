@@ -29,7 +29,7 @@ from domain.commands import GetToken
 from domain.connection import ConnectionStatus, ProviderConnection
 from domain.credentials import Credentials, Opaque
 from domain.expiry import SKEW_S_MIN
-from domain.grant_life import grant_ends_at
+from domain.grant_life import grant_ends_at, is_over_by
 from domain.profile import FailureClass, ProviderProfile
 from domain.refusals import not_active, not_found
 from domain.result import Failure, FailureCode
@@ -229,12 +229,9 @@ def _is_over(
     Asking costs what the access token still lives if the end is confirmed, and must not be a
     replay: so never while one can be served, or while the refresh token is in doubt.
     """
-    ends_at, credentials = grant_ends_at(connection, profile), connection.credentials
-    assert credentials is not None
-    if ends_at is None or now < ends_at:
+    ends_at = grant_ends_at(connection, profile)
+    if ends_at is None or not is_over_by(connection, profile, now):
         return False
-    if credentials.issued_at is not None and credentials.issued_at >= ends_at:
-        return False  # The provider has given tokens since.
     in_doubt = connection.doubted_at is not None and not profile.reuse_policy.is_free
     if can_wait or in_doubt or not profile.grant_trial_interval_s:
         return True

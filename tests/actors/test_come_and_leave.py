@@ -1,6 +1,7 @@
 """Members that come and leave know of each other in time for nobody to be lost between them."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 
 import anyio
 
@@ -180,29 +181,30 @@ async def test_who_is_heard_to_own_nothing_may_be_claimed_from_and_who_falls_sil
         tasks.cancel_scope.cancel()
 
 
-async def test_who_falls_silent_is_claimed_from_when_it_is_silent_for_the_whole_time_out() -> None:
+@contextlib.asynccontextmanager
+async def _there_for_long() -> AsyncGenerator[tuple[Air, Cluster]]:
     air = Air()
     async with air.tasks as tasks:
         one, _ = air.join("a")
         await one.join(within_s=0.6)
         tasks.start_soon(one.run)
         await anyio.sleep(10.0)
+        yield air, one
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_falls_silent_is_claimed_from_when_it_is_silent_for_the_whole_time_out() -> None:
+    async with _there_for_long() as (_, one):
         one.heard(Heartbeat(daemon="c", number=1))
         assert one.may_claim_from("c")
         await anyio.sleep(TIMEOUT_S - 1.0)
         assert not one.may_claim_from("c")
         await anyio.sleep(3.0)
         assert one.may_claim_from("c")
-        tasks.cancel_scope.cancel()
 
 
 async def test_who_was_cut_off_listens_anew_before_it_claims_from_who_is_silent() -> None:
-    air = Air()
-    async with air.tasks as tasks:
-        one, _ = air.join("a")
-        await one.join(within_s=0.6)
-        tasks.start_soon(one.run)
-        await anyio.sleep(10.0)
+    async with _there_for_long() as (air, one):
         assert one.may_claim_from("c")
         air.takes_s["a"] = 10_000.0
         await anyio.sleep(4.0)
@@ -211,7 +213,6 @@ async def test_who_was_cut_off_listens_anew_before_it_claims_from_who_is_silent(
         assert not one.may_claim_from("c")
         await anyio.sleep(4.0)
         assert one.may_claim_from("c")
-        tasks.cancel_scope.cancel()
 
 
 async def test_on_a_server_that_nobody_else_can_be_on_nobody_is_waited_for() -> None:

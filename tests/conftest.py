@@ -1,6 +1,8 @@
 """Fixtures that every kind of test shares: a real nats-server, and daemons on it."""
 
 import gc
+import os
+import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -12,6 +14,13 @@ from runtime.nats.link import Login, NatsLink, open_link
 from tests.fakes.tcp_proxy import ABANDONS_SOCKETS
 
 ROOT = Path(__file__).parent.parent
+
+# Programs that are started here say things in the order that they have on a fresh machine.
+os.environ.pop("PYTHONUNBUFFERED", None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without job control starts what it puts into the background so, and programs that are
+    # started here would have it from us.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "thorough", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]

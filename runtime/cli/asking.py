@@ -1,5 +1,6 @@
 """How the command line asks a daemon: where it is, what went wrong, and the exit code for it."""
 
+import contextlib
 import json
 import os
 import re
@@ -376,4 +377,7 @@ def show_done(_value: object) -> str:
 
 def to_stderr(line: str) -> None:
     """Print a line for people; stdout is for results."""
+    with contextlib.suppress(OSError, ValueError):
+        # Where both go to one place they are read in the order in which they were said.
+        sys.stdout.flush()
     print(line, file=sys.stderr, flush=True)
